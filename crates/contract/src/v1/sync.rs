@@ -1,0 +1,385 @@
+//! The one call of the hot path: what was spent travels up as running totals, what may be spent comes down.
+//!
+//! A *cell* is what one process may spend of one grant. Its key is (grant, node, incarnation, generation) and it
+//! holds five totals that only grow. A lease that a process's workers share has a small generation (1, 2, …);
+//! the hold of a single request has `worker << 40 | need id`, so that a repeated need finds its own cells.
+
+use super::Refusal;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use units::{AccountId, Amount, EndpointId, Instant, NodeName, RequestId, Subject, TierId, Unit};
+
+/// What one worker tells and asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sync {
+    /// The stable name of this Envoy.
+    pub node: NodeName,
+    /// From [`super::HelloAnswer`].
+    pub incarnation: u64,
+    /// This worker's number within the incarnation, from 1 to 4095.
+    pub worker: u16,
+    /// Grows with every sync of this worker; the answer repeats it.
+    pub sent_seq: u64,
+    /// Running totals of the cells that changed.
+    pub cells: Vec<CellReport>,
+    /// What requests are waiting for.
+    pub needs: Vec<Need>,
+    /// Ids of earlier needs whose answer is no longer wanted: whatever was held for them goes back.
+    pub abandoned: Vec<u64>,
+    /// One record per finished request that held something, until acknowledged.
+    pub usage: Vec<UsageRecord>,
+    /// True when this process is about to end and wants no more leases.
+    pub draining: bool,
+}
+
+/// Names a cell within one (node, incarnation).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CellKey {
+    /// The ledger's number of the grant.
+    pub grant: u64,
+    /// Which cell of that grant: a lease generation, or `worker << 40 | need id` for a single hold.
+    pub generation: u64,
+}
+
+/// Running totals of one cell since it began; stale or repeated reports change nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CellReport {
+    /// Which cell.
+    #[serde(flatten)]
+    pub key: CellKey,
+    /// All that was ever held on it.
+    pub admitted: Amount,
+    /// Of that, the holds that have ended.
+    pub finished: Amount,
+    /// Of that, what was really used.
+    pub used: Amount,
+    /// What was given back unspent.
+    pub returned: Amount,
+    /// The total grant that the gateway would like; nothing is asked for if it is not above what was granted.
+    pub target: Amount,
+}
+
+/// A request that waits for a decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Need {
+    /// Unique within (node, incarnation, worker), from 1 to 2^40 − 1. Repeating it repeats the question, not the hold.
+    pub id: u64,
+    /// Who is asking.
+    pub subject: Subject,
+    /// For what.
+    pub endpoint: EndpointId,
+    /// What to answer with.
+    pub mode: NeedMode,
+    /// How large the request can be at most.
+    pub shape: NeedShape,
+    /// How long it may be told to retry, in milliseconds; 0 asks for a final answer.
+    pub wait_ms: u64,
+}
+
+/// What a granted need becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NeedMode {
+    /// Only who the subject is and where it stands; nothing is held.
+    Identify,
+    /// Exactly what this request needs, already counted as admitted in its own cell.
+    Hold,
+    /// A lease in the process's shared cell, at least as large as this request needs.
+    Lease,
+}
+
+/// How large a request can be, in the terms its price is stated in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum NeedShape {
+    /// The price does not depend on the request.
+    Fixed,
+    /// Priced by tokens: at most these many.
+    Tokens {
+        /// The most input tokens that the body can be.
+        input_max: u64,
+        /// The most output tokens that the request allows; absent if it states none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        output_max: Option<u64>,
+        /// The model asked for.
+        model: String,
+    },
+}
+
+/// Evidence of one finished request, keyed (node, incarnation, worker, n).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsageRecord {
+    /// Dense per (node, incarnation, worker), from 1.
+    pub n: u64,
+    /// The request as the client knows it.
+    pub request_id: RequestId,
+    /// Whose.
+    pub account: AccountId,
+    /// What for.
+    pub endpoint: EndpointId,
+    /// What was charged, cell by cell.
+    pub charges: Vec<Charge>,
+    /// Held but not charged, in all.
+    pub returned: Amount,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What the provider said was used, where it said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<Tokens>,
+    /// The price list by which it was charged.
+    pub price_version: u64,
+    /// The gateway's clock when it ended; for people, never compared.
+    pub at: Instant,
+}
+
+/// What one request was charged on one cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Charge {
+    /// Which cell.
+    #[serde(flatten)]
+    pub key: CellKey,
+    /// How much of its hold on that cell was used.
+    pub amount: Amount,
+}
+
+/// How a request ended, as far as charging is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The upstream answered and the price is known.
+    Charged,
+    /// The client left before the answer was complete; what was delivered is charged.
+    ClientLeft,
+    /// The upstream's answer broke off after it began; what was delivered is charged.
+    Broken,
+    /// The upstream answered with an error, or a trusted header said not to charge: nothing is charged.
+    Failed,
+    /// The request never reached the upstream: nothing is charged.
+    NotForwarded,
+}
+
+/// Tokens as the provider counted them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tokens {
+    /// The model that answered.
+    pub model: String,
+    /// Input tokens, cached ones included.
+    pub input: u64,
+    /// Of those, the cached ones.
+    pub cached: u64,
+    /// Output tokens.
+    pub output: u64,
+}
+
+/// What the server answers to one [`Sync`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncAnswer {
+    /// From the request.
+    pub sent_seq: u64,
+    /// One per reported cell.
+    pub cells: Vec<CellAnswer>,
+    /// One per need, in any order.
+    pub needs: Vec<NeedAnswer>,
+    /// Every usage record of this worker up to this `n` is durable.
+    pub usage_acked: u64,
+    /// When to sync again at the latest, in milliseconds, if nothing else calls for it.
+    pub next_ms: u64,
+    /// What happened to accounts that this node may hold leases or memories of.
+    pub notes: Vec<Note>,
+}
+
+/// The server's totals of one cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CellAnswer {
+    /// Which cell.
+    #[serde(flatten)]
+    pub key: CellKey,
+    /// All that was ever granted to it.
+    pub granted: Amount,
+    /// How much of `admitted` the ledger durably knows of.
+    pub acked_admitted: Amount,
+    /// How long it may be spent from, counted from when the sync was *sent*.
+    pub ttl_ms: u64,
+    /// By how much `admitted` may be ahead of `acked_admitted`.
+    pub exposure: Amount,
+    /// Whether it may be spent from at all.
+    pub state: CellState,
+}
+
+/// The life of a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CellState {
+    /// May be spent from.
+    Open,
+    /// Holds may finish; none may begin.
+    Soft,
+    /// Nothing more is expected; a report is evidence only.
+    Closed,
+}
+
+/// The answer to one need.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NeedAnswer {
+    /// From the request.
+    pub id: u64,
+    /// The decision.
+    #[serde(flatten)]
+    pub decision: NeedDecision,
+}
+
+/// What was decided about a need.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "decision", rename_all = "snake_case")]
+pub enum NeedDecision {
+    /// It may pass.
+    Ok {
+        /// Who it is, and where they stand.
+        standing: Box<Standing>,
+        /// What this request costs at most, in the unit of its cells.
+        price: Price,
+        /// Where it is held, in the order of spending; empty if nothing is.
+        cells: Vec<CellLease>,
+    },
+    /// Not now: credits held by requests in flight may come back. Ask again with the same id.
+    Retry {
+        /// After how long, in milliseconds.
+        retry_ms: u64,
+    },
+    /// It may not pass.
+    Refused {
+        /// What to tell the client.
+        refusal: Box<Refusal>,
+    },
+}
+
+/// Who a subject is, and where they stand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// The customer.
+    pub account: AccountId,
+    /// Whose credits are spent: the pool's, else the account's own.
+    pub payer: AccountId,
+    /// The tier by which the request was judged.
+    pub tier: TierId,
+    /// The stage of the subscription.
+    pub state: SubscriptionState,
+    /// Available − debt, in micro-credits, after this decision; for showing, never for deciding.
+    pub balance_micro: i64,
+    /// The tier's attributes, as headers for the upstream.
+    pub attributes: BTreeMap<String, String>,
+    /// The window that this request was counted in, or would have been.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
+    /// Grows whenever something about the payer changed that voids what a gateway remembers.
+    pub epoch: u64,
+}
+
+/// A free allowance that refills.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// Its name in the catalog.
+    pub name: String,
+    /// How many requests it allows.
+    pub limit: u64,
+    /// How many are left after this decision.
+    pub remaining: u64,
+    /// When it refills.
+    pub resets_at: Instant,
+}
+
+/// What a request costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Price {
+    /// In requests (from a window) or micro-credits.
+    pub unit: Unit,
+    /// What is held: the most that it can cost.
+    pub hold: Amount,
+    /// Which version of the price list says so.
+    pub version: u64,
+}
+
+/// A cell as it is given to a need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CellLease {
+    /// Which cell.
+    #[serde(flatten)]
+    pub key: CellKey,
+    /// In what the cell counts.
+    pub unit: Unit,
+    /// All that was ever granted to it.
+    pub granted: Amount,
+    /// How much of it is already admitted for this need (all, in mode `hold`; nothing, in mode `lease`).
+    pub held: Amount,
+    /// How long it may be spent from, counted from when the sync was *sent*.
+    pub ttl_ms: u64,
+    /// By how much `admitted` may be ahead of what was acknowledged.
+    pub exposure: Amount,
+}
+
+/// Something happened to an account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// Whose credits it is about.
+    pub payer: AccountId,
+    /// What a gateway remembers from an earlier epoch is void.
+    pub epoch: u64,
+    /// What happened.
+    pub kind: NoteKind,
+}
+
+/// What can happen to an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoteKind {
+    /// Its plan, tier or stage changed.
+    Changed,
+    /// Give back what is free: others need it.
+    Recall,
+    /// Credits arrived: forget refusals.
+    Replenished,
+    /// It may not spend any more.
+    Suspended,
+}
+
+/// Stages of a subscription (the design's words; Stripe's eight statuses map onto them).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SubscriptionState {
+    /// A customer without a subscription.
+    NoSubscription,
+    /// The first payment has not succeeded yet.
+    Incomplete,
+    /// In a trial period.
+    Trialing,
+    /// Paid up.
+    Active,
+    /// A renewal failed; within or past its grace.
+    PastDue,
+    /// Retries are exhausted.
+    Unpaid,
+    /// A trial ended without a way to pay.
+    Paused,
+    /// Ended, with access until the paid period is over.
+    Canceled,
+    /// Ended.
+    Expired,
+}
+
+impl SubscriptionState {
+    /// As it is written in JSON and headers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoSubscription => "no_subscription",
+            Self::Incomplete => "incomplete",
+            Self::Trialing => "trialing",
+            Self::Active => "active",
+            Self::PastDue => "past_due",
+            Self::Unpaid => "unpaid",
+            Self::Paused => "paused",
+            Self::Canceled => "canceled",
+            Self::Expired => "expired",
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! Placeholder.
+#![deny(clippy::arithmetic_side_effects)]
