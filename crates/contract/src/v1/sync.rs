@@ -204,6 +204,8 @@ pub struct CellAnswer {
     pub exposure: Amount,
     /// Whether it may be spent from at all.
     pub state: CellState,
+    /// False when the account is nearly empty: whatever becomes free must go back at once.
+    pub keep: bool,
 }
 
 /// The life of a cell.
@@ -273,6 +275,8 @@ pub struct Standing {
     pub window: Option<Window>,
     /// Grows whenever something about the payer changed that voids what a gateway remembers.
     pub epoch: u64,
+    /// For how long a gateway may go by this without asking again, in milliseconds.
+    pub valid_ms: u64,
 }
 
 /// A free allowance that refills.
@@ -289,18 +293,20 @@ pub struct Window {
 }
 
 /// What a request costs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Price {
     /// In requests (from a window) or micro-credits.
     pub unit: Unit,
     /// What is held: the most that it can cost.
     pub hold: Amount,
+    /// Which kind of grant pays: a window's name, or empty for credits that pay for anything.
+    pub scope: String,
     /// Which version of the price list says so.
     pub version: u64,
 }
 
 /// A cell as it is given to a need.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CellLease {
     /// Which cell.
     #[serde(flatten)]
@@ -315,6 +321,10 @@ pub struct CellLease {
     pub ttl_ms: u64,
     /// By how much `admitted` may be ahead of what was acknowledged.
     pub exposure: Amount,
+    /// Which kind of grant it spends: a window's name, or empty for credits that pay for anything.
+    pub scope: String,
+    /// False when the account is nearly empty: whatever becomes free must go back at once.
+    pub keep: bool,
 }
 
 /// Something happened to an account.
