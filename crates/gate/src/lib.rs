@@ -1,2 +1,15 @@
 //! Everything the filter decides, as deterministic machines with no I/O and no clock; drive them from Envoy, a test, or a simulator.
+//!
+//! Each stream is an [`Exchange`]: callbacks go in as [`Input`], what is to be done comes out as [`Effect`]. Each VM
+//! has one [`worker::Worker`], which asks billing on behalf of all its streams. Memory that workers share is a [`Shelf`].
 #![deny(clippy::arithmetic_side_effects)]
+
+mod effect;
+pub mod exchange;
+mod input;
+mod shelf;
+pub mod worker;
+
+pub use effect::{Effect, Level, Metric, Reply};
+pub use input::{Flow, Headers, Input, Now, Single};
+pub use shelf::{MemoryShelf, Shelf, Stale, Version};

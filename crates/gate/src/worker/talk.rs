@@ -1,0 +1,128 @@
+//! What an exchange and its worker's machine say to each other.
+
+use contract::v1::{
+    Claim, ClaimAnswer, Complete, NeedMode, NeedShape, Outcome, Price, Refusal, Standing, Tokens,
+};
+use units::{Amount, EndpointId, Instant, RequestId, Span, Subject};
+
+/// What an exchange asks, once, while its request is held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// May this request pass?
+    Need {
+        /// Who is asking.
+        subject: Subject,
+        /// For what.
+        endpoint: EndpointId,
+        /// Whether something is to be held.
+        mode: NeedMode,
+        /// How large the request can be.
+        shape: NeedShape,
+    },
+    /// May this event be forwarded? The same claim may be sent several times.
+    Claim(Claim),
+}
+
+/// What the machine answers, once, unless the question was withdrawn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The request may pass.
+    Ok(Box<Pass>),
+    /// It may not.
+    Refused(Box<Refusal>),
+    /// What billing says to the claim. `Fresh` must be followed by one [`Report::Completed`].
+    Claimed(ClaimAnswer),
+    /// Nobody could decide in time.
+    Unavailable(Fault),
+}
+
+/// Leave to pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pass {
+    /// What to call the hold in [`Report::Ended`], exactly one of which must follow; `None` if nothing is held.
+    pub hold: Option<u64>,
+    /// Who it is, and where they stand.
+    pub standing: Standing,
+    /// What it costs at most.
+    pub price: Price,
+}
+
+/// What an exchange tells when it is over; carried to billing until acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// A request that held something ended.
+    Ended {
+        /// From [`Pass::hold`].
+        hold: u64,
+        /// What it really cost; what is above the hold is cut off and counted as a bug.
+        charged: Amount,
+        /// How it ended.
+        outcome: Outcome,
+        /// What the provider said was used.
+        tokens: Option<Tokens>,
+        /// The request as the client knows it.
+        request_id: RequestId,
+        /// The time of day.
+        at: Instant,
+    },
+    /// A claimed event was handled, or not.
+    Completed {
+        /// What to tell billing.
+        complete: Complete,
+        /// The claim's `ttl_ms`: after that, telling of a failure is of no use.
+        ttl: Span,
+    },
+}
+
+/// How the world can fail on the way to billing and back. Each has a row in `docs/failure.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// Too many requests wait, or too many reports are not acknowledged yet.
+    Backlog,
+    /// The call could not even begin: no such cluster, no healthy host, too many pending.
+    NotSent,
+    /// The connection broke off, or the answer was beyond Envoy's own bound.
+    Reset,
+    /// Envoy answered in billing's place: refused connection, timeout.
+    Unreachable,
+    /// Billing does not accept the gateway's token.
+    Unauthorized,
+    /// Billing answered with another 4xx.
+    Rejected,
+    /// Billing answered 5xx or 429, or anything else that is neither 200 nor 4xx.
+    Failing,
+    /// The answer is larger than any answer can be.
+    TooLarge,
+    /// The answer is not the JSON that the contract says.
+    Garbage,
+    /// The answer is to another call.
+    Mismatch,
+    /// The answer grants something else than what was asked.
+    Nonsense,
+    /// The answer leaves this question out.
+    Unanswered,
+    /// No answer came in time.
+    Late,
+}
+
+impl Fault {
+    /// As it is written in metric labels and the access log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Backlog => "backlog",
+            Self::NotSent => "not_sent",
+            Self::Reset => "reset",
+            Self::Unreachable => "unreachable",
+            Self::Unauthorized => "unauthorized",
+            Self::Rejected => "rejected",
+            Self::Failing => "failing",
+            Self::TooLarge => "too_large",
+            Self::Garbage => "garbage",
+            Self::Mismatch => "mismatch",
+            Self::Nonsense => "nonsense",
+            Self::Unanswered => "unanswered",
+            Self::Late => "late",
+        }
+    }
+}
