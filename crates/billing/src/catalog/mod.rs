@@ -1,0 +1,216 @@
+//! What a product sells: tiers, packages, prices of endpoints, policies, and what refused customers are told.
+//!
+//! Resolved once, at start, from one YAML file; afterwards it only answers questions. It knows no customer.
+
+mod read;
+mod tree;
+
+use crate::complaint::Complaints;
+use contract::v1::{Reason, Refusal};
+use std::collections::{BTreeMap, BTreeSet};
+use units::{AccountId, Amount, EndpointId, Span, TierId};
+
+/// A product, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Catalog {
+    /// Its name.
+    pub product: String,
+    /// Stripe's lower-case code of the one currency it is sold in.
+    pub currency: String,
+    /// The tier of an account without a subscription; none means that such accounts are refused.
+    pub default_tier: Option<TierId>,
+    /// Keys of Stripe's metadata that name an account, the first one found wins.
+    pub account_keys: Vec<String>,
+    /// Keys of Stripe's metadata that name a package.
+    pub package_keys: Vec<String>,
+    /// Whether `client_reference_id` names an account. Payment Links let anybody write one into the URL
+    /// (Stripe, "Payment Links: URL parameters").
+    pub trust_client_reference_id: bool,
+    /// What happens when payment falters.
+    pub policies: Policies,
+    /// By id.
+    pub tiers: BTreeMap<TierId, Tier>,
+    /// By id.
+    pub packages: BTreeMap<String, Package>,
+    /// By id.
+    pub endpoints: BTreeMap<EndpointId, Endpoint>,
+    /// What refused customers are told.
+    pub refusals: Refusals,
+    /// Changes whenever a price does; at most 2^53 − 1.
+    pub price_version: u64,
+}
+
+/// What happens when payment falters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policies {
+    /// How long a failed renewal is overlooked.
+    pub past_due_grace: Span,
+    /// Whether a canceled subscription lasts until the end of what was paid.
+    pub cancel_keeps_period: bool,
+    /// Whether access lasts while Stripe's `pause_collection` is set.
+    pub access_while_paused: bool,
+}
+
+/// A level of service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tier {
+    /// Of several subscriptions the highest rank counts.
+    pub rank: u32,
+    /// What a subscriber counts for in `benefits`.
+    pub weight: u64,
+    /// Stripe's prices that buy it.
+    pub prices: Vec<TierPrice>,
+    /// Credits that each paid period brings.
+    pub allowance: Option<Allowance>,
+    /// Free requests that refill, by name.
+    pub windows: BTreeMap<String, Window>,
+    /// Sent to the upstream as headers.
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// One of Stripe's prices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TierPrice {
+    /// Stripe's `price_…`.
+    pub id: String,
+    /// What a period costs, in the smallest unit of the currency.
+    pub amount: u64,
+}
+
+/// Credits that a paid period brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// How many per period.
+    pub credits: Amount,
+    /// How many for a trial.
+    pub trial_credits: Amount,
+    /// How long they last beyond the period, since renewals are paid late (Stripe finalises an invoice about
+    /// an hour after the period began).
+    pub expiry_grace: Span,
+}
+
+/// Free requests that refill.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// What it is good for.
+    pub endpoints: BTreeSet<EndpointId>,
+    /// How many requests.
+    pub limit: Amount,
+    /// When it refills.
+    pub period: Period,
+}
+
+/// When a window refills, in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Period {
+    /// At midnight.
+    Day,
+    /// At midnight of the first of a month.
+    Month,
+}
+
+/// Credits for sale.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Package {
+    /// Stripe's `price_…`.
+    pub price: String,
+    /// What it costs, in the smallest unit of the currency.
+    pub amount: u64,
+    /// What it brings.
+    pub credits: Amount,
+    /// How long the credits last; for ever if absent.
+    pub lasts: Option<Span>,
+}
+
+/// A priced kind of work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Micro-credits per request.
+    pub cost: Amount,
+    /// Who may use it; everybody if absent.
+    pub tiers: Option<BTreeSet<TierId>>,
+}
+
+/// What refused customers are told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refusals {
+    /// Where to change plan.
+    pub upgrade_url: Option<String>,
+    /// Where to buy credits.
+    pub buy_url: Option<String>,
+    /// Where this product differs from [`Reason`]'s own status and words.
+    pub words: BTreeMap<Reason, Words>,
+}
+
+/// How one reason is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Words {
+    /// The HTTP status.
+    pub status: Option<u16>,
+    /// A short title.
+    pub title: Option<String>,
+    /// What to do.
+    pub detail: Option<String>,
+}
+
+impl Catalog {
+    /// Reads a catalog.
+    ///
+    /// # Errors
+    /// Every complaint at once, each with path, value and mend.
+    pub fn from_yaml(text: &str) -> Result<Self, Complaints> {
+        read::catalog(text)
+    }
+
+    /// The tier that one of Stripe's prices buys.
+    #[must_use]
+    pub fn tier_of_price(&self, price: &str) -> Option<(&TierId, &Tier)> {
+        self.tiers.iter().find(|(_, tier)| tier.prices.iter().any(|p| p.id == price))
+    }
+
+    /// True if `tier` may use `endpoint`.
+    #[must_use]
+    pub fn allows(&self, tier: &TierId, endpoint: &Endpoint) -> bool {
+        endpoint.tiers.as_ref().is_none_or(|tiers| tiers.contains(tier))
+    }
+
+    /// The windows of `tier` that `endpoint` can be paid from, by name.
+    pub fn windows<'a>(
+        &'a self,
+        tier: &TierId,
+        endpoint: &'a EndpointId,
+    ) -> impl Iterator<Item = (&'a String, &'a Window)> {
+        let windows = self.tiers.get(tier).into_iter().flat_map(|tier| &tier.windows);
+        windows.filter(move |(_, window)| window.endpoints.contains(endpoint))
+    }
+
+    /// A refusal in this product's words, about nobody in particular.
+    #[must_use]
+    pub fn refusal(&self, reason: Reason) -> Refusal {
+        let plain = Refusal::plain(reason);
+        let words = self.refusals.words.get(&reason).cloned().unwrap_or_default();
+        Refusal {
+            status: words.status.unwrap_or(plain.status),
+            title: words.title.unwrap_or(plain.title),
+            detail: words.detail.unwrap_or(plain.detail),
+            upgrade_url: self.refusals.upgrade_url.clone(),
+            buy_url: self.refusals.buy_url.clone(),
+            // Waiting helps where the service could not decide; a window says itself when it refills.
+            retry_after_s: (reason == Reason::ServiceUnavailable).then_some(1),
+            ..plain
+        }
+    }
+
+    /// The account of somebody of whom only the name is known, as Stripe's metadata gives it.
+    #[must_use]
+    pub fn account_in(&self, metadata: &BTreeMap<String, String>) -> Option<AccountId> {
+        let named = self.account_keys.iter().find_map(|key| metadata.get(key))?;
+        AccountId::new(named.as_str()).ok()
+    }
+
+    /// The package that Stripe's metadata names, whether the catalog has it or not.
+    #[must_use]
+    pub fn package_in<'a>(&self, metadata: &'a BTreeMap<String, String>) -> Option<&'a str> {
+        self.package_keys.iter().find_map(|key| metadata.get(key)).map(String::as_str)
+    }
+}
