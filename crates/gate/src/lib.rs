@@ -4,9 +4,11 @@
 //! has one [`worker::Worker`], which asks billing on behalf of all its streams. Memory that workers share is a [`Shelf`].
 #![deny(clippy::arithmetic_side_effects)]
 
+pub mod config;
 mod effect;
 pub mod exchange;
 mod input;
+pub mod seen;
 mod shelf;
 pub mod worker;
 
