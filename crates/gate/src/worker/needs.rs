@@ -1,0 +1,140 @@
+//! Requests that wait for a decision: who, since when, and how long billing may still tell them to try again.
+
+use contract::v1::{Need, NeedMode, NeedShape};
+use std::collections::BTreeMap;
+use units::{EndpointId, Instant, Span, Subject};
+
+/// The shortest time after which a need is asked again, however short a time billing names.
+const RETRY_MIN: Span = Span::from_millis(10);
+/// Need ids have 40 bits on the wire.
+const ID_MAX: u64 = (1 << 40) - 1;
+
+/// One request that waits.
+#[derive(Clone, Debug)]
+pub(super) struct Waiter {
+    pub(super) stream: u32,
+    pub(super) mode: NeedMode,
+    pub(super) asked: Instant,
+    subject: Subject,
+    endpoint: EndpointId,
+    shape: NeedShape,
+    /// Until then billing may answer `retry`.
+    patience: Instant,
+    /// From then on it is too late for any answer.
+    deadline: Instant,
+    /// When to ask (again).
+    due: Instant,
+    /// True once it was in a sync: billing may hold something for it, whatever became of the answer.
+    pub(super) sent: bool,
+    /// True if the last time it was asked, it asked for a final answer.
+    pub(super) last_call: bool,
+}
+
+/// All of them, in the order in which they came.
+#[derive(Debug, Default)]
+pub(super) struct Needs {
+    waiters: BTreeMap<u64, Waiter>,
+    by_stream: BTreeMap<u32, u64>,
+    last_id: u64,
+}
+
+/// What a stream asked, and when it asked.
+pub(super) struct Asked {
+    pub(super) stream: u32,
+    pub(super) subject: Subject,
+    pub(super) endpoint: EndpointId,
+    pub(super) mode: NeedMode,
+    pub(super) shape: NeedShape,
+    pub(super) now: Instant,
+}
+
+impl Needs {
+    /// Lets a request wait: `wait` for retries, and `call` more for the last answer. False if there are no ids left.
+    pub(super) fn push(&mut self, asked: Asked, wait: Span, call: Span) -> bool {
+        let Some(id) = self.last_id.checked_add(1).filter(|id| *id <= ID_MAX) else { return false };
+        let Asked { stream, subject, endpoint, mode, shape, now } = asked;
+        let patience = now.plus(wait);
+        let deadline = patience.plus(call);
+        let (sent, last_call) = (false, false);
+        self.last_id = id;
+        self.by_stream.insert(stream, id);
+        self.waiters.insert(
+            id,
+            Waiter {
+                stream,
+                mode,
+                asked: now,
+                subject,
+                endpoint,
+                shape,
+                patience,
+                deadline,
+                due: now,
+                sent,
+                last_call,
+            },
+        );
+        true
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiters.len()
+    }
+
+    pub(super) fn get(&self, id: u64) -> Option<&Waiter> {
+        self.waiters.get(&id)
+    }
+
+    /// What `id` was asked for.
+    pub(super) fn endpoint(&self, id: u64) -> Option<&EndpointId> {
+        self.waiters.get(&id).map(|waiter| &waiter.endpoint)
+    }
+
+    /// It is answered, or nobody waits for it any more.
+    pub(super) fn take(&mut self, id: u64) -> Option<Waiter> {
+        let waiter = self.waiters.remove(&id)?;
+        self.by_stream.remove(&waiter.stream);
+        Some(waiter)
+    }
+
+    /// The same, by its stream.
+    pub(super) fn take_stream(&mut self, stream: u32) -> Option<(u64, Waiter)> {
+        let id = *self.by_stream.get(&stream)?;
+        self.take(id).map(|waiter| (id, waiter))
+    }
+
+    /// Everybody.
+    pub(super) fn ids(&self) -> Vec<u64> {
+        self.waiters.keys().copied().collect()
+    }
+
+    /// Those for whom it is too late. All have the same patience, so the oldest come first.
+    pub(super) fn late(&self, now: Instant) -> Vec<u64> {
+        self.waiters.iter().take_while(|(_, w)| w.deadline <= now).map(|(id, _)| *id).collect()
+    }
+
+    /// Billing asks to be asked again; at the end of its patience at the latest, for a final answer then.
+    pub(super) fn retry(&mut self, id: u64, after: Span, now: Instant) {
+        if let Some(waiter) = self.waiters.get_mut(&id) {
+            waiter.due = now.plus(after.max(RETRY_MIN)).min(waiter.patience.max(now));
+        }
+    }
+
+    /// Up to `max` that are due, as they are to be asked now.
+    pub(super) fn compose(&mut self, now: Instant, max: usize) -> Vec<Need> {
+        let due = self.waiters.iter_mut().filter(|(_, w)| w.due <= now).take(max);
+        due.map(|(id, w)| {
+            let wait_ms = w.patience.since(now).millis();
+            w.sent = true;
+            w.last_call = wait_ms == 0;
+            let (subject, endpoint, shape) = (w.subject.clone(), w.endpoint.clone(), w.shape.clone());
+            Need { id: *id, subject, endpoint, mode: w.mode, shape, wait_ms }
+        })
+        .collect()
+    }
+
+    /// When the next one is due.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.waiters.values().map(|w| w.due).min()
+    }
+}

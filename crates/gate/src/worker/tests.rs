@@ -1,0 +1,591 @@
+//! Stories of a worker and a billing service of a few lines, which keeps its own books.
+
+use super::*;
+use crate::shelf::MemoryShelf;
+use contract::v1::*;
+use std::collections::BTreeMap;
+use units::{AccountId, Amount, EndpointId, RequestId, Subject, SubjectKind, TierId, Unit};
+
+pub(crate) fn hello_answer(incarnation: u64) -> HelloAnswer {
+    HelloAnswer {
+        node: NodeName::new("n1").unwrap(),
+        incarnation,
+        intervals: Intervals {
+            lease_ttl_ms: 30_000,
+            lease_tail_ms: 30_000,
+            sync_ms: 500,
+            claim_ttl_ms: 30_000,
+            wait_ms: 1000,
+        },
+        limits: Limits { cells_max: 100, needs_max: 100, usage_max: 100, body_bytes_max: 1 << 20 },
+    }
+}
+
+pub(crate) fn standing(account: &str) -> Standing {
+    Standing {
+        account: AccountId::new(account).unwrap(),
+        payer: AccountId::new(account).unwrap(),
+        tier: TierId::new("pro").unwrap(),
+        state: SubscriptionState::Active,
+        balance_micro: 5_000_000,
+        attributes: BTreeMap::new(),
+        window: None,
+        epoch: 1,
+        valid_ms: 0,
+    }
+}
+
+/// A billing service in miniature: so many credits, a price of one, and every cell it ever gave.
+#[derive(Default)]
+pub(crate) struct Desk {
+    pub(crate) free: i64,
+    pub(crate) charged: i64,
+    pub(crate) held: BTreeMap<u64, i64>,
+    closed: BTreeSet<u64>,
+    usage: BTreeMap<(u16, u64), UsageRecord>,
+    incarnations: u64,
+    pub(crate) syncs: u64,
+    /// While set, whoever cannot be served is told to try again.
+    pub(crate) retry: bool,
+}
+
+const PRICE: i64 = 1_000_000;
+
+impl Desk {
+    pub(crate) fn with(credits: i64) -> Self {
+        Self { free: credits * PRICE, ..Self::default() }
+    }
+
+    pub(crate) fn answer(&mut self, path: &str, body: &[u8]) -> CallResult {
+        let body = match path {
+            PATH_HELLO => {
+                self.incarnations += 1;
+                serde_json::to_vec(&hello_answer(self.incarnations))
+            }
+            PATH_SYNC => serde_json::to_vec(&self.sync(serde_json::from_slice(body).unwrap())),
+            _ => panic!("{path}"),
+        };
+        CallResult::Upstream { status: 200, body: Some(body.unwrap()) }
+    }
+
+    fn sync(&mut self, sync: Sync) -> SyncAnswer {
+        self.syncs += 1;
+        for id in &sync.abandoned {
+            self.free += self.held.remove(&(u64::from(sync.worker) << 40 | id)).unwrap_or(0);
+        }
+        let cells = sync.cells.iter().map(|cell| {
+            if cell.finished == cell.admitted
+                && let Some(held) = self.held.remove(&cell.key.generation)
+            {
+                assert_eq!(cell.used.get() + cell.returned.get(), held, "used and returned make up the hold");
+                self.charged += cell.used.get();
+                self.free += cell.returned.get();
+                assert!(self.closed.insert(cell.key.generation), "a hold ends once");
+            }
+            let (granted, state) = (cell.admitted, CellState::Open);
+            let (acked_admitted, exposure) = (granted, granted);
+            CellAnswer { key: cell.key, granted, acked_admitted, ttl_ms: 30_000, exposure, state, keep: true }
+        });
+        let cells = cells.collect();
+        for record in sync.usage {
+            self.usage.insert((sync.worker, record.n), record);
+        }
+        let usage_acked =
+            (1..).take_while(|n| self.usage.contains_key(&(sync.worker, *n))).last().unwrap_or(0);
+        let needs = sync.needs.iter().map(|need| self.decide(sync.worker, need)).collect();
+        SyncAnswer { sent_seq: sync.sent_seq, cells, needs, usage_acked, next_ms: 1000, notes: vec![] }
+    }
+
+    fn decide(&mut self, worker: u16, need: &Need) -> NeedAnswer {
+        let generation = u64::from(worker) << 40 | need.id;
+        let hold = Amount::new(if need.mode == NeedMode::Hold { PRICE } else { 0 }).unwrap();
+        let price = Price { unit: Unit::Credits, hold, scope: String::new(), version: 1 };
+        let standing = Box::new(standing(&need.subject.value));
+        let decision = if need.mode == NeedMode::Identify {
+            NeedDecision::Ok { standing, price, cells: vec![] }
+        } else if self.held.contains_key(&generation) || self.free >= PRICE {
+            if self.held.insert(generation, PRICE).is_none() {
+                self.free -= PRICE;
+            }
+            let (key, unit) = (CellKey { grant: 1, generation }, Unit::Credits);
+            let scope = String::new();
+            let lease = CellLease {
+                key,
+                unit,
+                granted: hold,
+                held: hold,
+                ttl_ms: 30_000,
+                exposure: hold,
+                scope,
+                keep: true,
+            };
+            NeedDecision::Ok { standing, price, cells: vec![lease] }
+        } else if self.retry && need.wait_ms > 0 {
+            NeedDecision::Retry { retry_ms: 50 }
+        } else {
+            NeedDecision::Refused { refusal: Box::new(Refusal::plain(Reason::InsufficientCredits)) }
+        };
+        NeedAnswer { id: need.id, decision }
+    }
+}
+
+/// A worker, its shelf, its clock, and what it has said so far.
+pub(crate) struct Stage {
+    pub(crate) worker: Worker,
+    pub(crate) shelf: MemoryShelf,
+    pub(crate) now: Instant,
+    pub(crate) calls: Vec<(u64, &'static str, Vec<u8>)>,
+    pub(crate) woken: Vec<(u32, Answer)>,
+    pub(crate) counted: Vec<Metric>,
+}
+
+impl Stage {
+    pub(crate) fn new() -> Self {
+        let settings = Settings {
+            node: NodeName::new("n1").unwrap(),
+            call: Span::from_secs(2),
+            wait: Span::from_secs(1),
+        };
+        Self {
+            worker: Worker::new(settings),
+            shelf: MemoryShelf::default(),
+            now: Instant::from_secs(1000),
+            calls: vec![],
+            woken: vec![],
+            counted: vec![],
+        }
+    }
+
+    pub(crate) fn poll(&mut self) {
+        for effect in self.worker.poll(self.now, &mut self.shelf) {
+            match effect {
+                WorkerEffect::Call { id, path, body, .. } => self.calls.push((id, path, body)),
+                WorkerEffect::Wake { stream, answer } => self.woken.push((stream, answer)),
+                WorkerEffect::Count(metric) => self.counted.push(metric),
+                WorkerEffect::Log(..) => {}
+            }
+        }
+    }
+
+    pub(crate) fn later(&mut self, millis: u64) {
+        self.now = self.now.plus(Span::from_millis(millis));
+        self.poll();
+    }
+
+    pub(crate) fn ask(&mut self, stream: u32) {
+        let subject = Subject::new(SubjectKind::JwtSub, "alice").unwrap();
+        let endpoint = EndpointId::new("chat").unwrap();
+        let need = Question::Need { subject, endpoint, mode: NeedMode::Hold, shape: NeedShape::Fixed };
+        self.worker.ask(stream, need, self.now);
+        self.poll();
+    }
+
+    fn claim(&mut self, stream: u32) {
+        let claim = Claim {
+            endpoint: "app".into(),
+            livemode: false,
+            account: "self".into(),
+            event_id: units::EventId::new("evt_1").unwrap(),
+            event_type: "invoice.paid".into(),
+            claimant: format!("c{stream}"),
+        };
+        self.worker.ask(stream, Question::Claim(claim), self.now);
+        self.poll();
+    }
+
+    /// The oldest call comes back.
+    fn reply(&mut self, result: &CallResult) {
+        let (id, ..) = self.calls.remove(0);
+        self.worker.on_answer(id, result, self.now, &mut self.shelf);
+        self.poll();
+    }
+
+    fn reply_json(&mut self, status: u32, body: &str) {
+        self.reply(&CallResult::Upstream { status, body: Some(body.as_bytes().to_vec()) });
+    }
+
+    /// Every call is answered by the desk, until there is none.
+    pub(crate) fn settle(&mut self, desk: &mut Desk) {
+        while let Some((_, path, body)) = self.calls.first() {
+            let answer = desk.answer(path, body);
+            self.reply(&answer);
+        }
+    }
+
+    fn pass(&mut self, stream: u32) -> Pass {
+        let at = self.woken.iter().position(|(s, _)| *s == stream).expect("woken");
+        match self.woken.remove(at).1 {
+            Answer::Ok(pass) => *pass,
+            other => panic!("not let through: {other:?}"),
+        }
+    }
+
+    fn fault(&mut self, stream: u32) -> Fault {
+        let at = self.woken.iter().position(|(s, _)| *s == stream).expect("woken");
+        match self.woken.remove(at).1 {
+            Answer::Unavailable(fault) => fault,
+            other => panic!("no fault: {other:?}"),
+        }
+    }
+
+    pub(crate) fn end(&mut self, hold: u64, charged: i64, outcome: Outcome) {
+        let charged = Amount::new(charged).unwrap();
+        let request_id = RequestId::new("r1").unwrap();
+        let report = Report::Ended { hold, charged, outcome, tokens: None, request_id, at: self.now };
+        self.worker.tell(report, self.now);
+        self.poll();
+    }
+
+    fn bugs(&self) -> usize {
+        self.counted.iter().filter(|m| matches!(m, Metric::Bug { .. })).count()
+    }
+}
+
+#[test]
+fn nothing_is_said_before_there_is_a_reason() {
+    let mut stage = Stage::new();
+    for _ in 0..100 {
+        stage.later(100);
+    }
+    assert!(stage.calls.is_empty() && stage.worker.is_idle() && stage.worker.next_poll().is_none());
+}
+
+#[test]
+fn one_sync_carries_all_that_wait_and_the_next_one_grows_meanwhile() {
+    let (mut stage, mut desk) = (Stage::new(), Desk::with(100));
+    (1..=5).for_each(|stream| stage.ask(stream));
+    assert_eq!(stage.calls.len(), 1, "the hello");
+    let answer = desk.answer(PATH_HELLO, b"");
+    stage.reply(&answer);
+    assert_eq!((stage.calls.len(), stage.calls[0].1), (1, PATH_SYNC));
+    (6..=9).for_each(|stream| stage.ask(stream));
+    assert_eq!(stage.calls.len(), 1, "one sync at a time");
+    stage.settle(&mut desk);
+    assert_eq!(desk.syncs, 2);
+    let holds: BTreeSet<_> = (1..=9).map(|stream| stage.pass(stream).hold.unwrap()).collect();
+    assert_eq!(holds.len(), 9, "each has a hold of its own");
+    for hold in holds {
+        stage.end(hold, if hold % 2 == 0 { PRICE } else { 0 }, Outcome::Charged);
+    }
+    stage.settle(&mut desk);
+    assert_eq!((desk.free, desk.charged, desk.held.len(), desk.usage.len()), (96 * PRICE, 4 * PRICE, 0, 9));
+    assert!(stage.worker.is_idle());
+}
+
+#[test]
+fn a_refusal_is_told_only_when_it_is_final() {
+    let (mut stage, mut desk) = (Stage::new(), Desk::with(1));
+    desk.retry = true;
+    stage.ask(1);
+    stage.settle(&mut desk);
+    let first = stage.pass(1).hold.unwrap();
+    stage.ask(2);
+    stage.settle(&mut desk);
+    assert!(stage.woken.is_empty(), "told to retry");
+    stage.later(49);
+    assert!(stage.calls.is_empty(), "not before its time");
+    stage.end(first, 0, Outcome::Failed);
+    stage.settle(&mut desk);
+    stage.later(1);
+    stage.settle(&mut desk);
+    stage.pass(2);
+    // Nothing comes back this time: the last question asks for a final answer, at the end of the wait.
+    stage.ask(3);
+    let asked = stage.now;
+    while stage.woken.is_empty() {
+        stage.settle(&mut desk);
+        stage.later(10);
+    }
+    assert!(matches!(stage.woken[0].1, Answer::Refused(_)));
+    assert!((990..=1060).contains(&stage.now.since(asked).millis()));
+}
+
+#[test]
+fn billing_that_is_down_costs_a_moment_and_then_no_time_at_all() {
+    let mut stage = Stage::new();
+    stage.ask(1);
+    let asked = stage.now;
+    while stage.woken.is_empty() {
+        if !stage.calls.is_empty() {
+            stage.reply(&CallResult::Local);
+        }
+        stage.later(10);
+    }
+    assert_eq!(stage.fault(1), Fault::Unreachable);
+    assert!(stage.now.since(asked).millis() < 300, "three attempts");
+    let mut desk = Desk::with(1);
+    stage.ask(2);
+    while stage.woken.is_empty() {
+        stage.settle(&mut desk);
+        stage.later(10);
+    }
+    stage.pass(2);
+    assert_eq!(stage.worker.pace.not_before(), Instant::EPOCH, "forgiven");
+}
+
+#[test]
+fn no_stream_waits_for_ever_on_billing_that_hangs() {
+    let mut stage = Stage::new();
+    stage.ask(1);
+    stage.later(2990);
+    assert!(stage.woken.is_empty());
+    stage.later(10);
+    assert_eq!(stage.fault(1), Fault::Late);
+    assert_eq!(stage.worker.books.len(), 0, "it was never sent, so nothing is held for it");
+}
+
+#[test]
+fn what_makes_no_sense_is_a_fault_and_whatever_it_may_hold_goes_back() {
+    let sync = |needs: &str| {
+        format!(r#"{{"sent_seq":1,"cells":[],"needs":[{needs}],"usage_acked":0,"next_ms":1,"notes":[]}}"#)
+    };
+    let standing = serde_json::to_string(&standing("a")).unwrap();
+    let ok = |hold: u64, cells: &str| {
+        sync(&format!(
+            r#"{{"id":1,"decision":"ok","standing":{standing},"price":{{"unit":"credits","hold":{hold},"scope":"","version":1}},"cells":[{cells}]}}"#
+        ))
+    };
+    let cell = |generation: u64, held: i64| {
+        format!(
+            r#"{{"grant":1,"generation":{generation},"unit":"credits","granted":{held},"held":{held},"ttl_ms":1,"exposure":9,"scope":"","keep":true}}"#
+        )
+    };
+    let own = 1_u64 << 40 | 1;
+    for (body, expected) in [
+        ("<html>".to_owned(), Fault::Garbage),
+        (sync("").replace("\"sent_seq\":1", "\"sent_seq\":2"), Fault::Mismatch),
+        (sync(r#"{"id":2,"decision":"retry","retry_ms":5}"#), Fault::Mismatch),
+        (
+            sync(r#"{"id":1,"decision":"retry","retry_ms":5},{"id":1,"decision":"retry","retry_ms":5}"#),
+            Fault::Mismatch,
+        ),
+        (sync(r#"{"id":1,"decision":"maybe"}"#), Fault::Garbage),
+        (sync("").replace("\"usage_acked\":0", "\"usage_acked\":3"), Fault::Mismatch),
+        (sync(""), Fault::Unanswered),
+        (ok(5, ""), Fault::Nonsense),
+        (ok(5, &cell(own, 4)), Fault::Nonsense),
+        (ok(5, &cell(own + 1, 5)), Fault::Nonsense),
+        (ok(5, &format!("{0},{0}", cell(own, 5))), Fault::Nonsense),
+        (ok(5, &cell(own, -5)), Fault::Garbage),
+    ] {
+        let (mut stage, mut desk) = (Stage::new(), Desk::with(9));
+        stage.ask(1);
+        let hello = desk.answer(PATH_HELLO, b"");
+        stage.reply(&hello);
+        stage.reply_json(200, &body);
+        assert_eq!(stage.fault(1), expected, "{body}");
+        assert_eq!(
+            stage
+                .worker
+                .books
+                .compose(stage.now, books::Bounds { cells: 9, usage: 9, abandoned: 9 })
+                .abandoned,
+            [1]
+        );
+    }
+    let (mut stage, mut desk) = (Stage::new(), Desk::with(9));
+    stage.ask(1);
+    let hello = desk.answer(PATH_HELLO, b"");
+    stage.reply(&hello);
+    stage.reply_json(200, &ok(5, &cell(own, 5)));
+    assert_eq!(stage.pass(1).hold, Some(1), "the sound one of them passes");
+}
+
+#[test]
+fn a_stream_that_left_before_its_answer_came_keeps_nothing() {
+    let (mut stage, mut desk) = (Stage::new(), Desk::with(1));
+    stage.ask(1);
+    let hello = desk.answer(PATH_HELLO, b"");
+    stage.reply(&hello);
+    stage.worker.withdraw(1);
+    stage.settle(&mut desk);
+    stage.later(100);
+    stage.settle(&mut desk);
+    assert_eq!((desk.free, desk.held.len(), stage.woken.len()), (PRICE, 0, 0));
+    assert!(stage.worker.is_idle());
+}
+
+#[test]
+fn a_stream_that_was_gone_when_it_was_woken_keeps_nothing() {
+    let (mut stage, mut desk) = (Stage::new(), Desk::with(1));
+    stage.ask(1);
+    stage.settle(&mut desk);
+    let (_, answer) = stage.woken.remove(0);
+    stage.worker.undelivered(&answer);
+    stage.poll();
+    stage.settle(&mut desk);
+    assert_eq!((desk.free, desk.held.len()), (PRICE, 0));
+}
+
+#[test]
+fn what_is_owed_is_told_until_it_is_acknowledged() {
+    let (mut stage, mut desk) = (Stage::new(), Desk::with(3));
+    stage.ask(1);
+    stage.settle(&mut desk);
+    let hold = stage.pass(1).hold.unwrap();
+    stage.end(hold, PRICE, Outcome::Charged);
+    for result in [CallResult::Reset, CallResult::Local, CallResult::NotSent] {
+        stage.reply(&result);
+        stage.later(1000);
+    }
+    // Billing did it, but its answer is lost.
+    let (_, path, body) = stage.calls[0].clone();
+    desk.answer(path, &body);
+    stage.reply(&CallResult::Reset);
+    stage.later(1000);
+    stage.reply_json(500, "");
+    stage.later(1000);
+    assert!(!stage.worker.is_idle());
+    stage.settle(&mut desk);
+    assert_eq!((desk.charged, desk.free, desk.usage.len()), (PRICE, 2 * PRICE, 1));
+    assert!(stage.worker.is_idle());
+}
+
+#[test]
+fn a_long_request_is_reported_every_third_of_its_time() {
+    let (mut stage, mut desk) = (Stage::new(), Desk::with(1));
+    stage.ask(1);
+    stage.settle(&mut desk);
+    let hold = stage.pass(1).hold.unwrap();
+    let before = desk.syncs;
+    for _ in 0..400 {
+        stage.later(100);
+        stage.settle(&mut desk);
+    }
+    assert_eq!(desk.syncs - before, 4, "40 s at a ttl of 30 s");
+    stage.end(hold, PRICE, Outcome::Charged);
+    stage.settle(&mut desk);
+    assert_eq!((desk.charged, desk.held.len()), (PRICE, 0));
+}
+
+#[test]
+fn the_same_end_twice_is_a_bug_and_changes_nothing() {
+    let (mut stage, mut desk) = (Stage::new(), Desk::with(1));
+    stage.ask(1);
+    stage.settle(&mut desk);
+    let hold = stage.pass(1).hold.unwrap();
+    stage.end(hold, 0, Outcome::Failed);
+    assert_eq!(stage.bugs(), 0);
+    stage.end(hold, PRICE, Outcome::Charged);
+    stage.settle(&mut desk);
+    assert_eq!((stage.bugs(), desk.charged, desk.free), (1, 0, PRICE));
+}
+
+#[test]
+fn more_than_was_held_is_a_bug_and_charges_the_hold() {
+    let (mut stage, mut desk) = (Stage::new(), Desk::with(2));
+    stage.ask(1);
+    stage.settle(&mut desk);
+    let hold = stage.pass(1).hold.unwrap();
+    stage.end(hold, 2 * PRICE, Outcome::Charged);
+    stage.settle(&mut desk);
+    assert_eq!((stage.bugs(), desk.charged), (1, PRICE));
+}
+
+#[test]
+fn beyond_its_bounds_a_worker_refuses_and_forgets_nothing() {
+    let mut stage = Stage::new();
+    let many = u32::try_from(WAITERS_MAX).unwrap();
+    (0..many).for_each(|stream| stage.ask(stream));
+    assert!(stage.woken.is_empty());
+    stage.ask(many);
+    assert_eq!(stage.fault(many), Fault::Backlog);
+}
+
+#[test]
+fn a_sync_keeps_to_the_servers_bounds() {
+    let (mut stage, mut desk) = (Stage::new(), Desk::with(10_000));
+    (0..1000).for_each(|stream| stage.ask(stream));
+    let mut hello = hello_answer(1);
+    hello.limits = Limits { cells_max: 7, needs_max: 400, usage_max: 5, body_bytes_max: 4096 };
+    stage.reply_json(200, &serde_json::to_string(&hello).unwrap());
+    while let Some((_, path, body)) = stage.calls.first() {
+        assert!(body.len() <= 4096);
+        let answer = desk.answer(path, body);
+        stage.reply(&answer);
+    }
+    let holds: Vec<u64> = (0..1000).map(|stream| stage.pass(stream).hold.unwrap()).collect();
+    holds.into_iter().for_each(|hold| stage.end(hold, PRICE, Outcome::Charged));
+    while let Some((_, path, body)) = stage.calls.first() {
+        let sync: Sync = serde_json::from_slice(body).unwrap();
+        assert!(sync.cells.len() <= 7 && sync.usage.len() <= 5 && body.len() <= 4096);
+        let answer = desk.answer(path, body);
+        stage.reply(&answer);
+    }
+    assert_eq!((desk.charged, desk.usage.len()), (1000 * PRICE, 1000));
+}
+
+#[test]
+fn a_billing_service_with_another_database_is_greeted_again() {
+    let (mut stage, mut desk) = (Stage::new(), Desk::with(5));
+    stage.ask(1);
+    stage.settle(&mut desk);
+    stage.ask(2);
+    stage.reply_json(409, "{}");
+    stage.later(1000);
+    assert_eq!(stage.calls[0].1, PATH_HELLO);
+    stage.settle(&mut desk);
+    assert_eq!(desk.incarnations, 2);
+    stage.pass(2);
+}
+
+#[test]
+fn claims_are_answered_repeated_and_released() {
+    let mut stage = Stage::new();
+    stage.claim(1);
+    stage.reply(&CallResult::Reset);
+    stage.later(50);
+    stage.reply_json(200, r#"{"decision":"fresh","token":"t1","ttl_ms":30000}"#);
+    assert!(
+        matches!(&stage.woken[0], (1, Answer::Claimed(ClaimAnswer::Fresh { token, .. })) if token == "t1")
+    );
+    // One that went away while its claim was on its way.
+    stage.claim(2);
+    stage.worker.withdraw(2);
+    stage.reply_json(200, r#"{"decision":"fresh","token":"t2","ttl_ms":30000}"#);
+    let complete: Complete = serde_json::from_slice(&stage.calls[0].2).unwrap();
+    assert_eq!((complete.token.as_str(), complete.outcome), ("t2", CompleteOutcome::Failed));
+    stage.reply(&CallResult::Local);
+    assert!(stage.calls.is_empty());
+    stage.later(50);
+    stage.reply_json(200, r#"{"result":"recorded"}"#);
+    assert!(stage.worker.is_idle() && stage.woken.len() == 1);
+}
+
+#[test]
+fn a_claim_that_nobody_can_grant_is_told_in_time_and_garbage_at_once() {
+    let mut stage = Stage::new();
+    stage.claim(1);
+    stage.later(2000);
+    assert_eq!(stage.fault(1), Fault::Late);
+    stage.calls.clear();
+    stage.claim(2);
+    stage.reply_json(200, r#"{"decision":"sure"}"#);
+    assert_eq!(stage.fault(2), Fault::Garbage);
+}
+
+#[test]
+fn a_completion_is_given_up_when_it_is_of_no_use_any_more() {
+    let mut stage = Stage::new();
+    let complete = |outcome| Complete {
+        endpoint: "app".into(),
+        livemode: false,
+        account: "self".into(),
+        event_id: units::EventId::new("evt_1").unwrap(),
+        token: "t".into(),
+        outcome,
+    };
+    for (outcome, seconds) in [(CompleteOutcome::Failed, 30), (CompleteOutcome::Accepted, 600)] {
+        let told = stage.now;
+        stage.worker.tell(Report::Completed { complete: complete(outcome), ttl: Span::from_secs(30) }, told);
+        stage.poll();
+        while !stage.worker.is_idle() {
+            if !stage.calls.is_empty() {
+                stage.reply(&CallResult::Local);
+            }
+            stage.later(1000);
+        }
+        let took = stage.now.since(told).secs_up();
+        assert!((seconds..=seconds + 2).contains(&took), "{outcome:?} was given up after {took} s");
+    }
+}
