@@ -1,0 +1,404 @@
+//! Deciding a need: the first lane that covers it whole is used; no is said only when it is final.
+
+use super::{Work, minus, plus, sum};
+use crate::bug::Bug;
+use crate::cell::{Cell, CellId, CellState, HOLD_GENERATION_MIN};
+use crate::command::{Exposure, Lane, Leg, Mode, Need, Timing};
+use crate::grant::{Grant, GrantId, Origin, Source, Terms};
+use crate::outcome::{
+    CellGrant, Decision, Granted, JournalKind, NeedAnswer, NoteKind, Refusal, Refused, WindowStatus,
+};
+use crate::window::WindowRule;
+use std::collections::BTreeSet;
+use units::{Amount, Instant, NodeName, Span, Unit};
+
+/// What one lane would take: which cells, and how much more for each.
+type Plan = Vec<(CellId, Amount)>;
+
+impl Work<'_> {
+    pub(super) fn need(&mut self, need: &Need) -> Result<NeedAnswer, Bug> {
+        well_formed(need)?;
+        let decision = match self.repeated(need)? {
+            Some(decision) => decision,
+            None => self.decide(need)?,
+        };
+        let balance = self.book.balance(self.now)?;
+        let window = self.window_status(&need.lanes)?;
+        Ok(NeedAnswer { decision, balance, window, epoch: self.book.account.epoch })
+    }
+
+    /// The answer to a hold that was granted before.
+    fn repeated(&self, need: &Need) -> Result<Option<Decision>, Bug> {
+        let Mode::Hold { generation } = need.mode else { return Ok(None) };
+        let mut found: Vec<(&CellId, &Cell, &Grant)> = Vec::new();
+        for (id, cell) in &self.book.cells {
+            if is_of(id, &need.node, need.incarnation, generation) {
+                let grant = self.book.grants.get(&id.grant);
+                let grant = grant
+                    .ok_or_else(|| Bug::NotLoaded { what: format!("grant {} of a hold", id.grant.0) })?;
+                found.push((id, cell, grant));
+            }
+        }
+        found.sort_by_key(|(id, _, grant)| (grant.terms.priority, grant.terms.expires_at, id.grant));
+        let Some((_, _, first)) = found.first() else { return Ok(None) };
+        if found.iter().any(|(_, cell, _)| cell.state != CellState::Open) {
+            return Ok(Some(Decision::Over));
+        }
+        let unit = first.terms.unit;
+        let of_unit = found.iter().filter(|(_, _, grant)| grant.terms.unit == unit);
+        let hold = sum(of_unit.map(|(_, cell, _)| cell.granted), "a hold")?;
+        let told = |(id, cell, grant): &(&CellId, &Cell, &Grant)| self.told(id, cell, grant, need.timing.ttl);
+        let cells = found.iter().map(told).collect();
+        Ok(Some(Decision::Granted(Granted { lane: None, unit, hold, cells })))
+    }
+
+    fn decide(&mut self, need: &Need) -> Result<Decision, Bug> {
+        let account = &self.book.account;
+        if account.standing.is_stale(self.now) && !account.suspended {
+            return Err(Bug::Misuse { what: "the standing is stale: compute and set it before the need" });
+        }
+        let stopped = match (&account.standing.tier, account.standing.why) {
+            _ if account.suspended => Some(Refusal::Suspended),
+            (None, why) => Some(why.unwrap_or(Refusal::NoSubscription)),
+            (Some(_), _) => None,
+        };
+        if let Some(refusal) = stopped {
+            return Ok(Decision::Refused(Refused { refusal, required: required(&need.lanes) }));
+        }
+        if need.mode == Mode::Identify {
+            return Ok(Decision::Identified);
+        }
+        for (lane, legs) in need.lanes.iter().enumerate() {
+            for leg in &legs.legs {
+                self.open_window(leg)?;
+            }
+            if let (Some(plan), Some(first)) = (self.cover(need, legs)?, legs.legs.first()) {
+                let cells = self.carry_out(need, plan)?;
+                let (unit, hold) = (first.unit, first.need);
+                return Ok(Decision::Granted(Granted { lane: Some(lane), unit, hold, cells }));
+            }
+        }
+        self.turn_away(need)
+    }
+
+    /// How the lane would be paid, or `None` if it cannot be paid whole.
+    fn cover(&self, need: &Need, lane: &Lane) -> Result<Option<Plan>, Bug> {
+        let mut plan = Plan::new();
+        for leg in &lane.legs {
+            let mut own = Amount::ZERO;
+            let mut cells: Vec<(CellId, Amount)> = Vec::new();
+            // A grant that is being taken back lends nothing more, and what its leases have free is spoken for.
+            for (id, grant) in self.usable(leg).into_iter().filter(|(_, grant)| grant.void_claim.is_zero()) {
+                let (cell, free) = self.cell_for(need, id);
+                own = plus(own, free, "what is free in own leases")?;
+                cells.push((cell, grant.avail));
+            }
+            let spendable = self.spendable(leg)?;
+            let missing = wanted(need, leg)?.saturating_sub(own);
+            if spendable < missing {
+                return Ok(None);
+            }
+            let size = match need.mode {
+                Mode::Lease { .. } if !missing.is_zero() => missing.max(share(spendable, need.holders)),
+                _ => missing,
+            };
+            let mut rest = size;
+            for (cell, avail) in cells {
+                let take = rest.min(avail);
+                rest = minus(rest, take, "what a lane takes")?;
+                let lends = matches!(need.mode, Mode::Lease { .. }) && self.book.cells.contains_key(&cell);
+                if !take.is_zero() || lends {
+                    plan.push((cell, take));
+                }
+            }
+        }
+        Ok(Some(plan))
+    }
+
+    /// Grants that the leg may take from, in burn order.
+    fn usable(&self, leg: &Leg) -> Vec<(GrantId, &Grant)> {
+        let fits = |grant: &Grant| {
+            grant.terms.unit == leg.unit && grant.terms.scope == leg.scope && grant.is_live(self.now)
+        };
+        let mut grants: Vec<(GrantId, &Grant)> = self
+            .book
+            .grants
+            .iter()
+            .filter(|(_, grant)| fits(grant))
+            .map(|(id, grant)| (*id, grant))
+            .collect();
+        grants.sort_by_key(|(id, grant)| (grant.terms.priority, grant.terms.expires_at, *id));
+        grants
+    }
+
+    /// What the leg could take at most: available, less the debt where it is in general credits.
+    fn spendable(&self, leg: &Leg) -> Result<Amount, Bug> {
+        let avail = sum(self.usable(leg).iter().map(|(_, grant)| grant.avail), "what is available")?;
+        Ok(if is_general(leg) { avail.saturating_sub(self.book.account.debt) } else { avail })
+    }
+
+    /// The cell of a grant that would serve the need, and what is free in it for the gateway already.
+    fn cell_for(&self, need: &Need, grant: GrantId) -> (CellId, Amount) {
+        let name =
+            |generation| CellId { grant, node: need.node.clone(), incarnation: need.incarnation, generation };
+        let generation_min = match need.mode {
+            Mode::Hold { generation } => return (name(generation), Amount::ZERO),
+            Mode::Lease { generation_min, .. } => generation_min,
+            Mode::Identify => 0,
+        };
+        let leases = self.book.cells.range(name(0)..name(HOLD_GENERATION_MIN));
+        match leases.last() {
+            Some((id, cell)) if cell.state == CellState::Open && id.generation >= generation_min => {
+                (id.clone(), cell.free())
+            }
+            Some((id, _)) => (name(id.generation.saturating_add(1).max(generation_min)), Amount::ZERO),
+            None => (name(generation_min.max(1)), Amount::ZERO),
+        }
+    }
+
+    /// Takes what the plan says.
+    fn carry_out(&mut self, need: &Need, plan: Plan) -> Result<Vec<CellGrant>, Bug> {
+        let mut told = Vec::new();
+        for (id, take) in plan {
+            if !take.is_zero() {
+                self.lease(&id, take)?;
+                self.book.cells.entry(id.clone()).or_insert_with(new_cell);
+                let cell = self.cell(&id)?;
+                cell.granted = plus(cell.granted, take, "what a cell was granted")?;
+                if let Mode::Hold { .. } = need.mode {
+                    cell.admitted = cell.granted;
+                } else {
+                    cell.exposure = cell.exposure.max(lead(need.exposure, cell.granted));
+                }
+            }
+            self.extend(&id, need.timing)?;
+            if let (Some(cell), Some(grant)) = (self.book.cells.get(&id), self.book.grants.get(&id.grant)) {
+                told.push(self.told(&id, cell, grant, need.timing.ttl));
+            }
+        }
+        Ok(told)
+    }
+
+    /// Lets a cell live on, never beyond its grant.
+    pub(super) fn extend(&mut self, id: &CellId, timing: Timing) -> Result<(), Bug> {
+        let (Some(grant), Some(cell)) = (self.book.grants.get(&id.grant), self.book.cells.get(id)) else {
+            return Err(Bug::NotLoaded { what: format!("{id:?} or its grant") });
+        };
+        let soft_at = self.now.plus(timing.ttl.plus(timing.grace)).min(grant.terms.expires_at);
+        let soft_at = soft_at.max(cell.soft_at);
+        let hard_at = soft_at.plus(timing.tail).max(cell.hard_at);
+        if (soft_at, hard_at) != (cell.soft_at, cell.hard_at) {
+            let cell = self.cell(id)?;
+            (cell.soft_at, cell.hard_at) = (soft_at, hard_at);
+        }
+        Ok(())
+    }
+
+    fn told(&self, id: &CellId, cell: &Cell, grant: &Grant, ttl: Span) -> CellGrant {
+        CellGrant {
+            id: id.clone(),
+            unit: grant.terms.unit,
+            granted: cell.granted,
+            held: if id.is_hold() { cell.granted } else { Amount::ZERO },
+            ttl: ttl.min(grant.terms.expires_at.since(self.now)),
+            exposure: cell.exposure,
+        }
+    }
+
+    /// No lane covers it: ask again if what others hold may make it possible, else no.
+    fn turn_away(&mut self, need: &Need) -> Result<Decision, Bug> {
+        let mut later = false;
+        let mut lent = false;
+        for lane in &need.lanes {
+            let mut all = true;
+            for leg in &lane.legs {
+                let grants = self.usable(leg);
+                lent |= grants.iter().any(|(id, _)| self.lends_elsewhere(need, *id));
+                let mut may = Amount::ZERO;
+                for (_, grant) in &grants {
+                    let back = minus(grant.leased, grant.void_claim, "the void claim")?;
+                    may = plus(
+                        may,
+                        plus(grant.avail, back, "what may be available")?,
+                        "what may be available",
+                    )?;
+                }
+                let debt = if is_general(leg) { self.book.account.debt } else { Amount::ZERO };
+                all &= may.saturating_sub(debt) >= wanted(need, leg)?;
+            }
+            later |= all;
+        }
+        if lent {
+            self.note(NoteKind::Recall)?;
+        }
+        if later && need.wait {
+            return Ok(Decision::Retry);
+        }
+        let mut legs = need.lanes.iter().flat_map(|lane| &lane.legs);
+        let had_credits = self.book.account.credited && legs.clone().any(|leg| leg.unit == Unit::Credits);
+        let refusal = if !had_credits && legs.any(|leg| leg.window.is_some()) {
+            Refusal::DailyLimitReached
+        } else {
+            Refusal::InsufficientCredits
+        };
+        Ok(Decision::Refused(Refused { refusal, required: required(&need.lanes) }))
+    }
+
+    /// True if another process's open lease of this grant has something free.
+    fn lends_elsewhere(&self, need: &Need, grant: GrantId) -> bool {
+        let own = |id: &CellId| id.node == need.node && id.incarnation == need.incarnation;
+        let lends = |id: &CellId, cell: &Cell| {
+            !id.is_hold() && cell.state == CellState::Open && !cell.free().is_zero()
+        };
+        let mut cells = self.book.cells.iter();
+        cells.any(|(id, cell)| id.grant == grant && !own(id) && lends(id, cell))
+    }
+
+    /// Makes the current window of the leg's rule if nobody has needed it yet, and keeps its limit current.
+    fn open_window(&mut self, leg: &Leg) -> Result<(), Bug> {
+        let Some(rule) = &leg.window else { return Ok(()) };
+        let (starts_at, expires_at, source_ref) = rule.window_at(self.now);
+        let (unit, source) = (leg.unit, Source::Window);
+        let known = self.find(&Origin { unit, source, source_ref: source_ref.clone() });
+        match known {
+            Some(id) => self.relimit(id, rule.limit),
+            None if rule.limit.is_zero() => Ok(()),
+            None => {
+                let (scope, priority, amount) = (rule.name.clone(), rule.priority, rule.limit);
+                let terms =
+                    Terms { unit, scope, source, source_ref, priority, starts_at, expires_at, amount };
+                self.create(terms).map(|_| ())
+            }
+        }
+    }
+
+    /// A rule that was raised or lowered holds at once, within the window.
+    fn relimit(&mut self, id: GrantId, limit: Amount) -> Result<(), Bug> {
+        let Some(grant) = self.book.grants.get(&id) else { return Ok(()) };
+        let taken = plus(grant.voided, grant.void_claim, "voided")?;
+        let allows = minus(grant.terms.amount, taken, "what a window allows")?;
+        let lower = allows.saturating_sub(limit);
+        if !lower.is_zero() && grant.avail.is_zero() && grant.leased == grant.void_claim {
+            return Ok(()); // used beyond the new limit already: nothing is left to take back
+        }
+        if !lower.is_zero() {
+            return self.take_back(id, lower).map(|_| ());
+        }
+        let raise = limit.saturating_sub(allows);
+        if raise.is_zero() {
+            return Ok(());
+        }
+        let grant = self.grant(id)?;
+        let unclaimed = raise.min(grant.void_claim);
+        let fresh = minus(raise, unclaimed, "what a window allows")?;
+        grant.void_claim = minus(grant.void_claim, unclaimed, "the void claim")?;
+        grant.terms.amount = plus(grant.terms.amount, fresh, "a window's amount")?;
+        grant.avail = plus(grant.avail, fresh, "a window's avail")?;
+        self.log(JournalKind::Granted, Some(id), None, fresh);
+        Ok(())
+    }
+
+    /// Where the first window among the lanes stands.
+    fn window_status(&self, lanes: &[Lane]) -> Result<Option<WindowStatus>, Bug> {
+        let first =
+            lanes.iter().flat_map(|lane| &lane.legs).find_map(|leg| Some((leg, leg.window.as_ref()?)));
+        let Some((leg, rule)) = first else { return Ok(None) };
+        let (_, resets_at, source_ref) = rule.window_at(self.now);
+        let found = self.find(&Origin { unit: leg.unit, source: Source::Window, source_ref });
+        let grant = found.and_then(|id| Some((id, self.book.grants.get(&id)?)));
+        let remaining = match grant {
+            Some((id, grant)) => {
+                let free = self.book.lent_free(&BTreeSet::from([id]))?;
+                plus(grant.avail, free, "what is left of a window")?
+            }
+            None => rule.limit,
+        };
+        let WindowRule { name, limit, .. } = rule.clone();
+        Ok(Some(WindowStatus { name, limit, remaining, resets_at }))
+    }
+}
+
+/// A cell that has nothing yet.
+fn new_cell() -> Cell {
+    let zero = Amount::ZERO;
+    Cell {
+        granted: zero,
+        returned: zero,
+        admitted: zero,
+        finished: zero,
+        used: zero,
+        short: zero,
+        late: zero,
+        soft_at: Instant::EPOCH,
+        hard_at: Instant::EPOCH,
+        state: CellState::Open,
+        exposure: zero,
+        ver: 0,
+    }
+}
+
+fn well_formed(need: &Need) -> Result<(), Bug> {
+    let what = match need.mode {
+        Mode::Hold { generation } if generation < HOLD_GENERATION_MIN => {
+            Some("a hold's generation is a lease's: give worker << 40 | need id")
+        }
+        Mode::Lease { generation_min, .. } if generation_min >= HOLD_GENERATION_MIN => {
+            Some("a lease's generation is a hold's: give a small one")
+        }
+        _ => None,
+    };
+    let legs = || need.lanes.iter().flat_map(|lane| &lane.legs);
+    let names: BTreeSet<(usize, Unit, &str)> =
+        need.lanes.iter().enumerate().fold(BTreeSet::new(), |mut set, (n, lane)| {
+            set.extend(lane.legs.iter().map(|leg| (n, leg.unit, leg.scope.as_str())));
+            set
+        });
+    let what = what.or_else(|| {
+        if need.lanes.iter().any(|lane| lane.legs.is_empty()) {
+            Some("a lane without legs would be free: leave the lane out")
+        } else if legs().any(|leg| leg.need.is_zero()) {
+            Some("a need of nothing would be free: ask with Mode::Identify")
+        } else if names.len() != legs().count() {
+            Some("two legs of one lane take from the same scope: add them up")
+        } else if legs().any(|leg| leg.window.as_ref().is_some_and(|rule| rule.name != leg.scope)) {
+            Some("a leg's window has another name than its scope")
+        } else {
+            None
+        }
+    });
+    what.map_or(Ok(()), |what| Err(Bug::Misuse { what }))
+}
+
+fn is_of(id: &CellId, node: &NodeName, incarnation: u64, generation: u64) -> bool {
+    id.generation == generation && id.incarnation == incarnation && id.node == *node
+}
+
+fn is_general(leg: &Leg) -> bool {
+    leg.unit == Unit::Credits && leg.scope.is_empty()
+}
+
+/// What must be free for the gateway after a leg is covered.
+fn wanted(need: &Need, leg: &Leg) -> Result<Amount, Bug> {
+    match need.mode {
+        Mode::Lease { ahead, .. } => plus(ahead, leg.need, "what a leg needs"),
+        Mode::Hold { .. } | Mode::Identify => Ok(leg.need),
+    }
+}
+
+/// Guided self-scheduling: each of the holders may take half its share of what is left.
+pub(super) fn share(left: Amount, holders: u32) -> Amount {
+    left.part(holders.max(1).saturating_mul(2))
+}
+
+/// How far a gateway may be ahead, in credits.
+pub(super) fn lead(exposure: Exposure, granted: Amount) -> Amount {
+    match exposure {
+        Exposure::Whole => granted,
+        Exposure::AtMost(most) => most.min(granted),
+    }
+}
+
+/// What a need costs in general credits, for telling.
+fn required(lanes: &[Lane]) -> Option<Amount> {
+    lanes.iter().flat_map(|lane| &lane.legs).find(|leg| leg.unit == Unit::Credits).map(|leg| leg.need)
+}
