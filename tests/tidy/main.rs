@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Of our own crates, what each may use: (package, in what ships, besides in its tests).
-const ARROWS: [(&str, &[&str], &[&str]); 8] = [
+const ARROWS: [(&str, &[&str], &[&str]); 9] = [
     ("tollgate-units", &[], &[]),
     ("tollgate-webhook", &["tollgate-units"], &["tollgate-webhook"]),
     ("tollgate-contract", &["tollgate-units"], &[]),
@@ -31,6 +31,7 @@ const ARROWS: [(&str, &[&str], &[&str]); 8] = [
         &["tollgate-stage"],
     ),
     ("tollgate-stage", &["tollgate-contract", "tollgate-webhook", "tollgate-units"], &[]),
+    ("tollgate-bench", &["tollgate-stage"], &[]),
 ];
 
 /// The crates without I/O, clock or randomness.
@@ -69,7 +70,10 @@ const IMPURE: [&str; 23] = [
 /// Modules of `std` that pure crates do not import in a group either: `use std::{env, fmt};`.
 const IMPURE_STD: [&str; 6] = ["env", "fs", "io", "net", "process", "thread"];
 
-/// What only the service, the stage and tests name.
+/// The crates that serve HTTP, store, or drive those that do.
+const SERVICE: [&str; 3] = ["billing", "stage", "bench"];
+
+/// What only they and tests name.
 const SERVICE_ONLY: [&str; 5] = ["axum", "hyper", "rusqlite", "tokio", "tracing_subscriber"];
 
 const LINES_MAX: usize = 500;
@@ -153,12 +157,10 @@ fn who_names_what(path: &str, text: &str) -> Vec<String> {
     if !path.starts_with("src/") {
         complaints.extend(complain("proxy_wasm", "src/ only"));
     }
-    let service =
-        path.starts_with("crates/billing/") || path.starts_with("crates/stage/") || is_test_file(path);
-    if !service {
-        let each = SERVICE_ONLY
-            .iter()
-            .flat_map(|what| complain(what, "crates/billing, crates/stage and tests only"));
+    let service = SERVICE.iter().any(|name| path.starts_with(&format!("crates/{name}/")));
+    if !service && !is_test_file(path) {
+        let each =
+            SERVICE_ONLY.iter().flat_map(|what| complain(what, "billing, stage, bench and tests only"));
         complaints.extend(each);
     }
     complaints
