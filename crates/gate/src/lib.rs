@@ -8,6 +8,7 @@ pub mod config;
 mod effect;
 pub mod exchange;
 mod input;
+pub mod lease;
 pub mod seen;
 mod shelf;
 pub mod worker;
