@@ -1,10 +1,11 @@
 //! What a payment grants. Credits come with money only: never with a status, never with a subscription's mere existence.
 
-use super::fact::{InvoicePaid, PurchasePaid};
+use super::fact::{InvoiceLine, InvoicePaid, PurchasePaid};
 use super::fold::Subscriptions;
 use super::policy::Policy;
-use crate::grant::Terms;
+use crate::grant::{Source, Terms};
 use crate::words::words;
+use units::{Instant, Unit};
 
 words! {
     /// Why a line of a paid invoice grants nothing.
@@ -21,6 +22,9 @@ words! {
         NoSubscription = "no_subscription",
         /// The subscription has ended: to be looked into.
         Ended = "ended",
+        /// Nothing was paid and the subscription is not known yet, so a trial cannot be told from a full coupon: to be
+        /// asked again when it is.
+        UnknownTrial = "unknown_trial",
         /// The line's period ends before it begins, or the amount is beyond what can be said: to be looked into.
         Nonsense = "nonsense",
     }
@@ -35,20 +39,68 @@ pub fn allowances(
     subscriptions: &Subscriptions,
     policy: &Policy,
 ) -> Vec<Result<Terms, Withheld>> {
-    let _ = (subscriptions, policy);
-    invoice.lines.iter().map(|_| Err(Withheld::Reason)).collect()
+    invoice.lines.iter().map(|line| allowance(invoice, line, subscriptions, policy)).collect()
 }
+
+fn allowance(
+    invoice: &InvoicePaid,
+    line: &InvoiceLine,
+    subscriptions: &Subscriptions,
+    policy: &Policy,
+) -> Result<Terms, Withheld> {
+    let id = invoice.subscription.as_ref().ok_or(Withheld::NoSubscription)?;
+    if !REASONS.contains(&invoice.billing_reason.as_str()) {
+        return Err(Withheld::Reason);
+    }
+    if line.proration {
+        return Err(Withheld::Proration);
+    }
+    let plan = policy.plans.get(&line.price).ok_or(Withheld::UnknownPrice)?;
+    let allowance = plan.allowance.ok_or(Withheld::NoAllowance)?;
+    let latest = subscriptions.0.get(id).map(|it| &it.latest);
+    if latest.is_none() && invoice.amount_paid == 0 {
+        return Err(Withheld::UnknownTrial);
+    }
+    let ended = latest.filter(|it| it.status.is_terminal()).map(|it| it.ended_at.unwrap_or(it.created));
+    if ended.is_some_and(|ended| ended <= invoice.paid_at) {
+        return Err(Withheld::Ended);
+    }
+    let trial = latest.is_some_and(|it| it.trial_end == Some(line.period_end));
+    let each = if trial { allowance.trial_credits } else { allowance.credits };
+    let seats = if allowance.per_seat { line.quantity } else { 1 };
+    let seats = u32::try_from(seats).map_err(|_| Withheld::Nonsense)?;
+    let amount = each.checked_mul(seats).ok_or(Withheld::Nonsense)?;
+    if amount.is_zero() {
+        return Err(Withheld::NoAllowance);
+    }
+    if line.period_end <= line.period_start {
+        return Err(Withheld::Nonsense);
+    }
+    Ok(Terms {
+        unit: Unit::Credits,
+        scope: String::new(),
+        source: Source::Subscription,
+        source_ref: format!("plan:{}:{}", invoice.id, line.price),
+        priority: allowance.priority,
+        starts_at: line.period_start,
+        expires_at: line.period_end.plus(allowance.expiry_grace),
+        amount,
+    })
+}
+
+/// Reasons of an invoice that pay for a whole period. `subscription` is what they were all called before 2018.
+const REASONS: [&str; 4] = ["subscription_create", "subscription_cycle", "subscription", "quote_accept"];
 
 /// The grant of a paid package. Its origin is `buy:{key}`.
 #[must_use]
 pub fn purchase(paid: &PurchasePaid, priority: i64) -> Terms {
     Terms {
-        unit: units::Unit::Credits,
+        unit: Unit::Credits,
         scope: String::new(),
-        source: crate::grant::Source::Purchase,
+        source: Source::Purchase,
         source_ref: format!("buy:{}", paid.key),
         priority,
-        starts_at: units::Instant::EPOCH,
+        starts_at: Instant::EPOCH,
         expires_at: paid.expires_at,
         amount: paid.credits,
     }

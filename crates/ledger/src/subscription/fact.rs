@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use units::{Amount, Instant};
 
 /// A subscription's status in Stripe's words; the list is open (Stripe's SDKs treat it so since 2026-03-25.dahlia).
+///
+/// The order decides between two events of the same second: a later stage of the usual life wins.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum Status {
@@ -77,6 +79,10 @@ pub struct InvoicePaid {
     pub subscription: Option<String>,
     /// Why it was made: `subscription_create`, `subscription_cycle`, …
     pub billing_reason: String,
+    /// When it was paid, or the event says so.
+    pub paid_at: Instant,
+    /// What was paid, in the currency's minor unit; zero for a trial or a full coupon.
+    pub amount_paid: u64,
     /// Its lines, all of them.
     pub lines: Vec<InvoiceLine>,
 }

@@ -1,7 +1,7 @@
-//! The fold: snapshots in any order, one result.
+//! The fold: snapshots in any order, any number of times, one result.
 
-use super::fact::{Item, Snapshot};
-use super::policy::Policy;
+use super::fact::{Snapshot, Status};
+use super::policy::{Plan, Policy};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use units::Instant;
@@ -14,14 +14,16 @@ pub struct Subscriptions(pub BTreeMap<String, Subscription>);
 /// What is known of one subscription; stored whole, as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subscription {
-    /// The snapshot that counts: terminal before newer before higher status before larger event id.
+    /// The snapshot that counts: terminal before newer before later stage before larger event id. `created` alone is
+    /// no order: it is in whole seconds, and a deleted subscription never comes back.
     pub latest: Snapshot,
-    /// The items of the latest snapshot that had a known plan; kept while Stripe shows prices the catalog lacks.
-    pub planned: Option<(Instant, Vec<Item>)>,
-    /// When `past_due` was told since the last time that it was not; the first of them begins the grace.
-    pub past_due: BTreeSet<Instant>,
-    /// When anything but `past_due` was last told.
-    pub not_past_due: Option<Instant>,
+    /// The same among the snapshots of which the catalog knew a price: while Stripe shows prices that it lacks, the
+    /// last known plan stays.
+    pub planned: Option<Snapshot>,
+    /// When it was last told to be trialing or active.
+    pub good_at: Option<Instant>,
+    /// When it was told to be past due or unpaid since `good_at`; the first of them begins the grace.
+    pub owing: BTreeSet<Instant>,
 }
 
 /// What came of a snapshot.
@@ -29,7 +31,7 @@ pub struct Subscription {
 pub enum Folded {
     /// It counts now.
     Newer,
-    /// Something that counts more was known; nothing visible changed.
+    /// Something that counts more was known.
     Older,
     /// The very same was known.
     Same,
@@ -37,14 +39,92 @@ pub enum Folded {
     Tie,
     /// Its status is not known here; what was known stays. Look.
     UnknownStatus(String),
-    /// None of its prices is in the catalog; the last known plan stays. Look.
+    /// It counts now, but the catalog has none of its prices; the last known plan stays. Look. The first price.
     UnknownPrice(String),
 }
+
+/// More tellings of one unpaid invoice than this are not kept; the earliest ones are.
+const OWING_MAX: usize = 64;
 
 impl Subscriptions {
     /// Takes a snapshot in.
     pub fn fold(&mut self, snapshot: Snapshot, policy: &Policy) -> Folded {
-        let _ = (snapshot, policy);
-        Folded::Same
+        if let Status::Unknown(word) = &snapshot.status {
+            return Folded::UnknownStatus(word.clone());
+        }
+        let known = self.0.remove(&snapshot.id);
+        let id = snapshot.id.clone();
+        let unknown_price = match (plan_of(&snapshot, policy), snapshot.items.first()) {
+            (None, Some(item)) => Some(item.price.clone()),
+            (None, None) => Some(String::new()),
+            (Some(_), _) => None,
+        };
+        let (folded, next) = match known {
+            None => {
+                let planned = Some(snapshot.clone()).filter(|_| unknown_price.is_none());
+                let next =
+                    Subscription { latest: snapshot.clone(), planned, good_at: None, owing: BTreeSet::new() };
+                (unknown_price.map_or(Folded::Newer, Folded::UnknownPrice), next)
+            }
+            Some(mut next) => {
+                let folded = judge(&snapshot, &next.latest, unknown_price.clone());
+                if unknown_price.is_none() && next.planned.as_ref().is_none_or(|it| key(&snapshot) > key(it))
+                {
+                    next.planned = Some(snapshot.clone());
+                }
+                if key(&snapshot) > key(&next.latest) {
+                    next.latest = snapshot.clone();
+                }
+                (folded, next)
+            }
+        };
+        self.0.insert(id, next.remember(&snapshot));
+        folded
     }
+}
+
+impl Subscription {
+    /// Notes when it was well and when it owed; of terminal states neither is said.
+    fn remember(mut self, snapshot: &Snapshot) -> Self {
+        match snapshot.status {
+            Status::Trialing | Status::Active => self.good_at = self.good_at.max(Some(snapshot.created)),
+            Status::PastDue | Status::Unpaid => drop(self.owing.insert(snapshot.created)),
+            _ => {}
+        }
+        self.owing.retain(|at| Some(*at) > self.good_at);
+        while self.owing.len() > OWING_MAX {
+            self.owing.pop_last();
+        }
+        self
+    }
+}
+
+/// By what one snapshot counts more than another.
+fn key(snapshot: &Snapshot) -> (bool, Instant, &Status, &str) {
+    (snapshot.status.is_terminal(), snapshot.created, &snapshot.status, &snapshot.event)
+}
+
+fn judge(new: &Snapshot, latest: &Snapshot, unknown_price: Option<String>) -> Folded {
+    let but_for_event = Snapshot { event: latest.event.clone(), ..new.clone() };
+    if new == latest {
+        Folded::Same
+    } else if new.created == latest.created
+        && new.status.is_terminal() == latest.status.is_terminal()
+        && but_for_event != *latest
+    {
+        Folded::Tie
+    } else if key(new) < key(latest) {
+        Folded::Older
+    } else {
+        unknown_price.map_or(Folded::Newer, Folded::UnknownPrice)
+    }
+}
+
+/// The best plan among a snapshot's items, and the item.
+pub(super) fn plan_of<'a>(
+    snapshot: &'a Snapshot,
+    policy: &'a Policy,
+) -> Option<(&'a Plan, &'a super::fact::Item)> {
+    let plans = snapshot.items.iter().filter_map(|item| Some((policy.plans.get(&item.price)?, item)));
+    plans.max_by_key(|(plan, item)| (plan.rank, item.period_end))
 }

@@ -1,7 +1,8 @@
 //! Where an account stands at an instant.
 
-use super::fold::Subscriptions;
-use super::policy::Policy;
+use super::fact::{Item, Snapshot, Status};
+use super::fold::{Subscription, Subscriptions, plan_of};
+use super::policy::{OnCancel, Policy, WhileCollectionPaused};
 use crate::outcome::Refusal;
 use crate::words::words;
 use units::{Instant, TierId};
@@ -68,9 +69,125 @@ impl Standing {
     }
 }
 
-/// Where an account with these subscriptions stands at `now`.
+/// One subscription at an instant.
+struct View {
+    /// The tier it gives and that tier's rank, if it gives access.
+    access: Option<(TierId, u32)>,
+    why: Option<Refusal>,
+    stage: Stage,
+    current_period_end: Option<Instant>,
+    cancel_at: Option<Instant>,
+    changes_at: Option<Instant>,
+}
+
+/// Where an account with these subscriptions stands at `now`: on the highest-ranked one that gives access, so that
+/// the end of a superseded one takes nothing away; else on the default tier; else nowhere.
 #[must_use]
 pub fn standing(subscriptions: &Subscriptions, policy: &Policy, now: Instant) -> Standing {
-    let _ = (subscriptions, now);
-    Standing::none(policy.default_tier.clone())
+    let views: Vec<(bool, Instant, View)> = subscriptions
+        .0
+        .values()
+        .map(|it| (!it.latest.status.is_terminal(), it.latest.created, view(it, policy, now)))
+        .collect();
+    let changes_at = views.iter().filter_map(|(_, _, view)| view.changes_at).min();
+    // Among those that give access the rank decides; among those that do not, the living and the latest tell why.
+    let best = views.into_iter().max_by_key(|(alive, created, view)| {
+        (
+            view.access.as_ref().map(|(_, rank)| *rank),
+            view.current_period_end.filter(|_| view.access.is_some()),
+            *alive,
+            *created,
+        )
+    });
+    let Some((_, _, view)) = best else { return Standing::none(policy.default_tier.clone()) };
+    let View { access, why, stage, current_period_end, cancel_at, .. } = view;
+    let tier = access.map(|(tier, _)| tier).or_else(|| policy.default_tier.clone());
+    Standing { tier, stage, why, current_period_end, cancel_at, changes_at }
+}
+
+fn view(subscription: &Subscription, policy: &Policy, now: Instant) -> View {
+    let latest = &subscription.latest;
+    let planned = subscription.planned.as_ref().and_then(|snapshot| plan_of(snapshot, policy));
+    let none = |stage, why| View {
+        access: None,
+        why: Some(why),
+        stage,
+        current_period_end: planned.map(|(_, item)| item.period_end),
+        cancel_at: latest.ended_at.or(latest.cancel_at),
+        changes_at: None,
+    };
+    let Some((plan, item)) = planned else {
+        return none(Stage::NoSubscription, Refusal::NoSubscription); // no price that was ever in the catalog
+    };
+    let access = |stage, until: Option<Instant>| View {
+        access: Some((plan.tier.clone(), plan.rank)),
+        why: None,
+        stage,
+        current_period_end: Some(item.period_end),
+        cancel_at: latest.ended_at.or_else(|| scheduled_end(latest, item)),
+        changes_at: until,
+    };
+    match &latest.status {
+        Status::Unknown(_) => none(Stage::NoSubscription, Refusal::NoSubscription), // never folded in
+        Status::Incomplete => none(Stage::Incomplete, Refusal::Incomplete),
+        Status::IncompleteExpired => none(Stage::Expired, Refusal::Expired),
+        Status::Unpaid => none(Stage::Unpaid, Refusal::Unpaid),
+        Status::Paused => none(Stage::Paused, Refusal::Paused),
+        Status::Canceled => canceled(subscription, policy, item, now, &access, &none),
+        status @ (Status::Trialing | Status::Active | Status::PastDue) => {
+            let (stage, mut until, mut why) = match status {
+                Status::Trialing => (Stage::Trialing, None, Refusal::Expired),
+                Status::Active => (Stage::Active, None, Refusal::Expired),
+                _ => {
+                    let since = subscription.owing.first().copied().unwrap_or(latest.created);
+                    (Stage::PastDue, Some(since.plus(policy.past_due_grace)), Refusal::PastDueGraceOver)
+                }
+            };
+            if latest.collection_paused && policy.while_collection_paused == WhileCollectionPaused::Deny {
+                return none(stage, Refusal::Paused);
+            }
+            // A scheduled end holds even if Stripe's word of it is late.
+            let end = scheduled_end(latest, item).map(|end| match policy.on_cancel {
+                OnCancel::Immediate => end,
+                OnCancel::PeriodEnd => end.max(item.period_end),
+            });
+            if let Some(end) = end.filter(|end| until.is_none_or(|until| *end < until)) {
+                (until, why) = (Some(end), Refusal::Expired);
+            }
+            match until {
+                Some(until) if until <= now => {
+                    none(if why == Refusal::Expired { Stage::Expired } else { stage }, why)
+                }
+                until => access(stage, until),
+            }
+        }
+    }
+}
+
+/// A canceled subscription keeps the rest of a paid period, if the catalog says so and it was paid.
+fn canceled(
+    subscription: &Subscription,
+    policy: &Policy,
+    item: &Item,
+    now: Instant,
+    access: &dyn Fn(Stage, Option<Instant>) -> View,
+    none: &dyn Fn(Stage, Refusal) -> View,
+) -> View {
+    let latest = &subscription.latest;
+    let paid = subscription.good_at.is_some() && subscription.owing.is_empty();
+    let over = item.period_end <= now;
+    if paid && !over && policy.on_cancel == OnCancel::PeriodEnd {
+        access(Stage::Canceled, Some(item.period_end))
+    } else if latest.trial_end.is_some() && latest.trial_end == latest.ended_at {
+        none(Stage::Expired, Refusal::TrialExpired)
+    } else if over {
+        none(Stage::Expired, Refusal::Expired)
+    } else {
+        View { changes_at: Some(item.period_end), ..none(Stage::Canceled, Refusal::Canceled) }
+    }
+}
+
+/// When a living subscription will end, if that is set: newer portals set `cancel_at`, older ones the flag.
+fn scheduled_end(latest: &Snapshot, item: &Item) -> Option<Instant> {
+    latest.cancel_at.or(latest.cancel_at_period_end.then_some(item.period_end))
 }
