@@ -88,7 +88,7 @@ fn allowance(
     })
 }
 
-/// Reasons of an invoice that pay for a whole period. `subscription` is what they were all called before 2018.
+/// Reasons of an invoice that pay for a whole period. `subscription` is an older name of the first two.
 const REASONS: [&str; 4] = ["subscription_create", "subscription_cycle", "subscription", "quote_accept"];
 
 /// The grant of a paid package. Its origin is `buy:{key}`.

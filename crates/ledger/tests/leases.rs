@@ -1,0 +1,219 @@
+//! Leases: sizes, growth, the two ends, late evidence, and what is taken back from them.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+mod desk;
+use desk::*;
+use ledger::*;
+use units::{Amount, Instant, NodeName};
+
+fn lease(node: &NodeName, need: i64, ahead: i64) -> Need {
+    Need {
+        node: node.clone(),
+        holders: 2,
+        ..desk::need(Mode::Lease { generation_min: 1, ahead: amount(ahead) }, vec![credits(need)], false)
+    }
+}
+
+fn leased(desk: &mut Desk, ask: Need) -> Vec<CellGrant> {
+    match desk.need(ask).decision {
+        Decision::Granted(granted) => granted.cells,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_rich_account_lends_a_share_and_a_poor_one_exactly_the_need() {
+    let mut desk = Desk::with(1000);
+    let sizes: Vec<i64> = (0..40)
+        .map_while(|_| {
+            let before = desk.shown();
+            let cells = leased(&mut desk, lease(&node(1), 10, 0));
+            assert_eq!(desk.shown(), before, "what is free in a lease is still available");
+            let used: i64 = cells[0].granted.get();
+            let id = cells[0].id.clone();
+            let had = desk.book.cells[&id].used.get();
+            desk.report(report(&id, totals(used, used, used, 0))); // all of it was used
+            (desk.shown() >= 10).then_some(used - had)
+        })
+        .collect();
+    assert_eq!(sizes[..5], [250, 187, 140, 105, 79]);
+    assert!(sizes[5..].windows(2).all(|pair| pair[0] >= pair[1]));
+    assert_eq!(*sizes.last().unwrap(), 10);
+    assert_eq!(desk.book.cells.len(), 1, "one cell grows");
+}
+
+#[test]
+fn a_need_is_not_answered_with_what_others_of_the_same_message_wait_for() {
+    let mut desk = Desk::with(40);
+    assert_eq!(leased(&mut desk, lease(&node(1), 10, 0))[0].granted, amount(10));
+    assert_eq!(leased(&mut desk, lease(&node(1), 10, 0))[0].granted, amount(10), "repeated: free already");
+    assert_eq!(leased(&mut desk, lease(&node(1), 10, 10))[0].granted, amount(20));
+    assert_eq!(leased(&mut desk, lease(&node(1), 10, 30))[0].granted, amount(40));
+    assert!(matches!(desk.need(lease(&node(1), 10, 40)).decision, Decision::Refused(_)));
+}
+
+#[test]
+fn t52_what_lies_idle_elsewhere_is_recalled_and_waited_for() {
+    let mut desk = Desk::with(20);
+    let cell = leased(&mut desk, lease(&node(1), 20, 0)).remove(0);
+    let outcome = desk.act(&Command::Need(Need { wait: true, ..lease(&node(2), 20, 0) }));
+    let Reply::Need(answer) = outcome.reply else { panic!() };
+    assert_eq!(answer.decision, Decision::Retry);
+    assert!(matches!(outcome.effects[..], [Effect::Note { kind: NoteKind::Recall, epoch: 1, .. }]));
+    desk.report(report(&cell.id, totals(0, 0, 0, 20)));
+    assert_eq!(leased(&mut desk, lease(&node(2), 20, 0))[0].granted, amount(20));
+}
+
+#[test]
+fn t53_what_lies_with_a_dead_process_comes_back_after_ttl_and_grace_less_holds_and_exposure() {
+    let mut desk = Desk::with(20);
+    let ask = Need { exposure: Exposure::AtMost(amount(3)), ..lease(&node(1), 20, 0) };
+    let id = leased(&mut desk, ask).remove(0).id;
+    desk.report(Report { exposure: Exposure::AtMost(amount(3)), ..report(&id, totals(6, 2, 1, 0)) });
+    desk.after(30_200).expire(CrashPolicy::Refund);
+    let row = &desk.book.cells[&id];
+    assert_eq!((row.state, row.outstanding()), (CellState::Soft, amount(4 + 3)));
+    assert_eq!(desk.book.grants[&GrantId(1)].avail, amount(12));
+    let again = leased(&mut desk, lease(&node(1), 5, 0)).remove(0).id;
+    assert_eq!(again.generation, 2, "a cell never goes back to open");
+    desk.after(30_000).expire(CrashPolicy::Refund);
+    assert_eq!(desk.book.cells[&id].outstanding(), Amount::ZERO);
+    assert_eq!(desk.shown(), 19);
+}
+
+#[test]
+fn a_soft_cell_takes_evidence_and_gives_nothing() {
+    let mut desk = Desk::with(20);
+    let ask = Need { exposure: Exposure::AtMost(amount(3)), ..lease(&node(1), 20, 0) };
+    let id = leased(&mut desk, ask).remove(0).id;
+    desk.after(30_200).expire(CrashPolicy::Refund);
+    let told = Report { target: amount(40), ..report(&id, totals(3, 1, 1, 0)) };
+    let answer = desk.report(told.clone());
+    assert_eq!((answer.cell.state, answer.cell.ttl.micros(), answer.refused), (CellState::Soft, 0, None));
+    let returned = Report { totals: totals(3, 1, 1, 17), ..told };
+    assert_eq!(desk.report(returned).refused, None, "its returns are in the ledger's own");
+    assert_eq!(desk.book.cells[&id].outstanding(), amount(2));
+    let beyond = desk.report(report(&id, totals(8, 8, 8, 0)));
+    assert_eq!(beyond.late.map(|late| late.covered), Some(amount(5)), "a gateway that broke its bound");
+    assert_eq!((desk.state(&id), desk.shown()), (CellState::Closed, 12));
+    assert_eq!(desk.report(report(&id, totals(8, 8, 8, 0))).late, None);
+}
+
+#[test]
+fn a_lease_grows_towards_its_target_and_never_past_an_earlier_grant() {
+    let mut desk = Desk::with(100);
+    let id = leased(&mut desk, Need { holders: 50, ..lease(&node(1), 1, 0) }).remove(0).id;
+    let ask = |target, need| Report {
+        target: amount(target),
+        need: amount(need),
+        holders: 1,
+        ..report(&id, totals(1, 0, 0, 0))
+    };
+    assert_eq!(desk.report(ask(11, 1)).cell.granted, amount(11));
+    assert_eq!(desk.report(ask(11, 1)).cell.granted, amount(11), "a total, so repeated for nothing");
+    assert_eq!(desk.report(ask(500, 1)).cell.granted, amount(55));
+    assert_eq!(desk.report(ask(500, 60)).cell.granted, amount(55), "less than one need is no use");
+    desk.grant(Terms { priority: 1, ..terms(Source::Promo, "earlier", 5) });
+    assert_eq!(desk.report(ask(500, 1)).cell.granted, amount(55), "I13: the earlier grant burns first");
+}
+
+#[test]
+fn a_stopped_account_gets_no_more_time() {
+    let mut desk = Desk::with(100);
+    let id = leased(&mut desk, lease(&node(1), 10, 0)).remove(0).id;
+    let soft_at = desk.book.cells[&id].soft_at;
+    desk.act(&Command::Suspend);
+    let told = Report { target: amount(90), ..report(&id, totals(5, 0, 0, 0)) };
+    let answer = desk.after(10_000).report(told);
+    assert_eq!((answer.cell.ttl.micros(), answer.cell.granted), (0, amount(25)));
+    assert_eq!((desk.book.cells[&id].soft_at, desk.book.cells[&id].admitted), (soft_at, amount(5)));
+}
+
+#[test]
+fn i9_a_lease_never_outlives_its_grant_and_what_comes_back_later_has_expired() {
+    let mut desk = Desk::new();
+    let end = Instant::from_secs(NOON + 10);
+    desk.grant(Terms { expires_at: end, ..terms(Source::Promo, "ends", 20) });
+    let cell = leased(&mut desk, lease(&node(1), 20, 0)).remove(0);
+    assert_eq!((cell.ttl.millis(), desk.book.cells[&cell.id].soft_at), (10_000, end));
+    desk.after(10_000).expire(CrashPolicy::Refund);
+    desk.report(report(&cell.id, totals(12, 12, 7, 8)));
+    desk.after(30_000).expire(CrashPolicy::Refund);
+    let grant = &desk.book.grants[&GrantId(1)];
+    assert_eq!((grant.used, grant.expired, grant.avail), (amount(7), amount(13), Amount::ZERO));
+}
+
+#[test]
+fn a_void_takes_back_from_a_lease_as_it_returns_and_claws_what_was_used() {
+    let mut desk = Desk::with(100);
+    let id = leased(&mut desk, Need { holders: 1, ..lease(&node(1), 10, 0) }).remove(0).id;
+    let VoidAnswer::Done { voided, claimed, clawed, .. } = desk.void("buy:1", Upto::All) else { panic!() };
+    assert_eq!((voided.get(), claimed.get(), clawed.get()), (50, 50, 0));
+    assert_eq!(desk.shown(), 0);
+    let again = desk.void("buy:1", Upto::All);
+    let zero = Amount::ZERO;
+    assert_eq!(again, VoidAnswer::Done { id: GrantId(1), voided: zero, claimed: zero, clawed: zero });
+    assert_eq!(desk.refused(H, vec![credits(1)]), Refusal::InsufficientCredits);
+    assert_eq!(desk.report(report(&id, totals(20, 20, 12, 30))).cell.ttl.micros(), 0, "and no more time");
+    let grant = &desk.book.grants[&GrantId(1)];
+    assert_eq!((grant.voided, grant.void_claim, grant.clawed), (amount(80), amount(8), amount(12)));
+    desk.report(report(&id, totals(20, 20, 12, 38)));
+    assert_eq!((desk.debt(), desk.shown()), (12, -12));
+}
+
+#[test]
+fn f49_refunds_are_totals() {
+    let mut desk = Desk::with(100);
+    for (upto, left) in [(10, 90), (50, 50), (10, 50), (50, 50)] {
+        desk.void("buy:1", Upto::Total(amount(upto)));
+        assert_eq!(desk.shown(), left);
+    }
+}
+
+#[test]
+fn f50_a_refund_of_what_was_spent_is_debt_that_the_next_purchase_repays() {
+    let mut desk = Desk::with(100);
+    let id = desk.held(H, vec![credits(80)]).cells.remove(0).id;
+    desk.finish(&id, 80);
+    desk.void("buy:1", Upto::All);
+    assert_eq!(desk.shown(), -80);
+    assert_eq!(desk.refused(H + 1, vec![credits(1)]), Refusal::InsufficientCredits);
+    desk.grant(terms(Source::Subscription, "plan:in_1:price", 30));
+    assert_eq!(
+        (desk.shown(), desk.debt()),
+        (-50, 80),
+        "an allowance does not repay, and cannot be spent before"
+    );
+    assert_eq!(desk.refused(H + 1, vec![credits(1)]), Refusal::InsufficientCredits);
+    let made = desk.grant(terms(Source::Purchase, "buy:2", 100));
+    assert_eq!(made, GrantAnswer::Made { id: GrantId(3), repaid: amount(80) });
+    assert_eq!((desk.shown(), desk.debt()), (50, 0));
+}
+
+#[test]
+fn t24_t26_the_same_payment_grants_once_and_another_amount_is_a_conflict() {
+    let mut desk = Desk::with(100);
+    let epoch = desk.book.account.epoch;
+    assert_eq!(desk.grant(terms(Source::Purchase, "buy:1", 100)), GrantAnswer::Known { id: GrantId(1) });
+    assert_eq!(desk.grant(terms(Source::Purchase, "buy:1", 200)), GrantAnswer::Conflict { id: GrantId(1) });
+    assert_eq!((desk.shown(), desk.book.account.epoch), (100, epoch));
+    for nonsense in [
+        terms(Source::Purchase, "zero", 0),
+        Terms { expires_at: Instant::EPOCH, ..terms(Source::Purchase, "never", 1) },
+        terms(Source::Purchase, "too much", Amount::MAX.get()),
+        terms(Source::Window, "by hand", 1),
+    ] {
+        assert!(matches!(desk.grant(nonsense), GrantAnswer::Refused { .. }));
+    }
+    assert_eq!(desk.book.grants.len(), 1);
+}
+
+#[test]
+fn a_new_vm_does_not_spend_from_the_cells_of_the_old_one() {
+    let mut desk = Desk::with(100);
+    assert_eq!(leased(&mut desk, lease(&node(1), 10, 0))[0].id.generation, 1);
+    let mode = Mode::Lease { generation_min: 2, ahead: Amount::ZERO };
+    let fresh = leased(&mut desk, Need { mode, ..lease(&node(1), 10, 0) }).remove(0);
+    assert_eq!((fresh.id.generation, fresh.granted), (2, amount(18)));
+    assert_eq!(desk.shown(), 100);
+}

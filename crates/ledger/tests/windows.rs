@@ -1,0 +1,120 @@
+//! Free allowances that refill: made when needed, exact at the boundary, never carried over.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+mod desk;
+use desk::*;
+use ledger::*;
+use units::{Amount, Instant};
+
+const MIDNIGHT: i64 = NOON + 43_200;
+
+fn at(secs: i64) -> Desk {
+    Desk { now: Instant::from_secs(secs), ..Desk::new() }
+}
+
+#[test]
+fn f56_three_a_day_to_the_second() {
+    let mut desk = at(MIDNIGHT - 1);
+    for n in 0..3 {
+        let status = desk.hold(H + n, vec![window(3)]).window.unwrap();
+        assert_eq!(status.remaining.get(), 2 - i64::try_from(n).unwrap());
+        assert_eq!(status.resets_at, Instant::from_secs(MIDNIGHT));
+    }
+    assert_eq!(desk.refused(H + 3, vec![window(3)]), Refusal::DailyLimitReached);
+    desk.now = Instant::from_micros(MIDNIGHT * 1_000_000 - 1);
+    assert_eq!(desk.refused(H + 3, vec![window(3)]), Refusal::DailyLimitReached);
+    desk.now = Instant::from_secs(MIDNIGHT);
+    assert_eq!(desk.held(H + 3, vec![window(3)]).cells[0].granted, Amount::ONE);
+    let refs: Vec<&str> = desk.book.grants.values().map(|grant| grant.terms.source_ref.as_str()).collect();
+    assert_eq!(refs, ["free#2026-11-20", "free#2026-11-21"]);
+}
+
+#[test]
+fn f57_first_the_free_ones_then_the_bought() {
+    let mut desk = Desk::with(100_000);
+    let lanes: Vec<Option<usize>> =
+        (0..4).map(|n| desk.held(H + n, vec![window(3), credits(1)]).lane).collect();
+    assert_eq!(lanes, [Some(0), Some(0), Some(0), Some(1)]);
+    assert_eq!(desk.shown(), 99_999);
+}
+
+#[test]
+fn the_reason_tells_credits_used_up_from_a_free_allowance_used_up() {
+    let lanes = || vec![window(1), credits(1)];
+    let mut never = Desk::new();
+    never.held(H, lanes());
+    assert_eq!(never.refused(H + 1, lanes()), Refusal::DailyLimitReached);
+    let mut spent = Desk::with(1);
+    spent.held(H, lanes());
+    spent.held(H + 1, lanes());
+    assert_eq!(spent.refused(H + 2, lanes()), Refusal::InsufficientCredits);
+    assert_eq!(spent.hold(H + 2, lanes()).window.unwrap().remaining, Amount::ZERO);
+    assert_eq!(Desk::new().refused(H, vec![credits(1)]), Refusal::InsufficientCredits);
+}
+
+#[test]
+fn t35_t42_t44_what_was_taken_before_midnight_returns_to_the_day_it_came_from() {
+    let mut desk = at(MIDNIGHT - 1);
+    let id = desk.held(H, vec![window(1)]).cells.remove(0).id;
+    desk.after(2_000);
+    desk.expire(CrashPolicy::Refund);
+    let today = desk.held(H + 1, vec![window(1)]).cells.remove(0).id;
+    assert_ne!(today.grant, id.grant);
+    desk.finish(&id, 0);
+    let (yesterday, grant) = (&desk.book.grants[&id.grant], &desk.book.grants[&today.grant]);
+    assert_eq!((yesterday.expired, yesterday.avail), (Amount::ONE, Amount::ZERO));
+    assert_eq!((grant.leased, grant.avail), (Amount::ONE, Amount::ZERO));
+    assert_eq!(desk.refused(H + 2, vec![window(1)]), Refusal::DailyLimitReached);
+}
+
+#[test]
+fn t35_late_usage_of_yesterday_is_written_off_and_not_taken_from_today() {
+    let mut desk = at(MIDNIGHT - 1);
+    let id = desk.held(H, vec![window(1)]).cells.remove(0).id;
+    desk.after(2_000).expire(CrashPolicy::Refund);
+    desk.after(60_000).expire(CrashPolicy::Refund);
+    let late = desk.finish(&id, 1).late.unwrap();
+    assert_eq!((late.written_off, late.owed, late.covered), (Amount::ONE, Amount::ZERO, Amount::ZERO));
+    desk.held(H + 1, vec![window(1)]);
+}
+
+#[test]
+fn t31_a_limit_that_was_changed_holds_at_once() {
+    let mut desk = Desk::new();
+    let passed = |desk: &mut Desk, from: u64, limit: i64| {
+        (from..from + 9)
+            .filter(|n| matches!(desk.hold(H + n, vec![window(limit)]).decision, Decision::Granted(_)))
+            .count()
+    };
+    assert_eq!(passed(&mut desk, 0, 3), 3);
+    assert_eq!(passed(&mut desk, 10, 5), 2);
+    assert_eq!(passed(&mut desk, 20, 2), 0);
+    assert_eq!(passed(&mut desk, 30, 5), 0, "what is in flight was claimed back and is allowed again");
+    assert_eq!(passed(&mut desk, 40, 6), 1);
+    let before = bare(&desk.book);
+    assert_eq!(passed(&mut desk, 50, 6), 0);
+    assert_eq!(bare(&desk.book), before);
+}
+
+#[test]
+fn t39_what_has_ended_is_never_drawn_whether_or_not_anything_expired_it() {
+    let mut desk = Desk::new();
+    let end = Instant::from_secs(NOON + 1);
+    desk.grant(Terms { expires_at: end, ..terms(Source::Subscription, "plan", 9) });
+    desk.grant(Terms { starts_at: Instant::from_secs(NOON + 9), ..terms(Source::Promo, "next", 9) });
+    assert_eq!(desk.shown(), 9);
+    desk.now = end;
+    assert_eq!(desk.shown(), 0);
+    assert_eq!(desk.refused(H, vec![credits(1)]), Refusal::InsufficientCredits);
+    assert_eq!(desk.book.grants[&GrantId(1)].expired, amount(9));
+    desk.after(8_000).held(H, vec![credits(9)]);
+}
+
+#[test]
+fn time_never_goes_back_in_a_book() {
+    let mut desk = at(MIDNIGHT);
+    desk.held(H, vec![window(1)]);
+    desk.now = Instant::from_secs(MIDNIGHT - 5);
+    assert_eq!(desk.refused(H + 1, vec![window(1)]), Refusal::DailyLimitReached);
+    assert_eq!(desk.book.grants.len(), 1);
+}
