@@ -6,13 +6,16 @@
 
 pub mod config;
 mod effect;
-pub mod exchange;
+mod exchange;
+mod identity;
 mod input;
 pub mod lease;
+mod problem;
 pub mod seen;
 mod shelf;
 pub mod worker;
 
 pub use effect::{Effect, Level, Metric, Reply};
+pub use exchange::{Delivery, Exchange, Metered, Role};
 pub use input::{Flow, Headers, Input, Now, Single};
 pub use shelf::{MemoryShelf, Shelf, Stale, Version};

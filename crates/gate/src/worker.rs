@@ -164,7 +164,13 @@ impl Worker {
             self.give_back(id, waiter.mode, waiter.sent);
         }
         self.claims.withdraw(stream);
-        self.out.retain(|effect| !matches!(effect, WorkerEffect::Wake { stream: s, .. } if *s == stream));
+        let is_its = |effect: &mut WorkerEffect| matches!(effect, WorkerEffect::Wake { stream: s, .. } if *s == stream);
+        let dropped: Vec<_> = self.out.extract_if(.., is_its).collect();
+        for effect in dropped {
+            if let WorkerEffect::Wake { answer, .. } = effect {
+                self.undelivered(&answer);
+            }
+        }
     }
 
     /// A stream that was woken turned out to be gone: its hold goes back.

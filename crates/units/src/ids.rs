@@ -100,6 +100,14 @@ id! {
     TierId
 }
 
+impl RequestId {
+    /// A name for a request that has no other.
+    #[must_use]
+    pub fn numbered(number: u64) -> Self {
+        Self(format!("tollgate-{number:016x}").into_boxed_str())
+    }
+}
+
 /// Where the name of a caller came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,0 +1,374 @@
+//! A metered request: find what it costs and who pays, hold that much before it goes on, settle when it is over, however that is.
+//!
+//! Every hold that was granted ends in exactly one report, and nothing is forwarded that was not let through.
+//! Not here: what a price is, and whether somebody can pay it. Billing decides that; see [`crate::worker`].
+
+use super::terms;
+use crate::config::{AiConfig, Identity, Match, Mode, Terms, Wait};
+use crate::identity::{credential_headers, identify};
+use crate::input::{Flow, Headers, Input, Now};
+use crate::problem::{self, Plain};
+use crate::worker::{Answer, Fault, Pass, Question, Report};
+use crate::{Effect, Level, Metric};
+use contract::v1::{NeedMode, NeedShape, Outcome, Reason, Refusal};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use units::{Amount, RequestId};
+
+/// What every header of Tollgate's own begins with.
+const OWN: &str = "x-tollgate-";
+/// The longest id of Envoy's that is taken over as the request's.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+
+/// One metered request.
+#[derive(Debug)]
+pub struct Metered {
+    config: Rc<AiConfig>,
+    /// As Envoy calls it; a number of our own if it does not, or by a name that is unfit to be told.
+    request_id: RequestId,
+    endpoint: Option<String>,
+    stage: Stage,
+    effects: VecDeque<Effect>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Nothing is known yet.
+    Unread,
+    /// Billing was asked; nothing has gone upstream.
+    Waiting { body_ended: bool },
+    /// It may go on (without a pass, in shadow mode only), but is held until its body is complete.
+    Ready(Option<Box<Pass>>),
+    /// On its way. With a pass, there is something to settle.
+    Forwarded { pass: Option<Box<Pass>>, answer: Option<UpstreamAnswer> },
+    /// Answered from here.
+    Replied,
+    /// Over.
+    Closed,
+}
+
+/// What the answer's headers said.
+#[derive(Clone, Copy, Debug)]
+struct UpstreamAnswer {
+    status: u64,
+    /// A trusted upstream asked not to charge for it.
+    free: bool,
+}
+
+/// How one no is told.
+enum No {
+    Refusal(Box<Refusal>),
+    Plain(Plain),
+}
+
+impl Metered {
+    /// An exchange that nothing has happened to; see [`super::Role::exchange`].
+    #[must_use]
+    pub fn new(config: Rc<AiConfig>, number: u64) -> Self {
+        let (endpoint, stage, effects) = (None, Stage::Unread, VecDeque::new());
+        Self { config, request_id: RequestId::numbered(number), endpoint, stage, effects }
+    }
+
+    /// Takes in what happened. Drain [`Metered::poll_effect`] afterwards.
+    pub fn handle(&mut self, input: Input<'_>, now: Now) -> Flow {
+        match input {
+            Input::RequestHeaders { headers, end, verified } => self.on_request(headers, end, verified, now),
+            Input::RequestBody { size, end, .. } => self.on_body(size, end, now),
+            Input::RequestTrailers { .. } => self.on_body(0, true, now),
+            Input::Answered(answer) => self.on_answer(answer, now),
+            Input::ResponseHeaders { headers, .. } => {
+                self.on_response(headers, now);
+                Flow::Continue
+            }
+            Input::ResponseBody { .. } => Flow::Continue,
+            Input::Closed { code, flags } => {
+                self.on_closed(code, flags, now);
+                Flow::Continue
+            }
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// The body is looked at by nobody: a fixed price does not depend on it.
+    #[must_use]
+    pub const fn body_wanted(&self) -> Option<usize> {
+        None
+    }
+
+    fn on_request(&mut self, headers: &Headers, end: bool, verified: Option<&[u8]>, now: Now) -> Flow {
+        if !matches!(self.stage, Stage::Unread) {
+            return self.bug("headers_again", now);
+        }
+        for name in headers.names_under(OWN) {
+            self.effects.push_back(Effect::RemoveRequestHeader(name.to_owned()));
+        }
+        let envoys = headers.text("x-request-id").filter(|id| id.len() <= REQUEST_ID_BYTES_MAX);
+        if let Some(Ok(id)) = envoys.map(RequestId::new) {
+            self.request_id = id;
+        }
+        let config = Rc::clone(&self.config);
+        let (method, path) = (headers.text(":method").unwrap_or(""), headers.text(":path").unwrap_or(""));
+        if method == "CONNECT" || headers.has("upgrade") || headers.has(":protocol") {
+            return self.refuse(Reason::EndpointUnknown);
+        }
+        if method == "OPTIONS" && headers.has("origin") && headers.has("access-control-request-method") {
+            self.strip(headers, &config.identity);
+            self.decided("preflight");
+            return self.forward(None);
+        }
+        let terms = match config.routes.find(method, path) {
+            Match::Route(route) => &route.terms,
+            Match::OtherMethod { allow } => {
+                return self.reply(No::Plain(Plain::MethodNotAllowed { allow }), true);
+            }
+            Match::None => return self.refuse(Reason::EndpointUnknown),
+        };
+        let (endpoint, mode) = match terms {
+            Terms::Priced(priced) => (Some(&priced.endpoint), NeedMode::Hold),
+            Terms::Free { endpoint } => (Some(endpoint), NeedMode::Identify),
+            Terms::Vouch => (None, NeedMode::Identify),
+        };
+        self.endpoint = endpoint.map(|id| id.as_str().to_owned());
+        if let Some(endpoint) = &self.endpoint {
+            self.note("tollgate.endpoint", endpoint.clone());
+        }
+        let length = headers.text("content-length").and_then(|text| text.parse::<usize>().ok());
+        if config.wait == Wait::Body && length.is_some_and(|length| length > config.body_bytes_max) {
+            return self.reply(No::Plain(Plain::TooLarge { max: config.body_bytes_max }), true);
+        }
+        let subject = match identify(&config.identity, headers, verified) {
+            Ok(subject) => subject,
+            Err(nobody) => {
+                self.note("tollgate.identity", nobody.as_str().to_owned());
+                return self.refuse(Reason::Unauthenticated);
+            }
+        };
+        self.strip(headers, &config.identity);
+        let Some(endpoint) = endpoint.cloned() else {
+            let vouch = terms::vouch(&subject, config.billing.token.expose());
+            self.effects.extend(vouch);
+            self.decided("vouched");
+            return self.forward(None);
+        };
+        self.effects.push_back(Effect::Ask(Question::Need {
+            subject,
+            endpoint,
+            mode,
+            shape: NeedShape::Fixed,
+        }));
+        self.stage = Stage::Waiting { body_ended: end || config.wait == Wait::Head };
+        Flow::Pause
+    }
+
+    /// Takes the credentials out, for they are this gateway's own.
+    fn strip(&mut self, headers: &Headers, ways: &[Identity]) {
+        let ours = credential_headers(ways).into_iter().filter(|name| headers.has(name)).map(str::to_owned);
+        self.effects.extend(ours.map(Effect::RemoveRequestHeader));
+    }
+
+    fn on_body(&mut self, size: usize, end: bool, now: Now) -> Flow {
+        let max = self.config.body_bytes_max;
+        match &mut self.stage {
+            Stage::Waiting { .. } if size > max => {
+                self.effects.push_back(Effect::Withdraw);
+                self.reply(No::Plain(Plain::TooLarge { max }), true)
+            }
+            Stage::Waiting { body_ended } => {
+                *body_ended = *body_ended || end;
+                Flow::Pause
+            }
+            Stage::Ready(pass) if size > max => {
+                let pass = pass.take();
+                self.give_back(pass.as_deref(), now);
+                self.reply(No::Plain(Plain::TooLarge { max }), true)
+            }
+            Stage::Ready(pass) if end => {
+                let pass = pass.take();
+                self.forward(pass)
+            }
+            Stage::Ready(_) | Stage::Replied | Stage::Closed => Flow::Pause,
+            Stage::Forwarded { .. } => Flow::Continue,
+            Stage::Unread => self.bug("body_before_headers", now),
+        }
+    }
+
+    fn on_answer(&mut self, answer: Answer, now: Now) -> Flow {
+        let Stage::Waiting { body_ended } = self.stage else {
+            if let Answer::Ok(pass) = answer {
+                self.give_back(Some(&pass), now);
+            }
+            return self.bug("answer_without_question", now);
+        };
+        self.stage = Stage::Ready(None);
+        match answer {
+            Answer::Ok(pass) => {
+                let Some(headers) = terms::to_upstream(&pass, &self.request_id) else {
+                    self.effects.push_back(Effect::Count(Metric::Fault { fault: "attribute_unfit" }));
+                    let line = format!("tier {} has an attribute that is no header", pass.standing.tier);
+                    self.effects.push_back(Effect::Log(Level::Error, line));
+                    self.give_back(Some(&pass), now);
+                    return self.unavailable(Fault::Nonsense, body_ended);
+                };
+                self.effects.extend(headers);
+                self.note("tollgate.account", pass.standing.account.to_string());
+                self.note("tollgate.tier", pass.standing.tier.to_string());
+                self.decided(if pass.hold.is_some() { "pass" } else { "identified" });
+                if body_ended {
+                    return self.forward(Some(pass));
+                }
+                self.stage = Stage::Ready(Some(pass));
+                Flow::Pause
+            }
+            Answer::Refused(refusal) => self.reply(No::Refusal(refusal), body_ended),
+            Answer::Unavailable(fault) => self.unavailable(fault, body_ended),
+            Answer::Claimed(_) => self.bug("claim_for_a_need", now),
+        }
+    }
+
+    fn on_response(&mut self, headers: &Headers, now: Now) {
+        match &mut self.stage {
+            // Our own reply comes by here too; it has everything already.
+            Stage::Replied | Stage::Closed => return,
+            // Envoy answers in our place (too large, idle for too long): nothing goes on any more.
+            Stage::Unread | Stage::Waiting { .. } | Stage::Ready(_) => self.overtaken(now),
+            Stage::Forwarded { .. } => {}
+        }
+        for name in headers.names_under(OWN) {
+            self.effects.push_back(Effect::RemoveResponseHeader(name.to_owned()));
+        }
+        let id = self.request_id.to_string();
+        self.effects.push_back(Effect::SetResponseHeader("x-tollgate-request-id".to_owned(), id));
+        if let Stage::Forwarded { pass, answer } = &mut self.stage {
+            let status = headers.text(":status").and_then(|text| text.parse().ok()).unwrap_or(0);
+            let free = headers.text("x-tollgate-charge") == Some("none");
+            *answer = Some(UpstreamAnswer { status, free });
+            if let Some(pass) = pass {
+                let charged = charge(pass, *answer);
+                self.effects.extend(terms::to_client(pass, charged, now.wall));
+            }
+        }
+    }
+
+    fn on_closed(&mut self, code: Option<u64>, flags: u64, now: Now) {
+        match core::mem::replace(&mut self.stage, Stage::Closed) {
+            before @ (Stage::Waiting { .. } | Stage::Ready(_)) => {
+                self.stage = before;
+                self.overtaken(now);
+            }
+            Stage::Forwarded { pass: Some(pass), answer } => {
+                // Should the answer's headers have gone unseen, the status that Envoy logs says what they were.
+                let answer = answer.or(code.map(|status| UpstreamAnswer { status, free: false }));
+                let charged = charge(&pass, answer);
+                let outcome = terms::outcome(answer.map(|a| (a.status, a.free)), flags);
+                self.settle(&pass, charged, outcome, now);
+            }
+            Stage::Unread | Stage::Forwarded { pass: None, .. } | Stage::Replied | Stage::Closed => {}
+        }
+    }
+
+    /// The stream ends, or Envoy answers it, before it was let through.
+    fn overtaken(&mut self, now: Now) {
+        match core::mem::replace(&mut self.stage, Stage::Closed) {
+            Stage::Waiting { .. } => {
+                self.effects.push_back(Effect::Withdraw);
+                self.decided("left_waiting");
+            }
+            Stage::Ready(pass) => self.give_back(pass.as_deref(), now),
+            Stage::Unread | Stage::Forwarded { .. } | Stage::Replied | Stage::Closed => {}
+        }
+    }
+
+    fn forward(&mut self, pass: Option<Box<Pass>>) -> Flow {
+        self.stage = Stage::Forwarded { pass, answer: None };
+        Flow::Continue
+    }
+
+    fn refuse(&mut self, reason: Reason) -> Flow {
+        self.reply(No::Refusal(Box::new(Refusal::plain(reason))), true)
+    }
+
+    fn unavailable(&mut self, fault: Fault, whole: bool) -> Flow {
+        self.note("tollgate.fault", fault.as_str().to_owned());
+        let refusal = Refusal { retry_after_s: Some(1), ..Refusal::plain(Reason::ServiceUnavailable) };
+        self.reply(No::Refusal(Box::new(refusal)), whole)
+    }
+
+    /// An input came that cannot come in this stage. What has gone on stays as it is; nothing else goes on.
+    fn bug(&mut self, bug: &'static str, now: Now) -> Flow {
+        self.effects.push_back(Effect::Count(Metric::Bug { bug }));
+        self.effects
+            .push_back(Effect::Log(Level::Error, format!("bug: {bug} (request {})", self.request_id)));
+        match core::mem::replace(&mut self.stage, Stage::Replied) {
+            forwarded @ Stage::Forwarded { .. } => {
+                self.stage = forwarded;
+                return Flow::Continue;
+            }
+            over @ (Stage::Replied | Stage::Closed) => {
+                self.stage = over;
+                return Flow::Pause;
+            }
+            Stage::Waiting { .. } => self.effects.push_back(Effect::Withdraw),
+            Stage::Ready(pass) => self.give_back(pass.as_deref(), now),
+            Stage::Unread => {}
+        }
+        self.unavailable(Fault::Nonsense, true)
+    }
+
+    /// Says no. In shadow mode the request goes on even so: at once, or when its body is `whole`.
+    fn reply(&mut self, no: No, whole: bool) -> Flow {
+        let id = self.request_id.as_str();
+        let (decision, reply) = match no {
+            No::Refusal(refusal) => (refusal.reason.as_str(), problem::refusal(&refusal, id)),
+            No::Plain(plain) => (plain.as_str(), plain.reply(id)),
+        };
+        self.note("tollgate.reason", decision.to_owned());
+        self.decided(decision);
+        if self.config.mode == Mode::Shadow {
+            self.effects.push_back(Effect::Count(Metric::Shadowed { decision }));
+            if whole {
+                return self.forward(None);
+            }
+            self.stage = Stage::Ready(None);
+            return Flow::Pause;
+        }
+        self.effects.push_back(Effect::Reply(reply));
+        self.stage = Stage::Replied;
+        Flow::Pause
+    }
+
+    fn give_back(&mut self, pass: Option<&Pass>, now: Now) {
+        if let Some(pass) = pass {
+            self.settle(pass, Amount::ZERO, Outcome::NotForwarded, now);
+        }
+    }
+
+    fn settle(&mut self, pass: &Pass, charged: Amount, outcome: Outcome, now: Now) {
+        let Some(hold) = pass.hold else { return };
+        self.note("tollgate.charged", terms::amount(pass.price.unit, charged));
+        let (request_id, at) = (self.request_id.clone(), now.wall);
+        let report = Report::Ended { hold, charged, outcome, tokens: None, request_id, at };
+        self.effects.push_back(Effect::Tell(report));
+    }
+
+    fn decided(&mut self, decision: &'static str) {
+        let endpoint = self.endpoint.clone().unwrap_or_else(|| "none".to_owned());
+        self.effects.push_back(Effect::Count(Metric::Request { endpoint, decision }));
+        self.note("tollgate.decision", decision.to_owned());
+    }
+
+    fn note(&mut self, key: &'static str, value: String) {
+        self.effects.push_back(Effect::Note { key, value });
+    }
+}
+
+/// At a fixed price a success costs what was held, and anything else nothing.
+fn charge(pass: &Pass, answer: Option<UpstreamAnswer>) -> Amount {
+    match answer {
+        Some(UpstreamAnswer { status: 200..=299, free: false }) => pass.price.hold,
+        _ => Amount::ZERO,
+    }
+}
