@@ -198,7 +198,7 @@ pub struct Report {
     pub cell: CellId,
     /// Its totals.
     pub totals: Totals,
-    /// The total grant that the gateway would like; for leases.
+    /// The total grant that the gateway would like; for leases. A repeated report may come nearer to it, never past.
     pub target: Amount,
     /// The smallest extension that is worth anything (one request); zero if unknown.
     pub need: Amount,

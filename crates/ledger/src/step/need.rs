@@ -362,11 +362,23 @@ fn well_formed(need: &Need) -> Result<(), Bug> {
             Some("two legs of one lane take from the same scope: add them up")
         } else if legs().any(|leg| leg.window.as_ref().is_some_and(|rule| rule.name != leg.scope)) {
             Some("a leg's window has another name than its scope")
+        } else if contradict(need) {
+            Some("one window rule with two limits in one need: a name has one rule")
         } else {
             None
         }
     });
     what.map_or(Ok(()), |what| Err(Bug::Misuse { what }))
+}
+
+/// True if two legs name one window and mean two.
+fn contradict(need: &Need) -> bool {
+    let rules = || {
+        need.lanes.iter().flat_map(|lane| &lane.legs).filter_map(|leg| Some((leg.unit, leg.window.as_ref()?)))
+    };
+    rules().any(|(unit, rule)| {
+        rules().any(|(other, twin)| unit == other && rule.name == twin.name && rule != twin)
+    })
 }
 
 fn is_of(id: &CellId, node: &NodeName, incarnation: u64, generation: u64) -> bool {
