@@ -186,6 +186,7 @@ fn an_event_is_named_by_endpoint_mode_account_and_id() {
         EventKey::of("stripe", false, "self", &EventId::new("evt_2").unwrap()),
         EventKey::of("ab", false, "c", &id),
         EventKey::of("a", false, "bc", &id),
+        EventKey::of("a", false, "bcevt", &EventId::new("_1").unwrap()),
     ];
     let different: std::collections::BTreeSet<_> = keys.into_iter().collect();
     assert_eq!(different.len(), keys.len());

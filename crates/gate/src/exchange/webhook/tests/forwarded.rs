@@ -140,6 +140,13 @@ fn a_claim_is_decided_by_billing() {
     assert_eq!((claim.event_id.as_str(), claim.event_type.as_str()), ("evt_2", "invoice.paid"));
     let other = world.deliver("/webhooks/app", &event("evt_3"));
     assert_ne!(other.claim().unwrap().claimant, claim.claimant);
+    // Nor is it that of the delivery with the same number before Envoy was started again.
+    let claimant = |secs| {
+        let mut world = World::new();
+        world.pass(secs);
+        world.deliver("/webhooks/app", &event("evt_1")).claim().unwrap().claimant.clone()
+    };
+    assert_ne!(claimant(0), claimant(1));
 }
 
 #[test]
@@ -158,6 +165,57 @@ fn the_mark_lasts_as_long_as_the_claim_and_who_lost_it_meanwhile_forwards_nothin
     assert_eq!(slow.completions(), [CompleteOutcome::Failed], "its claim is given back");
     quick.finish(&mut world, "200");
     assert_eq!(quick.completions(), [CompleteOutcome::Accepted]);
+}
+
+#[test]
+fn who_waited_too_long_for_a_claim_forwards_nothing_beside_another() {
+    let mut world = World::with(|e| e[1]["dedupe"]["on_claim_unavailable"] = "forward".into());
+    let mut slow = world.deliver("/webhooks/app", &event("evt_1"));
+    world.pass(31);
+    let quick = world.deliver_claimed("evt_1", fresh());
+    assert!(quick.is_forwarded());
+    slow.hear(&mut world, Input::Answered(Answer::Unavailable(Fault::Late)));
+    slow.assert_answered(409, "in_flight");
+}
+
+#[test]
+fn a_client_that_left_after_the_last_byte_has_taken_nothing_back() {
+    for (is_whole, left, outcome) in
+        [(true, 0x4000, "accepted"), (false, 0x4000, "failed"), (true, 0x4, "failed")]
+    {
+        let mut world = World::new();
+        let mut told = world.deliver("/webhooks/stripe", &event("evt_1"));
+        told.hear(&mut world, Input::ResponseHeaders { headers: &status("200"), end: false });
+        told.hear(&mut world, Input::ResponseBody { size: 2, end: is_whole });
+        told.hear(&mut world, Input::ResponseBody { size: 0, end: false });
+        told.hear(&mut world, Input::Closed { code: Some(200), flags: left });
+        assert_eq!(told.outcomes(), ["forwarded", outcome]);
+    }
+}
+
+/// A shelf on which somebody else is always quicker.
+struct Stuck;
+
+impl Shelf for Stuck {
+    fn read(&self, _: &str) -> Option<(Vec<u8>, crate::Version)> {
+        None
+    }
+    fn write(&mut self, _: &str, _: &[u8], _: Option<crate::Version>) -> Result<(), crate::Stale> {
+        Err(crate::Stale)
+    }
+}
+
+#[test]
+fn without_a_memory_nothing_goes_on_and_stripe_tries_again() {
+    let world = World::new();
+    let body = event("evt_1");
+    let head = headers("/webhooks/stripe", &signed(&body, START.wall));
+    let mut delivery = Delivery::new(world.config, Owner(1));
+    delivery.handle(Input::RequestHeaders { headers: &head, end: false, verified: None }, START, &mut Stuck);
+    let input = Input::RequestBody { size: body.len(), end: true, body: Some(&body) };
+    assert_eq!(delivery.handle(input, START, &mut Stuck), Flow::Pause);
+    let effects = core::iter::from_fn(|| delivery.poll_effect()).collect();
+    Told { delivery, effects }.assert_answered(503, "memory_contended");
 }
 
 #[test]
@@ -228,7 +286,7 @@ fn an_answer_nobody_waits_for_is_a_bug_and_resumes_nothing() {
     assert_eq!(told.effects, [], "an earlier filter's refusal is not ours to count");
     assert_eq!(told.hear(&mut world, Input::Answered(fresh())), Flow::Pause);
     let bug = Effect::Count(Metric::Bug { bug: "answer_without_question" });
-    assert_eq!(told.effects, [bug.clone()]);
+    assert_eq!(told.effects, std::slice::from_ref(&bug));
     let mut told = world.deliver("/webhooks/stripe", &event("evt_1"));
     assert_eq!(told.hear(&mut world, Input::Answered(fresh())), Flow::Pause);
     assert!(told.effects.contains(&bug) && told.is_forwarded());
