@@ -218,7 +218,7 @@ impl Stream {
 pub fn status_of(port: u16, path: &str) -> Option<u16> {
     let head =
         raw(port, format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").as_bytes());
-    head.ok()?.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()
+    head.ok()?.strip_prefix("HTTP/1.")?.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// Sends bytes as they are and reads until the other side closes, for requests that no client library would send.

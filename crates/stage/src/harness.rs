@@ -1,1 +1,361 @@
-//! Placeholder
+//! The whole on ports and in a folder of its own, for integration tests: `Stage::start`, requests, `stage.finish()`.
+//!
+//! A test that fails keeps its folder and says where. A test whose Envoy met a trap fails, whatever else it checked.
+#![allow(clippy::panic, reason = "a test's tool: what does not hold here is the test's failure")]
+
+use crate::client::{Answer, Call, Client};
+use crate::envoy_file::{EnvoyFile, merge};
+use crate::processes::{self, Process};
+use crate::settings::Settings;
+use crate::tools::{self, Tools};
+use crate::upstream::Upstream;
+use crate::{During as _, Result, run, stripe};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// What cannot be a false alarm in Envoy's log: the words of a trap.
+const TRAP: [&str; 2] = ["in-VM backtrace", "Uncaught RuntimeError"];
+/// How long [`eventually`] waits.
+const EVENTUALLY: Duration = Duration::from_secs(10);
+
+type Edit = Box<dyn Fn(&mut EnvoyFile) -> Result<()> + Send>;
+
+/// What is different from the demo in one test.
+#[derive(Default)]
+pub struct Options {
+    variables: Vec<(String, String)>,
+    edits: Vec<Edit>,
+    no_billing: bool,
+}
+
+impl Options {
+    /// Sets a variable of the environment: one that `stage` knows, or one that only the billing service does.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl ToString) -> Self {
+        self.variables.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Edits Envoy's file after the settings are in.
+    #[must_use]
+    pub fn edit(mut self, edit: impl Fn(&mut EnvoyFile) -> Result<()> + Send + 'static) -> Self {
+        self.edits.push(Box::new(edit));
+        self
+    }
+
+    /// Merges a JSON patch (RFC 7386) into the configuration of the filter with this role.
+    #[must_use]
+    pub fn plugin(self, role: &'static str, patch: Value) -> Self {
+        self.edit(move |file| file.plugin(role, |plugin| merge(plugin, &patch)))
+    }
+
+    /// Starts no billing service: the test plays it, on [`Settings::billing_port`].
+    #[must_use]
+    pub const fn without_billing(mut self) -> Self {
+        self.no_billing = true;
+        self
+    }
+}
+
+/// One Envoy and what the test needs to speak to it.
+pub struct Gateway {
+    /// Its ports, its name.
+    pub settings: Settings,
+    /// The process, to be killed or stopped by tests.
+    pub envoy: Process,
+    /// A pool of connections of its own.
+    pub client: Client,
+}
+
+/// Everything, on one machine, for one test.
+pub struct Stage {
+    /// The Envoy.
+    pub gateway: Gateway,
+    /// The billing service, unless the test plays it.
+    pub billing: Option<Process>,
+    /// The scripted upstream, inside this process.
+    pub upstream: Upstream,
+    tools: Tools,
+    options: Options,
+    writes: AtomicU64,
+    folder: Option<TempDir>,
+}
+
+impl Stage {
+    /// Starts everything on free ports, in a new folder.
+    ///
+    /// # Panics
+    /// Something does not start.
+    #[must_use]
+    pub fn start(options: Options) -> Self {
+        Self::try_start(options).unwrap_or_else(|trouble| panic!("{trouble}"))
+    }
+
+    /// Starts everything on free ports, in a new folder; for tests of what refuses to start.
+    ///
+    /// # Errors
+    /// Something does not start; the error holds what it said.
+    pub fn try_start(options: Options) -> Result<Self> {
+        let root = tools::root()?;
+        let tools = Tools::find(&root)?;
+        tools.are_fresh()?;
+        let folder = tempfile::Builder::new().prefix("tollgate-test-").tempdir().during("make a folder")?;
+        let settings = settings(&root, folder.path(), &options.variables, None)?;
+        let upstream = Upstream::start(settings.upstream_port)?;
+        let never = AtomicBool::new(false);
+        let billing = if options.no_billing {
+            None
+        } else {
+            Some(processes::billing(&settings, &tools, &options.variables, &never)?)
+        };
+        let gateway = Gateway::start(settings, &tools, &options)?;
+        let writes = AtomicU64::new(0);
+        Ok(Self { gateway, billing, upstream, tools, options, writes, folder: Some(folder) })
+    }
+
+    /// One more Envoy on the same billing service and upstream.
+    ///
+    /// # Panics
+    /// It does not start.
+    #[must_use]
+    pub fn another_gateway(&self) -> Gateway {
+        let folder = self.folder.as_ref().map_or_else(|| Path::new("."), TempDir::path);
+        settings(&self.settings().root, folder, &self.options.variables, Some(self.settings()))
+            .and_then(|settings| Gateway::start(settings, &self.tools, &self.options))
+            .unwrap_or_else(|trouble| panic!("{trouble}"))
+    }
+
+    /// Ends Envoy, if it has not ended yet, and starts it again on the same ports.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub fn restart_envoy(&mut self) {
+        self.gateway.envoy.stop();
+        let settings = self.settings().clone();
+        self.gateway = Gateway::start(settings, &self.tools, &self.options)
+            .unwrap_or_else(|trouble| panic!("{trouble}"));
+    }
+
+    /// Ends the billing service, if it has not ended yet, and starts it again on the same database.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub fn restart_billing(&mut self) {
+        if let Some(mut billing) = self.billing.take() {
+            billing.stop();
+        }
+        let never = AtomicBool::new(false);
+        let billing = processes::billing(self.settings(), &self.tools, &self.options.variables, &never);
+        self.billing = Some(billing.unwrap_or_else(|trouble| panic!("{trouble}")));
+    }
+
+    /// Ports, secrets and tokens.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.gateway.settings
+    }
+
+    /// A token of a customer, for `authorization: Bearer`.
+    ///
+    /// # Panics
+    /// The billing service's command fails.
+    #[must_use]
+    pub fn token(&self, customer: &str) -> String {
+        run::token(self.settings(), &self.tools, customer).unwrap_or_else(|trouble| panic!("{trouble}"))
+    }
+
+    /// Reads a document from the billing service's operators' side.
+    ///
+    /// # Panics
+    /// The answer is not a success.
+    pub async fn admin_get(&self, path: &str) -> Value {
+        let call = Call::get(self.settings().billing(path)).bearer(&self.settings().admin_token);
+        success(path, &self.gateway.send(call).await)
+    }
+
+    /// Writes one, with an idempotency key of its own.
+    ///
+    /// # Panics
+    /// The answer is not a success.
+    pub async fn admin_post(&self, path: &str, document: &Value) -> Value {
+        let key = format!("test-{}-{}", std::process::id(), self.writes.fetch_add(1, Ordering::Relaxed));
+        let call = Call::post(self.settings().billing(path)).bearer(&self.settings().admin_token);
+        success(path, &self.gateway.send(call.header("idempotency-key", key).json(document)).await)
+    }
+
+    /// Opens an account for a customer who comes with a token, and grants credits.
+    ///
+    /// # Panics
+    /// Either is refused.
+    pub async fn account(&self, customer: &str, credits: u32) {
+        let subject = json!({ "kind": "jwt_sub", "value": customer });
+        self.admin_post("/admin/v1/accounts", &json!({ "id": customer, "subjects": [subject] })).await;
+        if credits > 0 {
+            let grant = json!({ "account": customer, "credits": credits, "note": "test" });
+            self.admin_post("/admin/v1/grants", &grant).await;
+        }
+    }
+
+    /// A customer's balance in credits, as an operator sees it.
+    ///
+    /// # Panics
+    /// There is no such account.
+    pub async fn balance(&self, customer: &str) -> String {
+        let account = self.admin_get(&format!("/admin/v1/accounts/{customer}")).await;
+        account.get("balance").and_then(Value::as_str).unwrap_or_default().to_owned()
+    }
+
+    /// How many calls of this name the billing service has counted.
+    ///
+    /// # Panics
+    /// It does not answer.
+    pub async fn billing_calls(&self, call: &str) -> u64 {
+        let metrics = self.gateway.send(Call::get(self.settings().billing("/metrics"))).await.text();
+        let name = format!("tollgate_billing_calls_total{{call=\"{call}\"}} ");
+        metrics.lines().find_map(|line| line.strip_prefix(&name)?.trim().parse().ok()).unwrap_or(0)
+    }
+
+    /// Ends the test: everything is stopped, and a trap in Envoy's log fails it.
+    ///
+    /// # Panics
+    /// The filter trapped, or a process ended that nobody ended.
+    pub fn finish(mut self) {
+        let ended = self.billing.as_mut().and_then(Process::ended);
+        assert!(ended.is_none(), "the billing service ended by itself: {ended:?}");
+        assert!(self.gateway.envoy.ended().is_none(), "Envoy ended by itself");
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if (std::thread::panicking() || self.gateway.trap().is_some())
+            && let Some(folder) = self.folder.take()
+        {
+            eprintln!("logs are kept in {}", folder.keep().display());
+        }
+    }
+}
+
+impl Gateway {
+    fn start(settings: Settings, tools: &Tools, options: &Options) -> Result<Self> {
+        let mut file = EnvoyFile::of(&settings, &tools.module)?;
+        for edit in &options.edits {
+            edit(&mut file)?;
+        }
+        let envoy = processes::envoy(&settings, tools, &file, &AtomicBool::new(false))?;
+        Ok(Self { settings, envoy, client: Client::default() })
+    }
+
+    /// Sends a request.
+    ///
+    /// # Panics
+    /// No whole answer.
+    pub async fn send(&self, call: Call) -> Answer {
+        self.client.send(call).await.unwrap_or_else(|trouble| panic!("{trouble}"))
+    }
+
+    /// A chat request of whoever holds the token.
+    #[must_use]
+    pub fn chat(&self, token: &str) -> Call {
+        let body = json!({ "model": "scripted", "messages": [{ "role": "user", "content": "hello" }] });
+        Call::post(self.settings.gateway("/v1/chat/completions")).bearer(token).json(&body)
+    }
+
+    /// A delivery of an event, signed now with the configured secret.
+    ///
+    /// # Panics
+    /// The configured secret is none.
+    #[must_use]
+    pub fn delivery(&self, path: &str, event: &Value) -> Call {
+        stripe::delivery(self.settings.gateway(path), &self.settings.webhook_secret, event)
+            .unwrap_or_else(|trouble| panic!("{trouble}"))
+    }
+
+    /// Envoy's counters and gauges, by name.
+    ///
+    /// # Panics
+    /// The admin port does not answer.
+    pub async fn stats(&self) -> BTreeMap<String, u64> {
+        let text = self.send(Call::get(self.settings.admin("/stats"))).await.text();
+        let pair = |line: &str| {
+            let (name, value) = line.split_once(": ")?;
+            Some((name.to_owned(), value.parse().ok()?))
+        };
+        text.lines().filter_map(pair).collect()
+    }
+
+    /// What Envoy's log says of a trap of the filter, if there was one.
+    #[must_use]
+    pub fn trap(&self) -> Option<String> {
+        let log = self.envoy.log();
+        let lines: Vec<_> = log.lines().collect();
+        let at = lines.iter().position(|line| TRAP.iter().any(|words| line.contains(words)))?;
+        Some(lines.iter().skip(at.saturating_sub(4)).take(24).map(|line| format!("  | {line}\n")).collect())
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // Before the folder goes, and before anything that it still speaks to.
+        self.envoy.stop();
+        if let (Some(trap), false) = (self.trap(), std::thread::panicking()) {
+            panic!("the filter trapped:\n{trap}");
+        }
+    }
+}
+
+/// Polls until a check holds: for what comes soon, but not at once.
+///
+/// # Panics
+/// It does not hold within 10 s.
+pub async fn eventually<F: Future<Output = bool>>(what: &str, mut check: impl FnMut() -> F) {
+    let began = Instant::now();
+    while !check().await {
+        assert!(began.elapsed() < EVENTUALLY, "{what}: not within {} s", EVENTUALLY.as_secs());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Settings on free ports; those of `beside`, where it is given, for what the two share.
+fn settings(
+    root: &Path,
+    folder: &Path,
+    variables: &[(String, String)],
+    beside: Option<&Settings>,
+) -> Result<Settings> {
+    let [gateway, billing, upstream, admin] = free_ports()?;
+    let mut all: BTreeMap<String, String> = variables.iter().cloned().collect();
+    let mut default = |name: &str, value: String| {
+        all.entry(name.to_owned()).or_insert(value);
+    };
+    default("GATEWAY_PORT", gateway.to_string());
+    default("ENVOY_ADMIN_PORT", admin.to_string());
+    default("BILLING_PORT", beside.map_or(billing, |other| other.billing_port).to_string());
+    default("UPSTREAM_PORT", beside.map_or(upstream, |other| other.upstream_port).to_string());
+    default("RUN_DIR", folder.join(gateway.to_string()).display().to_string());
+    if let Some(other) = beside {
+        default("DATABASE_URL", other.database_url.clone());
+    }
+    Settings::read(root, |name| all.get(name).cloned())
+}
+
+fn free_ports() -> Result<[u16; 4]> {
+    let mut held = Vec::new();
+    let mut ports = [0; 4];
+    for port in &mut ports {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).during("find a free port")?;
+        *port = listener.local_addr().during("find a free port")?.port();
+        held.push(listener);
+    }
+    Ok(ports)
+}
+
+fn success(path: &str, answer: &Answer) -> Value {
+    assert!((200..300).contains(&answer.status), "{path}: {} {}", answer.status, answer.text());
+    answer.json()
+}

@@ -41,6 +41,8 @@ impl Process {
     pub fn start(name: &'static str, mut command: Command, run_dir: &Path) -> Result<Self> {
         std::fs::create_dir_all(run_dir).during(format!("create {}", run_dir.display()))?;
         let (log, pid_file) = (run_dir.join(format!("{name}.log")), run_dir.join(format!("{name}.pid")));
+        // The last run's log stays beside it; there may be none.
+        let _ = std::fs::rename(&log, log.with_extension("log.before"));
         let file = File::create(&log).during(format!("write {}", log.display()))?;
         let copy = file.try_clone().during(format!("write {}", log.display()))?;
         command.stdin(Stdio::null()).stdout(file).stderr(copy).process_group(0);
@@ -79,7 +81,9 @@ impl Process {
 
     /// Asks it to end, and kills it when it does not within 5 s.
     pub fn stop(&mut self) {
-        self.signal(Signal::TERM);
+        if self.ended().is_none() {
+            self.signal(Signal::TERM);
+        }
         let deadline = Instant::now().checked_add(END_WITHIN);
         while self.ended().is_none() && deadline.is_some_and(|at| Instant::now() < at) {
             std::thread::sleep(POLL);
@@ -93,7 +97,10 @@ impl Process {
             self.signal(Signal::KILL);
             let _ = self.child.wait();
         }
-        let _ = std::fs::remove_file(&self.pid_file);
+        // Unless the file is its successor's already.
+        if std::fs::read_to_string(&self.pid_file).is_ok_and(|pid| pid.trim() == self.pid().to_string()) {
+            let _ = std::fs::remove_file(&self.pid_file);
+        }
     }
 
     /// Waits until `GET path` on a port of it answers 200.
@@ -138,10 +145,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if self.ended().is_none() {
-            self.stop();
-        }
-        let _ = std::fs::remove_file(&self.pid_file);
+        self.stop();
     }
 }
 

@@ -37,6 +37,25 @@ impl Tools {
         }
         if missing.is_empty() { Ok(found) } else { Err(Trouble(missing.join("\n"))) }
     }
+
+    /// Complains about a program that is older than its sources: what a test then proved would be about old code.
+    ///
+    /// # Errors
+    /// The program and the newer source.
+    pub fn are_fresh(&self) -> Result<()> {
+        for built in [&self.billing, &self.module] {
+            let changed = |file: &Path| file.metadata().and_then(|data| data.modified()).ok();
+            // Cargo writes beside each product what it was made from: `product: source source`.
+            let sources = std::fs::read_to_string(built.with_extension("d")).unwrap_or_default();
+            let sources = sources.split_once(':').map_or("", |(_, sources)| sources);
+            if let Some(newer) =
+                sources.split_whitespace().find(|source| changed(Path::new(source)) > changed(built))
+            {
+                return Err(Trouble(format!("{} is older than {newer}; run `make build`", built.display())));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The project's root: the nearest folder from here upwards that holds `envoy/envoy.yaml`.
