@@ -1,0 +1,211 @@
+//! The processes that are measured, and what each of them has used: one billing service and one upstream for the
+//! whole run, a fresh Envoy for each measurement.
+
+use crate::cpu::Reading;
+use crate::load::{self, Aim, Pace};
+use crate::variants::{PATH, Variant};
+use hyper::StatusCode;
+use hyper::body::Bytes;
+use serde::Serialize;
+use serde_json::{Value, json};
+use stage::client::{Answer, Call, Client};
+use stage::processes::{self, Process};
+use stage::settings::Settings;
+use stage::tools::Tools;
+use stage::{During as _, Result, Trouble};
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// More than any run can spend.
+const CREDITS: u64 = 1_000_000_000;
+/// What is reported in the background after the last answer belongs to the requests before it: long enough for that.
+const SETTLE: Duration = Duration::from_millis(700);
+
+/// What one load cost.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Phase {
+    /// Answered as they should be.
+    pub(crate) requests: u64,
+    /// From the first request to the last answer.
+    pub(crate) took_ns: u64,
+    /// Half of the requests took no longer.
+    pub(crate) p50_ns: u64,
+    /// 99 of a hundred took no longer.
+    pub(crate) p99_ns: u64,
+    /// Processor time of Envoy, background work included.
+    pub(crate) gateway_ns: u64,
+    /// Processor time of the billing service.
+    pub(crate) billing_ns: u64,
+    /// Processor time of the upstream.
+    pub(crate) upstream_ns: u64,
+    /// Calls that the billing service counted.
+    pub(crate) billing_calls: u64,
+}
+
+/// What runs for the whole bench; dropping it ends it.
+pub(crate) struct Site<'a> {
+    settings: &'a Settings,
+    tools: &'a Tools,
+    stop: &'a AtomicBool,
+    runtime: tokio::runtime::Runtime,
+    client: Client,
+    aim: Aim,
+    upstream: Process,
+    billing: Process,
+}
+
+/// A fresh Envoy, or why there is none.
+pub(crate) enum Gateway {
+    /// It is ready.
+    Up(Process),
+    /// This version of the filter does not know the way.
+    Unknown,
+}
+
+impl<'a> Site<'a> {
+    /// Starts the billing service and the upstream, and gives `customers` customers a key and credits.
+    ///
+    /// # Errors
+    /// A process does not start, or the billing service refuses the customers.
+    pub(crate) fn up(
+        settings: &'a Settings,
+        tools: &'a Tools,
+        customers: usize,
+        stop: &'a AtomicBool,
+    ) -> Result<Self> {
+        processes::ports_are_free(&settings.ports(), &settings.run_dir)?;
+        let mut command = Command::new(std::env::current_exe().during("find this program")?);
+        command.args(["upstream", &settings.upstream_port.to_string()]);
+        let mut upstream = Process::start("upstream", command, &settings.run_dir)?;
+        upstream.ready(settings.upstream_port, "/", stop)?;
+        let billing = processes::billing(settings, tools, &[], stop)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let body = json!({ "model": "bench", "messages": [{ "role": "user", "content": "How much does it cost?" }] });
+        let mut site = Self {
+            settings,
+            tools,
+            stop,
+            runtime: runtime.during("start a client")?,
+            client: Client::default(),
+            aim: Aim {
+                port: settings.gateway_port,
+                path: PATH.into(),
+                keys: Vec::new(),
+                body: Bytes::from(body.to_string()),
+                expect: StatusCode::OK,
+            },
+            upstream,
+            billing,
+        };
+        site.aim.keys = (0..customers).map(|n| site.customer(n)).collect::<Result<_>>()?;
+        Ok(site)
+    }
+
+    /// Starts an Envoy for one way.
+    ///
+    /// # Errors
+    /// It does not start, for another reason than that the filter is too old for the way.
+    pub(crate) fn gateway(&self, variant: Variant) -> Result<Gateway> {
+        let file = variant.file(self.settings, &self.tools.module)?;
+        match processes::envoy(self.settings, self.tools, &file, self.stop) {
+            Ok(envoy) => Ok(Gateway::Up(envoy)),
+            Err(Trouble(why))
+                if variant == Variant::Lease && why.contains("\"lease\": this is not in this version") =>
+            {
+                Ok(Gateway::Unknown)
+            }
+            Err(why) => Err(why),
+        }
+    }
+
+    /// Loads an Envoy and tells what that cost.
+    ///
+    /// # Errors
+    /// A request was not answered as it should be, a process is gone, or the bench was stopped.
+    pub(crate) fn load(&self, envoy: &Process, connections: usize, pace: Pace) -> Result<Phase> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(Trouble("stopped".into()));
+        }
+        let look = || {
+            Ok([
+                Reading::of(envoy.pid())?,
+                Reading::of(self.billing.pid())?,
+                Reading::of(self.upstream.pid())?,
+            ])
+        };
+        let calls = self.calls()?;
+        let [gateway, billing, upstream] = look()?;
+        let tally = load::fire(&self.aim, connections, pace)?;
+        std::thread::sleep(SETTLE);
+        let [gateway_now, billing_now, upstream_now] = look()?;
+        Ok(Phase {
+            requests: tally.latency.count(),
+            took_ns: nanos(tally.took),
+            p50_ns: tally.latency.quantile(500),
+            p99_ns: tally.latency.quantile(990),
+            gateway_ns: nanos(gateway_now.since(&gateway)),
+            billing_ns: nanos(billing_now.since(&billing)),
+            upstream_ns: nanos(upstream_now.since(&upstream)),
+            billing_calls: self.calls()?.saturating_sub(calls),
+        })
+    }
+
+    /// Calls that the billing service has counted since it started.
+    fn calls(&self) -> Result<u64> {
+        let text = self.send("/metrics", &[200], Call::get)?.text();
+        let lines = text.lines().filter(|line| line.starts_with("tollgate_billing_calls_total"));
+        let counts = lines.map(|line| line.rsplit(' ').next().and_then(|n| n.parse::<u64>().ok()));
+        counts.sum::<Option<_>>().ok_or_else(|| Trouble(format!("a line of /metrics has no count:\n{text}")))
+    }
+
+    /// Makes a customer with credits; its key.
+    fn customer(&self, n: usize) -> Result<String> {
+        // Another run's customers may be there already, if the ledger outlives a run.
+        let run = SystemTime::now().duration_since(UNIX_EPOCH).during("read the clock")?.as_millis();
+        let account = format!("bench-{run}-{n}");
+        self.admin("accounts", &account, &json!({ "id": account, "subjects": [] }))?;
+        self.admin(
+            "grants",
+            &account,
+            &json!({ "account": account, "credits": CREDITS, "note": "for the bench" }),
+        )?;
+        let key = self.admin("api-keys", &account, &json!({ "account": account }))?;
+        let key = key.get("key").and_then(Value::as_str).map(str::to_owned);
+        key.ok_or_else(|| Trouble(format!("the billing service gave {account} no API key")))
+    }
+
+    fn admin(&self, what: &str, account: &str, body: &Value) -> Result<Value> {
+        let token = &self.settings.admin_token;
+        let answer = self.send(&format!("/admin/v1/{what}"), &[200, 201], |url| {
+            Call::post(url).bearer(token).header("idempotency-key", format!("{what}-{account}")).json(body)
+        });
+        Ok(answer?.json())
+    }
+
+    fn send(&self, path: &str, expect: &[u16], call: impl FnOnce(String) -> Call) -> Result<Answer> {
+        let answer = self.runtime.block_on(self.client.send(call(self.settings.billing(path))))?;
+        if expect.contains(&answer.status) {
+            return Ok(answer);
+        }
+        Err(Trouble(format!("the billing service answered {} to {path}: {}", answer.status, answer.text())))
+    }
+}
+
+/// Removes what an earlier run left, the ledger too, so that each run begins alike.
+///
+/// # Errors
+/// It cannot be removed.
+pub(crate) fn clear(run_dir: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(run_dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).during(format!("remove {}", run_dir.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
