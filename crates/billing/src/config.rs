@@ -3,8 +3,10 @@
 //! Not here: what is sold and for how much (the catalog).
 
 use crate::complaint::Complaints;
+use ledger::CrashPolicy;
 use std::path::{Path, PathBuf};
 use units::Span;
+use webhook::Livemode;
 
 /// Everything the service is told from outside, checked.
 #[derive(Clone)]
@@ -42,38 +44,6 @@ pub enum Database {
     Sqlite(PathBuf),
 }
 
-/// Which of Stripe's modes is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Livemode {
-    /// Both.
-    Any,
-    /// Real money only.
-    Live,
-    /// Test mode only.
-    Test,
-}
-
-/// What becomes of holds whose gateway never came back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CrashPolicy {
-    /// They go back to the customer.
-    Refund,
-    /// They are charged in full.
-    Charge,
-}
-
-impl Livemode {
-    /// True if an event of this mode is taken.
-    #[must_use]
-    pub const fn takes(self, livemode: bool) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Live => livemode,
-            Self::Test => !livemode,
-        }
-    }
-}
-
 impl std::fmt::Debug for Config {
     /// Without the secrets.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -109,11 +79,21 @@ impl Config {
             claim_ttl: ttl("CLAIM_TTL_MS", get("CLAIM_TTL_MS"), 30_000, &mut no),
             lease_ttl: ttl("LEASE_TTL_MS", get("LEASE_TTL_MS"), 30_000, &mut no),
             lease_tail: Span::ZERO,
-            crash_policy: choice("CRASH_POLICY", get("CRASH_POLICY"), &CRASH_POLICIES, CrashPolicy::Refund, &mut no),
+            crash_policy: choice(
+                "CRASH_POLICY",
+                get("CRASH_POLICY"),
+                &CRASH_POLICIES,
+                CrashPolicy::Refund,
+                &mut no,
+            ),
         };
         let lease_tail = ttl("LEASE_TAIL_MS", get("LEASE_TAIL_MS"), config.lease_ttl.millis(), &mut no);
         if !config.admin_token.is_empty() && config.admin_token == config.gateway_token {
-            no.add("ADMIN_TOKEN", "(hidden)", "is the same as GATEWAY_TOKEN; a gateway is no operator, give each its own");
+            no.add(
+                "ADMIN_TOKEN",
+                "(hidden)",
+                "is the same as GATEWAY_TOKEN; a gateway is no operator, give each its own",
+            );
         }
         if no.0.is_empty() { Ok(Self { lease_tail, ..config }) } else { Err(no) }
     }
@@ -149,7 +129,11 @@ fn database(get: &impl Fn(&str) -> Option<String>, no: &mut Complaints) -> Datab
         }
         // A PostgreSQL URL may hold a password, so only its scheme is shown.
         Some((scheme @ ("postgres" | "postgresql"), _)) => {
-            no.add("DATABASE_URL", format!("{scheme}://…"), "PostgreSQL is not supported yet; give sqlite://PATH");
+            no.add(
+                "DATABASE_URL",
+                format!("{scheme}://…"),
+                "PostgreSQL is not supported yet; give sqlite://PATH",
+            );
             Database::Memory
         }
         _ => {
@@ -256,8 +240,16 @@ mod tests {
         .unwrap_err();
         let paths: Vec<_> = no.0.iter().map(|c| c.path.as_str()).collect();
         let expected = [
-            "BILLING_PORT", "DATABASE_URL", "STRIPE_WEBHOOK_SECRET", "STRIPE_WEBHOOK_SECRET_PREVIOUS",
-            "ADMIN_TOKEN", "GATEWAY_TOKEN", "LIVEMODE", "CLAIM_TTL_MS", "LEASE_TTL_MS", "CRASH_POLICY",
+            "BILLING_PORT",
+            "DATABASE_URL",
+            "STRIPE_WEBHOOK_SECRET",
+            "STRIPE_WEBHOOK_SECRET_PREVIOUS",
+            "ADMIN_TOKEN",
+            "GATEWAY_TOKEN",
+            "LIVEMODE",
+            "CLAIM_TTL_MS",
+            "LEASE_TTL_MS",
+            "CRASH_POLICY",
             "LEASE_TAIL_MS",
         ];
         assert_eq!(paths, expected, "{no}");

@@ -2,8 +2,11 @@
 //!
 //! Resolved once, at start, from one YAML file; afterwards it only answers questions. It knows no customer.
 
+mod policy;
 mod read;
 mod tree;
+
+pub use policy::PRIORITY_BOUGHT;
 
 use crate::complaint::Complaints;
 use contract::v1::{Reason, Refusal};
@@ -105,8 +108,6 @@ pub struct Window {
 pub enum Period {
     /// At midnight.
     Day,
-    /// At midnight of the first of a month.
-    Month,
 }
 
 /// Credits for sale.

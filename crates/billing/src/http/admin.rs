@@ -1,0 +1,219 @@
+//! What operators ask for.
+
+use super::door::{Admin, Params, Write};
+use super::{App, Fail};
+use crate::engine::Work;
+use crate::error::{Error, Invalid};
+use crate::service::{self, AccountView, Asked, NewAccount, NewGrant, Once, Setup};
+use crate::store::{EventStatus, Page};
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::routing::{delete, get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use units::AccountId;
+
+pub(super) fn routes() -> Router<App> {
+    Router::new()
+        .route("/admin/v1/accounts", post(open))
+        .route("/admin/v1/accounts/{id}", get(account))
+        .route("/admin/v1/accounts/{id}/suspend", post(suspend))
+        .route("/admin/v1/accounts/{id}/resume", post(resume))
+        .route("/admin/v1/api-keys", post(new_key))
+        .route("/admin/v1/api-keys/{id}", delete(revoke_key))
+        .route("/admin/v1/grants", post(grant))
+        .route("/admin/v1/grants/bulk", post(grants))
+        .route("/admin/v1/transactions", get(transactions))
+        .route("/admin/v1/events", get(events))
+        .route("/admin/v1/benefits", get(benefits))
+}
+
+/// What was made now is 201; the answer of an earlier time is 200.
+fn made((answer, now): Once) -> (StatusCode, Json<Value>) {
+    (if now { StatusCode::CREATED } else { StatusCode::OK }, Json(answer))
+}
+
+fn account_id(text: String) -> Result<AccountId, Error> {
+    AccountId::new(text).map_err(|error| Invalid::NotFound.because(format!("An account id {error}.")))
+}
+
+async fn open(
+    _: Admin,
+    State(app): State<App>,
+    Write(new, asked): Write<NewAccount>,
+) -> Result<(StatusCode, Json<Value>), Fail> {
+    let run = move |work: &mut Work<'_>, setup: &Setup| {
+        service::once(work, asked.as_ref(), |work| service::open_account(work, setup, &new))
+    };
+    app.write(run).await.map(made)
+}
+
+async fn account(
+    _: Admin,
+    State(app): State<App>,
+    Path(id): Path<String>,
+) -> Result<Json<AccountView>, Fail> {
+    let id = account_id(id)?;
+    app.write(move |work, setup| service::account(work, setup, &id)).await.map(Json)
+}
+
+async fn suspend(
+    _: Admin,
+    State(app): State<App>,
+    Path(id): Path<String>,
+) -> Result<Json<AccountView>, Fail> {
+    let id = account_id(id)?;
+    app.write(move |work, setup| service::suspend(work, setup, &id, true)).await.map(Json)
+}
+
+async fn resume(_: Admin, State(app): State<App>, Path(id): Path<String>) -> Result<Json<AccountView>, Fail> {
+    let id = account_id(id)?;
+    app.write(move |work, setup| service::suspend(work, setup, &id, false)).await.map(Json)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewKey {
+    account: AccountId,
+}
+
+async fn new_key(
+    _: Admin,
+    State(app): State<App>,
+    Write(NewKey { account }, asked): Write<NewKey>,
+) -> Result<(StatusCode, Json<Value>), Fail> {
+    let (id, salt) = (service::random_name("key_")?, service::random_name("")?);
+    let secret = app.config.admin_token.clone();
+    let run = move |work: &mut Work<'_>, setup: &Setup| {
+        let (answer, now) = service::once(work, asked.as_ref(), |work| {
+            let key = service::derive_key(&secret, &salt)?;
+            service::new_api_key(&mut service::Session::new(work, setup)?, &account, &id, &key)?;
+            Ok(json!({ "id": id, "salt": salt }))
+        })?;
+        // The key itself is kept nowhere, so a repetition makes it again from what is.
+        let salt = answer.get("salt").and_then(Value::as_str).unwrap_or_default();
+        Ok((json!({ "id": answer.get("id"), "key": service::derive_key(&secret, salt)? }), now))
+    };
+    app.write(run).await.map(made)
+}
+
+async fn revoke_key(_: Admin, State(app): State<App>, Path(id): Path<String>) -> Result<StatusCode, Fail> {
+    let run = move |work: &mut Work<'_>, setup: &Setup| {
+        service::revoke_api_key(&mut service::Session::new(work, setup)?, &id)
+    };
+    app.write(run).await.map(|()| StatusCode::NO_CONTENT)
+}
+
+async fn grant(
+    _: Admin,
+    State(app): State<App>,
+    Write(new, asked): Write<NewGrant>,
+) -> Result<(StatusCode, Json<Value>), Fail> {
+    let origin = origin(asked.as_ref())?;
+    let run = move |work: &mut Work<'_>, setup: &Setup| {
+        service::once(work, asked.as_ref(), |work| service::grant(work, setup, &new, &origin))
+    };
+    app.write(run).await.map(made)
+}
+
+/// What a grant is unique by: its key if it has one, so that the ledger itself refuses a second.
+fn origin(asked: Option<&Asked>) -> Result<String, Error> {
+    asked.map_or_else(|| service::random_name("admin:"), |asked| Ok(format!("admin:{}", asked.key())))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Bulk {
+    grants: Vec<NewGrant>,
+    #[serde(default)]
+    note: String,
+}
+
+async fn grants(
+    _: Admin,
+    State(app): State<App>,
+    Write(bulk, asked): Write<Bulk>,
+) -> Result<(StatusCode, Json<Value>), Fail> {
+    let origin = origin(asked.as_ref())?;
+    let run = move |work: &mut Work<'_>, setup: &Setup| {
+        service::once(work, asked.as_ref(), |work| {
+            let mut items = Vec::new();
+            for (i, mut new) in bulk.grants.into_iter().enumerate() {
+                if new.note.is_empty() {
+                    new.note.clone_from(&bulk.note);
+                }
+                let granted = service::grant(work, setup, &new, &format!("{origin}#{i}"));
+                items.push(granted.map_err(|error| error.at(&format!("grants[{i}]")))?);
+            }
+            Ok(json!({ "items": items, "next": null }))
+        })
+    };
+    app.write(run).await.map(made)
+}
+
+/// Which part of which list.
+#[derive(Deserialize)]
+struct Asking {
+    account: Option<AccountId>,
+    status: Option<String>,
+    cursor: Option<u64>,
+    limit: Option<u32>,
+}
+
+impl Asking {
+    fn page(&self) -> Page {
+        super::page(self.cursor, self.limit)
+    }
+}
+
+async fn transactions(
+    _: Admin,
+    State(app): State<App>,
+    Params(asked): Params<Asking>,
+) -> Result<Json<Value>, Fail> {
+    let page = asked.page();
+    let rows = app.read(move |work| service::transactions(work, asked.account.as_ref(), page)).await?;
+    Ok(super::list(page, &rows, |row| Some(serde_json::to_value(row).unwrap_or_default())))
+}
+
+async fn events(
+    _: Admin,
+    State(app): State<App>,
+    Params(asked): Params<Asking>,
+) -> Result<Json<Value>, Fail> {
+    let status = match asked.status.as_deref() {
+        None => None,
+        Some(word) => Some(EventStatus::parse(word).ok_or_else(|| {
+            let words: Vec<_> = EventStatus::ALL.iter().map(|(_, word)| *word).collect();
+            Invalid::Malformed.because(format!("status is {word:?}; use one of {}.", words.join(", ")))
+        })?),
+    };
+    let page = asked.page();
+    let rows = app.read(move |work| work.store.events(status, page)).await?;
+    Ok(super::list(page, &rows, |event| {
+        Some(json!({
+            "id": event.key.id,
+            "type": event.kind,
+            "status": event.status.as_str(),
+            "detail": event.detail,
+            "livemode": event.key.livemode,
+            "stripe_account": event.key.account,
+            "customer": event.customer,
+            "account": event.to,
+            "received_at": event.received_at,
+        }))
+    }))
+}
+
+async fn benefits(_: Admin, State(app): State<App>) -> Result<Json<Value>, Fail> {
+    let counts = app.read(|work| work.store.subscribers()).await?;
+    let mut tiers = serde_json::Map::new();
+    let mut total = 0_u64;
+    for (id, tier) in app.setup.catalog.tiers.iter().filter(|(_, tier)| !tier.prices.is_empty()) {
+        let active = counts.iter().find(|(of, _)| of == id).map_or(0, |(_, count)| *count);
+        tiers.insert(id.to_string(), json!({ "active": active, "weight": tier.weight }));
+        total = total.saturating_add(active.saturating_mul(tier.weight));
+    }
+    Ok(Json(json!({ "tiers": tiers, "total": total })))
+}

@@ -1,0 +1,140 @@
+//! What customers see of their own, through the gateway, which vouches for who they are.
+
+use super::door::{Gateway, Params};
+use super::{App, Fail};
+use crate::engine::Work;
+use crate::error::{Error, Invalid};
+use crate::service::{self, Setup};
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use axum::routing::get;
+use axum::{Json, Router};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use contract::v1::HEADER_SUBJECT;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use units::{Subject, SubjectKind};
+
+pub(super) fn routes() -> Router<App> {
+    Router::new()
+        .route("/v1/tiers", get(tiers))
+        .route("/v1/packages", get(packages))
+        .route("/v1/subscription", get(subscription))
+        .route("/v1/balance", get(balance))
+        .route("/v1/history", get(history))
+        .route("/v1/usage", get(usage))
+}
+
+/// A customer for whom a gateway vouches.
+struct Customer(Subject);
+
+impl FromRequestParts<App> for Customer {
+    type Rejection = Fail;
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Fail> {
+        Gateway::from_request_parts(parts, app).await?;
+        let header = parts.headers.get(HEADER_SUBJECT).and_then(|value| value.to_str().ok());
+        let subject = header.and_then(subject);
+        let no = || Fail(Invalid::Unauthorized.because("The gateway did not say whose data this is."));
+        subject.map(Self).ok_or_else(no)
+    }
+}
+
+/// Reads `kind:base64url(value)`.
+fn subject(header: &str) -> Option<Subject> {
+    let (kind, value) = header.split_once(':')?;
+    let kinds = [SubjectKind::ApiKeySha256, SubjectKind::Header, SubjectKind::JwtSub];
+    let kind = kinds.into_iter().find(|known| known.as_str() == kind)?;
+    let value = String::from_utf8(URL_SAFE_NO_PAD.decode(value).ok()?).ok()?;
+    Subject::new(kind, value).ok()
+}
+
+async fn tiers(_: Customer, State(app): State<App>) -> Json<Value> {
+    let catalog = &app.setup.catalog;
+    let item = |(id, tier): (&units::TierId, &crate::catalog::Tier)| {
+        let price = |p: &crate::catalog::TierPrice| json!({ "id": p.id, "amount": p.amount, "currency": catalog.currency });
+        let window = |(name, w): (&String, &crate::catalog::Window)| json!({ "name": name, "endpoints": w.endpoints, "limit": w.limit, "period": "day" });
+        json!({
+            "id": id,
+            "rank": tier.rank,
+            "default": catalog.default_tier.as_ref() == Some(id),
+            "prices": tier.prices.iter().map(price).collect::<Vec<_>>(),
+            "allowance_micro": tier.allowance.map(|allowance| allowance.credits),
+            "windows": tier.windows.iter().map(window).collect::<Vec<_>>(),
+            "attributes": tier.attributes,
+        })
+    };
+    Json(json!({ "items": catalog.tiers.iter().map(item).collect::<Vec<_>>(), "next": null }))
+}
+
+async fn packages(_: Customer, State(app): State<App>) -> Json<Value> {
+    let catalog = &app.setup.catalog;
+    let item = |(id, package): (&String, &crate::catalog::Package)| {
+        json!({
+            "id": id,
+            "price": package.price,
+            "amount": package.amount,
+            "currency": catalog.currency,
+            "credits": package.credits.to_credits(),
+            "credits_micro": package.credits,
+        })
+    };
+    Json(json!({ "items": catalog.packages.iter().map(item).collect::<Vec<_>>(), "next": null }))
+}
+
+async fn subscription(Customer(subject): Customer, State(app): State<App>) -> Result<Json<Value>, Fail> {
+    app.write(move |work, setup| service::own_subscription(work, setup, &subject)).await.map(Json)
+}
+
+async fn balance(Customer(subject): Customer, State(app): State<App>) -> Result<Json<Value>, Fail> {
+    app.write(move |work, setup| service::own_balance(work, setup, &subject)).await.map(Json)
+}
+
+#[derive(Deserialize)]
+struct Asking {
+    cursor: Option<u64>,
+    limit: Option<u32>,
+}
+
+async fn history(
+    Customer(subject): Customer,
+    State(app): State<App>,
+    Params(asked): Params<Asking>,
+) -> Result<Json<Value>, Fail> {
+    let page = super::page(asked.cursor, asked.limit);
+    let run = move |work: &mut Work<'_>, setup: &Setup| {
+        let account = service::own_account(work, setup, &subject)?;
+        service::transactions(work, Some(&account), page)
+    };
+    let rows = app.write(run).await?;
+    Ok(super::list(page, &rows, |row| {
+        row.is_for_customers().then(|| serde_json::to_value(row).unwrap_or_default())
+    }))
+}
+
+async fn usage(
+    Customer(subject): Customer,
+    State(app): State<App>,
+    Params(asked): Params<Asking>,
+) -> Result<Json<Value>, Fail> {
+    let page = super::page(asked.cursor, asked.limit);
+    let run = move |work: &mut Work<'_>, setup: &Setup| -> Result<_, Error> {
+        let account = service::own_account(work, setup, &subject)?;
+        work.store.usage(&account, page)
+    };
+    let rows = app.write(run).await?;
+    Ok(super::list(page, &rows, |row| {
+        Some(json!({
+            "request_id": row.request_id,
+            "endpoint": row.endpoint,
+            "outcome": row.outcome,
+            "charged_micro": row.charged_micro,
+            "charged": units::signed_credits(i64::try_from(row.charged_micro).unwrap_or(i64::MAX)),
+            "charged_requests": row.charged_requests,
+            "model": row.model,
+            "input_tokens": row.tokens.map(|(input, _)| input),
+            "output_tokens": row.tokens.map(|(_, output)| output),
+            "at": row.at,
+        }))
+    }))
+}

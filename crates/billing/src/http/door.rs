@@ -1,0 +1,106 @@
+//! Who may come in, and with how much.
+
+use super::{App, Fail};
+use crate::error::{Error, Invalid};
+use crate::service::{Asked, limits};
+use axum::body::{Bytes, to_bytes};
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+/// Proof that a gateway is calling.
+pub(super) struct Gateway;
+/// Proof that an operator is calling.
+pub(super) struct Admin;
+/// A body of at most what [`limits`] says.
+pub(super) struct Body(pub Bytes);
+/// A body that was read as JSON, and what names the write if it is to be done once.
+pub(super) struct Write<T>(pub T, pub Option<Asked>);
+/// Parameters of a query.
+pub(super) struct Params<T>(pub T);
+
+impl FromRequestParts<App> for Gateway {
+    type Rejection = Fail;
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Fail> {
+        authorise(&parts.headers, &app.config.gateway_token).map(|()| Self)
+    }
+}
+
+impl FromRequestParts<App> for Admin {
+    type Rejection = Fail;
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Fail> {
+        authorise(&parts.headers, &app.config.admin_token).map(|()| Self)
+    }
+}
+
+impl FromRequest<App> for Body {
+    type Rejection = Fail;
+    async fn from_request(request: Request, _: &App) -> Result<Self, Fail> {
+        let max = usize::try_from(limits().body_bytes_max).unwrap_or(usize::MAX);
+        let body = to_bytes(request.into_body(), max).await;
+        body.map(Self).map_err(|error| {
+            let mut cause: Option<&dyn std::error::Error> = Some(&error);
+            while let Some(error) = cause {
+                if error.is::<http_body_util::LengthLimitError>() {
+                    return Fail(Invalid::TooLarge.because(format!("The body is larger than {max} bytes.")));
+                }
+                cause = error.source();
+            }
+            Fail(Invalid::Malformed.because("The body broke off."))
+        })
+    }
+}
+
+impl<T: DeserializeOwned> FromRequest<App> for Write<T> {
+    type Rejection = Fail;
+    async fn from_request(request: Request, app: &App) -> Result<Self, Fail> {
+        let path = request.uri().path().to_owned();
+        let key = idempotency_key(request.headers())?;
+        let Body(body) = Body::from_request(request, app).await?;
+        let asked = key.map(|key| Asked::new(key, &path, &body));
+        Ok(Self(json(&body)?, asked))
+    }
+}
+
+impl<T: DeserializeOwned> FromRequestParts<App> for Params<T> {
+    type Rejection = Fail;
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Fail> {
+        let query = Query::<T>::try_from_uri(&parts.uri);
+        query
+            .map(|Query(params)| Self(params))
+            .map_err(|error| Fail(Invalid::Malformed.because(error.body_text())))
+    }
+}
+
+/// Reads a body.
+///
+/// # Errors
+/// [`Invalid::Malformed`], with what is wrong and where.
+pub(super) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(body).map_err(|error| Invalid::Malformed.because(format!("The body: {error}.")))
+}
+
+/// Compares digests, so that the time it takes tells nothing about the token.
+fn authorise(headers: &HeaderMap, token: &str) -> Result<(), Fail> {
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let given = given.and_then(|value| value.split_once(' '));
+    match given {
+        Some((scheme, given))
+            if scheme.eq_ignore_ascii_case("bearer")
+                && Sha256::digest(given.trim()) == Sha256::digest(token)
+                && !token.is_empty() =>
+        {
+            Ok(())
+        }
+        _ => Err(Fail(Invalid::Unauthorized.because("Send the right token as Authorization: Bearer."))),
+    }
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Error> {
+    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
+    let key = key.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
+    key.map(|key| Some(key.to_owned()))
+        .ok_or_else(|| Invalid::Malformed.because("Idempotency-Key is not 1 to 255 printable characters."))
+}

@@ -1,0 +1,48 @@
+//! Stripe's events, as Stripe signed them. Answered 2xx only when what they say is durable.
+
+use super::door::Body;
+use super::{App, Fail};
+use crate::error::Invalid;
+use crate::stripe::Taken;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::routing::post;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use webhook::{Event, HEADER_SIGNATURE, Tolerance, verify};
+
+pub(super) fn routes() -> Router<App> {
+    Router::new().route("/webhooks/stripe", post(event))
+}
+
+async fn event(State(app): State<App>, headers: HeaderMap, Body(body): Body) -> Result<Json<Value>, Fail> {
+    // Whoever forges learns only that it was refused; the reason is in the metric and the log.
+    let refuse = |why: &str| {
+        app.metrics.one("tollgate_billing_events_total", ("outcome", "refused"));
+        tracing::warn!(why, "an event was refused");
+        Fail(Invalid::Malformed.because("This is not an event that is taken here."))
+    };
+    let signatures: Vec<&[u8]> =
+        headers.get_all(HEADER_SIGNATURE).iter().map(|value| value.as_bytes()).collect();
+    let verified = verify(&signatures, &body, &app.secrets, Tolerance::default(), app.clock.now());
+    verified.map_err(|forgery| refuse(&forgery.to_string()))?;
+    let event = Event::read(&body).map_err(|error| refuse(&error.to_string()))?;
+    if !app.config.livemode.allows(event.livemode) {
+        // It is genuine, so a refusal would make Stripe retry for days what is never wanted.
+        app.metrics.one("tollgate_billing_events_total", ("outcome", "other_mode"));
+        return Ok(Json(json!({ "received": true, "outcome": "other_mode" })));
+    }
+    let text = String::from_utf8(body.to_vec()).map_err(|_| refuse("not UTF-8"))?;
+    let now = u64::try_from(app.clock.now().secs()).unwrap_or(0);
+    app.metrics.set("tollgate_billing_last_event_seconds", now);
+    let (id, kind) = (event.id.clone(), event.kind.clone());
+    let taken = app.write(move |work, setup| crate::stripe::take(work, setup, &event, text)).await;
+    let outcome = match &taken {
+        Ok(Taken::New(status)) => status.as_str(),
+        Ok(Taken::Duplicate) => "duplicate",
+        Err(_) => "failed",
+    };
+    app.metrics.one("tollgate_billing_events_total", ("outcome", outcome));
+    tracing::info!(%id, kind, outcome, "event");
+    taken.map(|_| Json(json!({ "received": true, "outcome": outcome })))
+}

@@ -1,0 +1,86 @@
+//! The commands: serve, check a catalog, make a token for development.
+
+use billing::clock::Clock;
+use billing::serve::{configure, read_catalog, start};
+use billing::token::dev_token;
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use units::Span;
+
+/// The billing service of Tollgate.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Answers gateways, Stripe, operators and customers; set up by environment variables.
+    Serve,
+    /// Names everything that is wrong with a catalog.
+    CheckCatalog {
+        /// The catalog.
+        file: PathBuf,
+    },
+    /// Prints a token that the demo's Envoy accepts.
+    DevToken {
+        /// Whom the token is about.
+        #[arg(long)]
+        sub: String,
+        /// For how many seconds it holds.
+        #[arg(long, default_value_t = 3600)]
+        ttl: u32,
+        /// The private key, ES256 in PKCS #8 PEM.
+        #[arg(long, default_value = "envoy/demo/private.pem")]
+        key: PathBuf,
+        /// The key's id in the JWKS.
+        #[arg(long)]
+        kid: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Args::parse().command {
+        Command::Serve => serve(),
+        Command::CheckCatalog { file } => read_catalog(&file)
+            .map(|_| println!("{} is in order", file.display()))
+            .map_err(|no| no.to_string()),
+        Command::DevToken { sub, ttl, key, kid } => {
+            let pem = std::fs::read(&key).map_err(|error| error.to_string());
+            let ttl = Span::from_secs(u64::from(ttl));
+            let token = pem.and_then(|pem| dev_token(&pem, kid.as_deref(), &sub, Clock::System.now(), ttl));
+            token.map(|token| println!("{token}")).map_err(|error| format!("{}: {error}", key.display()))
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tollgate-billing: {}", error.trim_end());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve() -> Result<(), String> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let (config, catalog) = configure(|name| std::env::var(name).ok()).map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+        let running = start(config, catalog, Clock::System).await.map_err(|error| error.to_string())?;
+        tracing::info!(address = %running.address, "ready");
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("ending");
+        running.stop().await.map_err(|error| error.to_string())
+    })
+}

@@ -1,0 +1,234 @@
+//! Starts the service and ends it: port, database, threads, timers, signals. The rim; it knows the clock.
+
+use crate::catalog::Catalog;
+use crate::clock::Clock;
+use crate::complaint::Complaints;
+use crate::config::{Config, Database};
+use crate::engine::{Engine, Rim, Threads};
+use crate::error::Error;
+use crate::http::{App, Parts, router};
+use crate::metrics::Metrics;
+use crate::notes::Notes;
+use crate::service::{Setup, sweep};
+use crate::store::{Memory, Sqlite, Store};
+use axum::serve::ListenerExt;
+use std::fs::{File, TryLockError};
+use std::future::IntoFuture;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use webhook::Secret;
+
+/// How long calls that are being answered may take once the service ends.
+const ENDING: Duration = Duration::from_secs(5);
+/// Connections that read the database.
+const READERS: usize = 2;
+
+/// A service that runs.
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The inside, for tests.
+    pub app: App,
+    ending: watch::Sender<bool>,
+    serving: JoinHandle<io::Result<()>>,
+    sweeping: JoinHandle<()>,
+    threads: Threads,
+    _lock: Option<File>,
+}
+
+/// Why a service could not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// Settings or catalog are wrong.
+    Complaints(Complaints),
+    /// Something outside of it failed; what, and what to do.
+    Outside(String),
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Complaints(complaints) => write!(f, "this has to be mended first:\n{complaints}"),
+            Self::Outside(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<Error> for StartError {
+    fn from(error: Error) -> Self {
+        Self::Outside(error.to_string())
+    }
+}
+
+/// Reads settings and catalog; complaints of both at once.
+///
+/// # Errors
+/// [`StartError::Complaints`].
+pub fn configure(get: impl Fn(&str) -> Option<String>) -> Result<(Config, Catalog), StartError> {
+    let path = get("CATALOG");
+    let config = Config::read(get);
+    let path = config.as_ref().map_or_else(
+        |_| path.unwrap_or_else(|| "catalogs/demo.yaml".into()),
+        |config| config.catalog.display().to_string(),
+    );
+    match (config, read_catalog(Path::new(&path))) {
+        (Ok(config), Ok(catalog)) => Ok((config, catalog)),
+        (config, catalog) => {
+            let mut all = config.err().unwrap_or_default();
+            for mut no in catalog.err().unwrap_or_default().0 {
+                no.path = format!("{path}: {}", no.path);
+                all.0.push(no);
+            }
+            Err(StartError::Complaints(all))
+        }
+    }
+}
+
+/// Reads a catalog from a file.
+///
+/// # Errors
+/// Every complaint.
+pub fn read_catalog(path: &Path) -> Result<Catalog, Complaints> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let mut no = Complaints::default();
+        no.add("CATALOG", path.display(), format!("it cannot be read ({error}); give the path of a catalog"));
+        no
+    })?;
+    Catalog::from_yaml(&text)
+}
+
+/// Starts it.
+///
+/// # Errors
+/// [`StartError`] with everything that has to be mended.
+pub async fn start(config: Config, catalog: Catalog, clock: Clock) -> Result<Running, StartError> {
+    let secrets =
+        config.webhook_secrets.iter().map(|secret| Secret::new(secret)).collect::<Result<Vec<_>, _>>();
+    let secrets = secrets.map_err(|error| StartError::Outside(format!("STRIPE_WEBHOOK_SECRET {error}")))?;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, config.port));
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.map_err(|error| {
+        StartError::Outside(format!("cannot listen on {address}: {error}; choose another BILLING_PORT"))
+    })?;
+    let address = listener.local_addr().map_err(|error| StartError::Outside(error.to_string()))?;
+    let (lock, store, readers) = open(&config.database)?;
+    let (metrics, notes) = (Arc::new(Metrics::default()), Arc::new(Notes::new(clock.now())));
+    let rim = Rim { clock: clock.clone(), metrics: Arc::clone(&metrics), notes: Arc::clone(&notes) };
+    let (engine, threads) = Engine::start(store, readers, rim)?;
+    let setup = Arc::new(Setup::new(&config, catalog));
+    note_catalog(&engine, &setup).await?;
+    let (ending, on_end) = watch::channel(false);
+    let tick = Duration::from_millis(config.lease_ttl.part(4).millis().clamp(20, 1_000));
+    let parts = Parts { engine, config, secrets, setup, clock, metrics, notes, ending: on_end.clone() };
+    let app = App(Arc::new(parts));
+    let sweeping = tokio::spawn(sweep_until(app.clone(), tick, on_end.clone()));
+    let serving = tokio::spawn(serve(listener, app.clone(), on_end));
+    Ok(Running { address, app, ending, serving, sweeping, threads, _lock: lock })
+}
+
+type Opened = (Option<File>, Box<dyn Store>, Vec<Box<dyn Store>>);
+
+fn open(database: &Database) -> Result<Opened, StartError> {
+    let Database::Sqlite(path) = database else {
+        return Ok((None, Box::<Memory>::default(), Vec::new()));
+    };
+    let lock_path = path.with_added_extension("lock");
+    let shown = path.display();
+    let outside = |error: io::Error| StartError::Outside(format!("{}: {error}", lock_path.display()));
+    let lock = File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(outside)?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let what =
+                format!("another tollgate-billing serves {shown}; stop it, or give another DATABASE_URL");
+            return Err(StartError::Outside(what));
+        }
+        Err(TryLockError::Error(error)) => return Err(outside(error)),
+    }
+    let at = |error: Error| StartError::Outside(format!("{shown}: {error}"));
+    let store = Sqlite::open(path).map_err(at)?;
+    let readers =
+        (0..READERS).map(|_| Sqlite::open_for_reading(path).map(|store| Box::new(store) as Box<dyn Store>));
+    let readers = readers.collect::<Result<_, _>>().map_err(at)?;
+    Ok((Some(lock), Box::new(store), readers))
+}
+
+/// Where the catalog is another than last time, every standing is computed anew when it is next looked at.
+async fn note_catalog(engine: &Engine, setup: &Arc<Setup>) -> Result<(), Error> {
+    let policy = format!("{:?}", setup.policy);
+    engine
+        .write(move |work| {
+            if work.store.meta("policy")?.as_ref() != Some(&policy) {
+                work.store.stale_standings(work.now)?;
+                work.store.put_meta("policy", &policy)?;
+            }
+            Ok(())
+        })
+        .await
+}
+
+async fn serve(listener: TcpListener, app: App, mut ending: watch::Receiver<bool>) -> io::Result<()> {
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "no TCP_NODELAY");
+        }
+    });
+    let mut late = ending.clone();
+    let end = async move {
+        let _ = ending.wait_for(|ending| *ending).await;
+    };
+    let serving = axum::serve(listener, router(app)).with_graceful_shutdown(end).into_future();
+    tokio::select! {
+        result = serving => result,
+        () = async {
+            let _ = late.wait_for(|ending| *ending).await;
+            tokio::time::sleep(ENDING).await;
+        } => {
+            tracing::warn!("calls were cut off, since the service ends");
+            Ok(())
+        }
+    }
+}
+
+async fn sweep_until(app: App, tick: Duration, mut ending: watch::Receiver<bool>) {
+    let mut timer = tokio::time::interval(tick);
+    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = timer.tick() => {}
+            _ = ending.wait_for(|ending| *ending) => return,
+        }
+        while app.write(sweep).await.unwrap_or_else(|fail| {
+            tracing::error!(error = %fail.0, "a sweep failed");
+            false
+        }) {}
+    }
+}
+
+impl Running {
+    /// Ends it: no new calls, those that run are answered, what is queued is written.
+    ///
+    /// # Errors
+    /// What the listener says.
+    pub async fn stop(self) -> io::Result<()> {
+        let Self { app, ending, serving, sweeping, threads, _lock, .. } = self;
+        let _ = ending.send(true);
+        let served = serving.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        let _ = sweeping.await;
+        drop(app);
+        // The threads end when the last way to them is gone; connections that were cut off drop theirs.
+        let joined = tokio::task::spawn_blocking(move || threads.join());
+        if tokio::time::timeout(ENDING, joined).await.is_err() {
+            tracing::warn!("the ledger's threads did not end in time");
+        }
+        served
+    }
+}

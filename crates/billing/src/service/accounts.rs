@@ -1,0 +1,290 @@
+//! What operators do with accounts, and what is shown of them.
+
+use super::people::open_if_new;
+use super::{Session, Setup, need};
+use crate::catalog::PRIORITY_BOUGHT;
+use crate::engine::Work;
+use crate::error::{Error, Invalid};
+use crate::store::{Page, Stored};
+use contract::v1::SubscriptionState;
+use ledger::subscription::Subscription;
+use ledger::{Command, Grant, GrantAnswer, GrantId, JournalEntry, JournalKind, Reply, Source, Terms};
+use serde::{Deserialize, Serialize};
+use units::{AccountId, Amount, Instant, Subject, Unit, signed_credits};
+
+/// An account to be opened.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewAccount {
+    /// Its id.
+    pub id: AccountId,
+    /// Who speaks for it.
+    #[serde(default)]
+    pub subjects: Vec<Subject>,
+    /// Its Stripe customer.
+    #[serde(default)]
+    pub stripe_customer: Option<String>,
+}
+
+/// Credits to be given.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewGrant {
+    /// To whom.
+    pub account: AccountId,
+    /// How many: a decimal in quotes, or a whole number.
+    pub credits: serde_json::Value,
+    /// Why, for the record.
+    #[serde(default)]
+    pub note: String,
+}
+
+/// What came of a grant.
+#[derive(Clone, Debug, Serialize)]
+pub struct Granted {
+    /// The grant's number, as text.
+    pub id: String,
+    /// To whom.
+    pub account: AccountId,
+    /// Available − debt, for people.
+    pub balance: String,
+    /// Available − debt.
+    pub balance_micro: i64,
+}
+
+/// An account as it is shown.
+#[derive(Clone, Debug, Serialize)]
+pub struct AccountView {
+    /// Its id.
+    pub id: AccountId,
+    /// The tier by which it is judged; absent if none.
+    pub tier: Option<String>,
+    /// The stage of its subscription.
+    pub state: SubscriptionState,
+    /// Stopped by an operator.
+    pub suspended: bool,
+    /// Available − debt, for people.
+    pub balance: String,
+    /// Available − debt.
+    pub balance_micro: i64,
+    /// Owed.
+    pub debt_micro: Amount,
+    /// Held for requests in flight.
+    pub held_micro: Amount,
+    /// When the paid period ends.
+    pub current_period_end: Option<Instant>,
+    /// When it will end or ended for good.
+    pub cancel_at: Option<Instant>,
+    /// What it has, in the order of spending.
+    pub grants: Vec<GrantView>,
+    /// What Stripe told of its subscriptions.
+    pub subscriptions: Vec<SubscriptionView>,
+}
+
+/// A grant as it is shown.
+#[derive(Clone, Debug, Serialize)]
+pub struct GrantView {
+    id: String,
+    unit: Unit,
+    scope: String,
+    source: &'static str,
+    source_ref: String,
+    amount: Amount,
+    available: Amount,
+    leased: Amount,
+    used: Amount,
+    expires_at: Option<Instant>,
+}
+
+/// A subscription as it is shown.
+#[derive(Clone, Debug, Serialize)]
+pub struct SubscriptionView {
+    id: String,
+    status: String,
+    prices: Vec<String>,
+    current_period_end: Option<Instant>,
+    cancel_at: Option<Instant>,
+    cancel_at_period_end: bool,
+}
+
+/// Opens an account and binds whoever speaks for it; all of it or nothing.
+///
+/// # Errors
+/// [`Invalid::Conflict`] if the account exists, or a subject or customer is bound elsewhere.
+pub fn open_account(work: &mut Work<'_>, setup: &Setup, new: &NewAccount) -> Result<AccountView, Error> {
+    let mut session = Session::new(work, setup)?;
+    if !open_if_new(&mut session, &new.id)? {
+        return Err(Invalid::Conflict.because(format!("There is an account {} already.", new.id)));
+    }
+    let now = session.work.now;
+    for subject in &new.subjects {
+        if let Some(other) = session.work.store.account_of_subject(subject)? {
+            let (kind, value) = (subject.kind.as_str(), &subject.value);
+            return Err(
+                Invalid::Conflict.because(format!("The subject {kind} {value:?} belongs to {other}."))
+            );
+        }
+        session.work.store.bind_subject(subject, &new.id, now)?;
+    }
+    if let Some(customer) = &new.stripe_customer {
+        if let Some(other) = session.work.store.account_of_customer(customer)? {
+            return Err(Invalid::Conflict.because(format!("The customer {customer:?} belongs to {other}.")));
+        }
+        session.work.store.bind_customer(customer, &new.id, now)?;
+        crate::stripe::replay(&mut session, customer)?;
+    }
+    view(&mut session, &new.id)
+}
+
+/// Gives credits. `source_ref` is unique to this grant.
+///
+/// # Errors
+/// [`Invalid::NotFound`] for an unknown account, [`Invalid::Unprocessable`] for what is no amount.
+pub fn grant(work: &mut Work<'_>, setup: &Setup, new: &NewGrant, source_ref: &str) -> Result<Granted, Error> {
+    let amount = credits(&new.credits)?;
+    let mut session = Session::new(work, setup)?;
+    let terms = Terms {
+        unit: Unit::Credits,
+        scope: String::new(),
+        source: Source::Adjust,
+        source_ref: source_ref.to_owned(),
+        priority: PRIORITY_BOUGHT,
+        starts_at: session.work.now,
+        expires_at: Instant::FAR,
+        amount,
+    };
+    let reply = session.step(&new.account, &Command::Grant(terms))?;
+    let id = match reply {
+        Reply::Grant(GrantAnswer::Made { id, .. } | GrantAnswer::Known { id }) => id,
+        Reply::Grant(GrantAnswer::Refused { why }) => return Err(Invalid::Unprocessable.because(why)),
+        other => return Err(Error::Bug(format!("a grant was answered {other:?}"))),
+    };
+    if !new.note.is_empty() {
+        session.work.store.put_note(id, &new.note)?;
+    }
+    let balance_micro = session.balance(&new.account)?.shown();
+    let (id, account, balance) = (id.0.to_string(), new.account.clone(), signed_credits(balance_micro));
+    Ok(Granted { id, account, balance, balance_micro })
+}
+
+/// A decimal string or a whole number; never a float.
+fn credits(value: &serde_json::Value) -> Result<Amount, Error> {
+    let text = match value {
+        serde_json::Value::Number(number) if number.is_u64() => number.to_string(),
+        serde_json::Value::String(text) => text.clone(),
+        other => {
+            let mend = "give a whole number, or a decimal in quotes such as \"0.5\"";
+            return Err(Invalid::Unprocessable.because(format!("credits is {other}: {mend}.")));
+        }
+    };
+    let amount = Amount::from_credits(&text);
+    amount.map_err(|error| Invalid::Unprocessable.because(format!("credits is {text:?}: it {error}.")))
+}
+
+/// An account as it stands.
+///
+/// # Errors
+/// [`Invalid::NotFound`].
+pub fn account(work: &mut Work<'_>, setup: &Setup, id: &AccountId) -> Result<AccountView, Error> {
+    view(&mut Session::new(work, setup)?, id)
+}
+
+/// Stops an account, or lets it go on.
+///
+/// # Errors
+/// [`Invalid::NotFound`].
+pub fn suspend(work: &mut Work<'_>, setup: &Setup, id: &AccountId, stop: bool) -> Result<AccountView, Error> {
+    let mut session = Session::new(work, setup)?;
+    session.step(id, if stop { &Command::Suspend } else { &Command::Resume })?;
+    view(&mut session, id)
+}
+
+/// A line of the journal as it is shown.
+#[derive(Clone, Debug, Serialize)]
+pub struct Entry {
+    seq: u64,
+    at: Instant,
+    account: AccountId,
+    kind: &'static str,
+    amount: Amount,
+    grant: Option<String>,
+    note: Option<String>,
+    #[serde(skip)]
+    of: JournalKind,
+}
+
+impl Entry {
+    /// True for what a customer understands: not for the comings and goings of holds.
+    #[must_use]
+    pub fn is_for_customers(&self) -> bool {
+        !matches!(self.of, JournalKind::Leased | JournalKind::Returned | JournalKind::VoidClaimed)
+    }
+}
+
+/// A page of the journal.
+///
+/// # Errors
+/// [`Error::Store`].
+pub fn transactions(
+    work: &mut Work<'_>,
+    account: Option<&AccountId>,
+    page: Page,
+) -> Result<Vec<Stored<Entry>>, Error> {
+    let rows = work.store.journal(account, page)?;
+    let shown = rows.into_iter().map(|Stored { seq, row }| {
+        let granted = row.grant.filter(|_| row.kind == JournalKind::Granted);
+        let note = granted.map(|grant| work.store.note(grant)).transpose()?.flatten();
+        let (kind, grant) = (row.kind.as_str(), row.grant.map(|grant| grant.0.to_string()));
+        let JournalEntry { at, account, amount, kind: of, .. } = row;
+        Ok(Stored { seq, row: Entry { seq, at, account, kind, amount, grant, note, of } })
+    });
+    shown.collect()
+}
+
+fn view(session: &mut Session<'_, '_, '_>, id: &AccountId) -> Result<AccountView, Error> {
+    let account = session.book(id)?.account.clone();
+    let balance = session.balance(id)?;
+    let grants = session.work.store.grants(id)?;
+    let subscriptions = session.work.store.subscriptions(id)?;
+    Ok(AccountView {
+        id: id.clone(),
+        tier: account.standing.tier.map(String::from),
+        state: need::state(account.standing.stage),
+        suspended: account.suspended,
+        balance: signed_credits(balance.shown()),
+        balance_micro: balance.shown(),
+        debt_micro: balance.debt,
+        held_micro: balance.held,
+        current_period_end: account.standing.current_period_end,
+        cancel_at: account.standing.cancel_at,
+        grants: grants.into_iter().map(shown).collect(),
+        subscriptions: subscriptions.0.into_iter().map(|(id, known)| subscription_view(id, &known)).collect(),
+    })
+}
+
+fn shown((id, grant): (GrantId, Grant)) -> GrantView {
+    GrantView {
+        id: id.0.to_string(),
+        unit: grant.terms.unit,
+        scope: grant.terms.scope,
+        source: grant.terms.source.as_str(),
+        source_ref: grant.terms.source_ref,
+        amount: grant.terms.amount,
+        available: grant.avail,
+        leased: grant.leased,
+        used: grant.used,
+        expires_at: Some(grant.terms.expires_at).filter(|at| *at < Instant::FAR),
+    }
+}
+
+fn subscription_view(id: String, known: &Subscription) -> SubscriptionView {
+    let latest = &known.latest;
+    SubscriptionView {
+        id,
+        status: latest.status.to_string(),
+        prices: latest.items.iter().map(|item| item.price.clone()).collect(),
+        current_period_end: latest.items.iter().map(|item| item.period_end).max(),
+        cancel_at: latest.cancel_at,
+        cancel_at_period_end: latest.cancel_at_period_end,
+    }
+}

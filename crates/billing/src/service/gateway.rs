@@ -1,0 +1,237 @@
+//! The calls of the hot path: a gateway introduces itself, and syncs.
+
+use super::need::decide;
+use super::{Session, Setup, resolve};
+use crate::engine::Work;
+use crate::error::{Error, Invalid};
+use crate::store::UsageKey;
+use contract::v1::{
+    CellAnswer, CellKey, CellReport, CellState, HelloAnswer, Intervals, Limits, Need, NeedAnswer, Sync,
+    SyncAnswer,
+};
+use ledger::{
+    Abandon, CellId, Command, Exposure, GrantId, HOLD_GENERATION_MIN, Reply, Report, Rows, Shortfall, Totals,
+};
+use units::{AccountId, Amount, NodeName};
+
+/// Bounds of one call. A sync of this size is one transaction's share and well below the body's bound.
+#[must_use]
+pub const fn limits() -> Limits {
+    Limits { cells_max: 2_000, needs_max: 1_000, usage_max: 2_000, body_bytes_max: 1_048_576 }
+}
+
+/// How long a waiting request may be told to retry in all.
+const WAIT_MS: u64 = 1_000;
+/// The shortest time between two background syncs of one worker: two a second.
+const SYNC_MS: u64 = 500;
+/// The greatest worker number and need id: together they make a generation of 52 bits.
+const WORKER_MAX: u16 = 4_095;
+const NEED_ID_MAX: u64 = HOLD_GENERATION_MIN - 1;
+/// The largest whole number that every JSON reader keeps exactly.
+const WHOLE_MAX: u64 = 9_007_199_254_740_991;
+
+/// Gives a node an incarnation that it never had.
+///
+/// # Errors
+/// [`Error::Store`].
+pub fn hello(work: &mut Work<'_>, setup: &Setup, node: NodeName) -> Result<HelloAnswer, Error> {
+    let incarnation = work.store.incarnation(&node)?.saturating_add(1);
+    work.store.put_incarnation(&node, incarnation, work.now)?;
+    let intervals = Intervals {
+        lease_ttl_ms: setup.timing.ttl.millis(),
+        lease_tail_ms: setup.timing.tail.millis(),
+        sync_ms: SYNC_MS,
+        claim_ttl_ms: setup.claim_ttl.millis(),
+        wait_ms: WAIT_MS,
+    };
+    Ok(HelloAnswer { node, incarnation, intervals, limits: limits() })
+}
+
+/// Takes reports in, gives back what is not wanted any more, keeps evidence, then decides about those who wait.
+///
+/// # Errors
+/// [`Invalid::TooLarge`] or [`Invalid::Unprocessable`], whereupon nothing of it was done; [`Error::Store`].
+pub fn sync(work: &mut Work<'_>, setup: &Setup, sync: &Sync) -> Result<SyncAnswer, Error> {
+    check(sync)?;
+    if work.store.incarnation(&sync.node)? < sync.incarnation {
+        // Told by a gateway that outlived this database: never give it to another process.
+        work.store.put_incarnation(&sync.node, sync.incarnation, work.now)?;
+    }
+    let mut session = Session::new(work, setup)?;
+    let owners = owners(&mut session, sync)?;
+    let mut cells = Vec::with_capacity(sync.cells.len());
+    for (cell, owner) in sync.cells.iter().zip(&owners.cells) {
+        cells.push(report(&mut session, sync, cell, owner.as_ref())?);
+    }
+    for (id, owner) in sync.abandoned.iter().zip(&owners.abandoned) {
+        if let Some(owner) = owner {
+            let (node, incarnation) = (sync.node.clone(), sync.incarnation);
+            let abandon = Abandon { node, incarnation, generation: generation(sync, *id) };
+            session.step(owner, &Command::Abandon(abandon))?;
+        }
+    }
+    let usage_acked = keep_usage(&mut session, sync)?;
+    let mut needs = Vec::with_capacity(sync.needs.len());
+    let mut ahead = super::need::Ahead::new();
+    for (need, owner) in sync.needs.iter().zip(&owners.needs) {
+        let decision = decide(&mut session, sync, need, owner.as_ref(), &mut ahead)?;
+        needs.push(NeedAnswer { id: need.id, decision });
+    }
+    let next_ms = setup.timing.ttl.part(3).millis().max(1);
+    Ok(SyncAnswer { sent_seq: sync.sent_seq, cells, needs, usage_acked, next_ms, notes: Vec::new() })
+}
+
+/// The generation of the hold of one need.
+pub(super) fn generation(sync: &Sync, need: u64) -> u64 {
+    u64::from(sync.worker).wrapping_shl(40) | need
+}
+
+fn check(sync: &Sync) -> Result<(), Error> {
+    let limits = limits();
+    for (what, count, max) in [
+        ("cells", sync.cells.len(), limits.cells_max),
+        ("needs", sync.needs.len(), limits.needs_max),
+        ("abandoned", sync.abandoned.len(), limits.needs_max),
+        ("usage", sync.usage.len(), limits.usage_max),
+    ] {
+        if u32::try_from(count).map_or(true, |count| count > max) {
+            return Err(Invalid::TooLarge
+                .because(format!("{what} has {count} entries; at most {max} fit. Split it.")));
+        }
+    }
+    let no = |what: String| Err(Invalid::Unprocessable.because(what));
+    if !(1..=WORKER_MAX).contains(&sync.worker) {
+        return no(format!("worker is {}; it goes from 1 to {WORKER_MAX}.", sync.worker));
+    }
+    if !(1..=WHOLE_MAX).contains(&sync.incarnation) {
+        return no(format!("incarnation is {}; use the one that hello gave.", sync.incarnation));
+    }
+    let ids = sync.needs.iter().map(|need| &need.id).chain(&sync.abandoned);
+    if let Some(id) = ids.into_iter().find(|id| !(1..=NEED_ID_MAX).contains(*id)) {
+        return no(format!("a need has the id {id}; ids go from 1 to 2^40 - 1."));
+    }
+    let keys = sync
+        .cells
+        .iter()
+        .map(|cell| cell.key)
+        .chain(sync.usage.iter().flat_map(|u| u.charges.iter().map(|c| c.key)));
+    if let Some(key) = keys.into_iter().find(|key| key.grant > WHOLE_MAX || key.generation > WHOLE_MAX) {
+        return no(format!("a cell is named {}/{}; both are at most 2^53 - 1.", key.grant, key.generation));
+    }
+    if let Some(record) = sync.usage.iter().find(|record| !(1..=WHOLE_MAX).contains(&record.n)) {
+        return no(format!("a usage record has the number {}; they go from 1 to 2^53 - 1.", record.n));
+    }
+    Ok(())
+}
+
+/// Who pays for what this sync is about; each book's rows are known before it is loaded.
+struct Owners {
+    cells: Vec<Option<AccountId>>,
+    abandoned: Vec<Option<AccountId>>,
+    needs: Vec<Option<AccountId>>,
+}
+
+fn owners(session: &mut Session<'_, '_, '_>, sync: &Sync) -> Result<Owners, Error> {
+    let mut owners = Owners { cells: Vec::new(), abandoned: Vec::new(), needs: Vec::new() };
+    let hold = |id: u64| Rows::Hold {
+        node: sync.node.clone(),
+        incarnation: sync.incarnation,
+        generation: generation(sync, id),
+    };
+    for cell in &sync.cells {
+        let owner = session.work.store.owner_of_grant(GrantId(cell.key.grant))?;
+        if let Some(owner) = &owner {
+            session.want(owner, Rows::Cell(cell_id(sync, cell.key)));
+        }
+        owners.cells.push(owner);
+    }
+    for id in &sync.abandoned {
+        let generation = generation(sync, *id);
+        let owner = session.work.store.owner_of_hold(&sync.node, sync.incarnation, generation)?;
+        if let Some(owner) = &owner {
+            session.want(owner, hold(*id));
+        }
+        owners.abandoned.push(owner);
+    }
+    for Need { id, subject, .. } in &sync.needs {
+        let owner = resolve(session, subject)?;
+        if let Some(owner) = &owner {
+            session.want(owner, hold(*id));
+        }
+        owners.needs.push(owner);
+    }
+    Ok(owners)
+}
+
+fn cell_id(sync: &Sync, key: CellKey) -> CellId {
+    let (node, incarnation) = (sync.node.clone(), sync.incarnation);
+    CellId { grant: GrantId(key.grant), node, incarnation, generation: key.generation }
+}
+
+fn report(
+    session: &mut Session<'_, '_, '_>,
+    sync: &Sync,
+    cell: &CellReport,
+    owner: Option<&AccountId>,
+) -> Result<CellAnswer, Error> {
+    let CellReport { key, admitted, finished, used, returned, target } = *cell;
+    let unknown = CellAnswer {
+        key,
+        granted: Amount::ZERO,
+        acked_admitted: Amount::ZERO,
+        ttl_ms: 0,
+        exposure: Amount::ZERO,
+        state: CellState::Closed,
+        keep: false,
+    };
+    let Some(owner) = owner else {
+        tracing::warn!(grant = key.grant, node = %sync.node, "a cell of an unknown grant was reported");
+        session.work.count("tollgate_billing_errors_total", "kind", "unknown_grant");
+        return Ok(unknown);
+    };
+    let report = Report {
+        cell: cell_id(sync, key),
+        totals: Totals { admitted, finished, used, returned, short: Amount::ZERO },
+        target: if sync.draining { Amount::ZERO } else { target },
+        need: Amount::ZERO,
+        holders: 1,
+        timing: session.setup.timing,
+        exposure: Exposure::Whole,
+        shortfall: Shortfall::Debt,
+    };
+    let reply = session.step(owner, &Command::Report(report))?;
+    let Reply::Report(answer) = reply else {
+        return Err(Error::Bug(format!("a report was answered {reply:?}")));
+    };
+    if let Some(why) = answer.refused {
+        tracing::warn!(why = why.as_str(), grant = key.grant, node = %sync.node, "a report was not believed");
+        session.work.count("tollgate_billing_errors_total", "kind", why.as_str());
+    }
+    let keep = session.balance(owner)?.available > Amount::ZERO;
+    Ok(CellAnswer {
+        granted: answer.cell.granted,
+        acked_admitted: answer.cell.acked_admitted,
+        ttl_ms: answer.cell.ttl.millis(),
+        exposure: answer.cell.exposure,
+        state: match answer.cell.state {
+            ledger::CellState::Open => CellState::Open,
+            ledger::CellState::Soft => CellState::Soft,
+            ledger::CellState::Closed => CellState::Closed,
+        },
+        keep,
+        ..unknown
+    })
+}
+
+fn keep_usage(session: &mut Session<'_, '_, '_>, sync: &Sync) -> Result<u64, Error> {
+    let key = UsageKey { node: sync.node.clone(), incarnation: sync.incarnation, worker: sync.worker };
+    let work = &mut *session.work;
+    for record in &sync.usage {
+        if work.store.put_usage(&key, record, work.now)? {
+            let outcome = serde_json::to_value(record.outcome).ok();
+            let outcome = outcome.as_ref().and_then(|word| word.as_str()).unwrap_or("unknown");
+            work.count("tollgate_billing_usage_records_total", "outcome", outcome);
+        }
+    }
+    work.store.usage_acked(&key)
+}

@@ -1,0 +1,63 @@
+//! What the service does, command by command, inside a transaction; no HTTP here, and no SQL.
+
+mod accounts;
+mod claims;
+mod gateway;
+mod keys;
+mod need;
+mod once;
+mod own;
+mod people;
+mod session;
+mod sweep;
+
+pub use accounts::{
+    AccountView, Entry, GrantView, Granted, NewAccount, NewGrant, account, grant, open_account, suspend,
+    transactions,
+};
+pub use claims::{claim, complete};
+pub use gateway::{hello, limits, sync};
+pub use keys::{derive_key, random_name};
+pub use once::{Asked, Once, once};
+pub use own::{own_account, own_balance, own_subscription};
+pub use people::{new_api_key, open_if_new, resolve, revoke_api_key};
+pub use session::Session;
+pub use sweep::sweep;
+
+use crate::catalog::Catalog;
+use crate::config::Config;
+use ledger::subscription::Policy;
+use ledger::{CrashPolicy, Timing};
+use units::Span;
+
+/// What every command may know of how the service is set up.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// What is sold.
+    pub catalog: Catalog,
+    /// The same in the ledger's words.
+    pub policy: Policy,
+    /// How long cells live.
+    pub timing: Timing,
+    /// Who bears what a dead gateway held.
+    pub crash: CrashPolicy,
+    /// How long a claimed event is reserved.
+    pub claim_ttl: Span,
+}
+
+/// How much longer the ledger waits than the gateway, whose clock may run 500 ppm slow, before it takes back.
+const GRACE: Span = Span::from_millis(200);
+
+impl Setup {
+    /// From settings and catalog.
+    #[must_use]
+    pub fn new(config: &Config, catalog: Catalog) -> Self {
+        Self {
+            policy: catalog.policy(),
+            catalog,
+            timing: Timing { ttl: config.lease_ttl, grace: GRACE, tail: config.lease_tail },
+            crash: config.crash_policy,
+            claim_ttl: config.claim_ttl,
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! One request that waits: who is asking, may they, and what does it cost.
+
+use super::gateway::generation;
+use super::{Session, Setup};
+use crate::catalog::Endpoint;
+use crate::error::Error;
+use contract::v1::{
+    CellKey, CellLease, Need, NeedDecision, NeedMode, Price, Reason, Refusal, Standing, SubscriptionState,
+    Sync, Window,
+};
+use ledger::subscription::Stage;
+use ledger::{Book, Command, Decision, Exposure, Granted, Mode, NeedAnswer, Reply};
+use std::collections::{BTreeMap, BTreeSet};
+use units::{AccountId, Amount, TierId, Unit};
+
+/// What is free in leases and already spoken for by earlier needs of the same sync, by payer.
+pub(super) type Ahead = BTreeMap<AccountId, Amount>;
+
+/// Decides about one need. A refusal is an answer, not an error.
+pub(super) fn decide(
+    session: &mut Session<'_, '_, '_>,
+    sync: &Sync,
+    need: &Need,
+    owner: Option<&AccountId>,
+    ahead: &mut Ahead,
+) -> Result<NeedDecision, Error> {
+    let decision = match owner {
+        None => refused(session.setup.catalog.refusal(Reason::UnknownCustomer)),
+        Some(owner) => of_account(session, sync, need, owner, ahead)?,
+    };
+    let word = match &decision {
+        NeedDecision::Ok { .. } => "ok",
+        NeedDecision::Retry { .. } => "retry",
+        NeedDecision::Refused { refusal } => {
+            session.work.count("tollgate_billing_refusals_total", "reason", refusal.reason.as_str());
+            "refused"
+        }
+    };
+    session.work.count("tollgate_billing_needs_total", "decision", word);
+    Ok(decision)
+}
+
+fn of_account(
+    session: &mut Session<'_, '_, '_>,
+    sync: &Sync,
+    need: &Need,
+    owner: &AccountId,
+    ahead: &mut Ahead,
+) -> Result<NeedDecision, Error> {
+    let setup = session.setup;
+    let endpoint = setup.catalog.endpoints.get(&need.endpoint);
+    // Only what is declared free at the gateway may be outside of the catalog.
+    if endpoint.is_none() && need.mode != NeedMode::Identify {
+        return Ok(refused(setup.catalog.refusal(Reason::EndpointUnknown)));
+    }
+    let book = session.book(owner)?;
+    let standing = book.account.standing.clone();
+    let forbidden = forbidden(setup, &standing, endpoint);
+    let holders = holders(book);
+    let lanes = endpoint.map_or_else(Vec::new, |endpoint| {
+        setup.catalog.lanes(standing.tier.as_ref(), &need.endpoint, endpoint)
+    });
+    let mode = match need.mode {
+        NeedMode::Identify => Mode::Identify,
+        _ if forbidden.is_some() => Mode::Identify,
+        NeedMode::Hold => Mode::Hold { generation: generation(sync, need.id) },
+        NeedMode::Lease => {
+            let ahead = ahead.get(owner).copied().unwrap_or(Amount::ZERO);
+            Mode::Lease { generation_min: 1, ahead }
+        }
+    };
+    let asked = ledger::Need {
+        node: sync.node.clone(),
+        incarnation: sync.incarnation,
+        mode,
+        lanes: lanes.clone(),
+        wait: need.wait_ms > 0,
+        holders,
+        timing: setup.timing,
+        exposure: Exposure::Whole,
+    };
+    let reply = session.step(owner, &Command::Need(asked))?;
+    let Reply::Need(answer) = reply else { return Err(Error::Bug(format!("a need was answered {reply:?}"))) };
+    let told = Told { session, owner, endpoint, answer: &answer };
+    Ok(match (&answer.decision, forbidden) {
+        (Decision::Refused(no), _) => told.refuse(reason(no.refusal), no.required),
+        (_, Some(reason)) => told.refuse(reason, endpoint.map(|endpoint| endpoint.cost)),
+        (Decision::Identified, None) => told.pass(&standing, None)?,
+        (Decision::Granted(granted), None) => {
+            if need.mode == NeedMode::Lease {
+                let spoken = ahead.entry(owner.clone()).or_default();
+                *spoken = spoken.checked_add(granted.hold).unwrap_or(Amount::MAX);
+            }
+            told.pass(&standing, Some((granted, &lanes)))?
+        }
+        // A hold that was settled already must not be sent upstream a second time.
+        (Decision::Over, None) => told.refuse(Reason::ServiceUnavailable, None),
+        (Decision::Retry, None) => NeedDecision::Retry { retry_ms: retry_ms(need.wait_ms) },
+    })
+}
+
+/// Why the tier may not use the endpoint. Where a lapsed subscription is the cause, that is what helps to know.
+fn forbidden(
+    setup: &Setup,
+    standing: &ledger::subscription::Standing,
+    endpoint: Option<&Endpoint>,
+) -> Option<Reason> {
+    let (tier, endpoint) = (standing.tier.as_ref()?, endpoint?);
+    if setup.catalog.allows(tier, endpoint) {
+        return None;
+    }
+    match standing.why {
+        None | Some(ledger::Refusal::NoSubscription) => Some(Reason::TierNotAllowed),
+        Some(why) => Some(reason(why)),
+    }
+}
+
+/// Soon at first, for most requests are short; then less often.
+const fn retry_ms(wait_ms: u64) -> u64 {
+    match wait_ms {
+        0..=600 => 80,
+        601..=900 => 40,
+        _ => 20,
+    }
+}
+
+/// How many processes hold leases of an account.
+fn holders(book: &Book) -> u32 {
+    let open = book.cells.iter().filter(|(id, cell)| !id.is_hold() && cell.state == ledger::CellState::Open);
+    let processes: BTreeSet<_> = open.map(|(id, _)| (&id.node, id.incarnation)).collect();
+    u32::try_from(processes.len()).unwrap_or(u32::MAX).max(1)
+}
+
+fn refused(refusal: Refusal) -> NeedDecision {
+    NeedDecision::Refused { refusal: Box::new(refusal) }
+}
+
+fn reason(refusal: ledger::Refusal) -> Reason {
+    match refusal {
+        ledger::Refusal::Suspended => Reason::Suspended,
+        ledger::Refusal::Paused => Reason::Paused,
+        ledger::Refusal::Incomplete => Reason::Incomplete,
+        ledger::Refusal::TrialExpired => Reason::TrialExpired,
+        ledger::Refusal::PastDueGraceOver => Reason::PastDueGraceOver,
+        ledger::Refusal::Unpaid => Reason::Unpaid,
+        ledger::Refusal::Canceled => Reason::Canceled,
+        ledger::Refusal::Expired => Reason::Expired,
+        ledger::Refusal::NoSubscription => Reason::NoSubscription,
+        ledger::Refusal::DailyLimitReached => Reason::DailyLimitReached,
+        ledger::Refusal::InsufficientCredits => Reason::InsufficientCredits,
+    }
+}
+
+/// The ledger's stage in the contract's word.
+pub(super) fn state(stage: Stage) -> SubscriptionState {
+    match stage {
+        Stage::NoSubscription => SubscriptionState::NoSubscription,
+        Stage::Incomplete => SubscriptionState::Incomplete,
+        Stage::Trialing => SubscriptionState::Trialing,
+        Stage::Active => SubscriptionState::Active,
+        Stage::PastDue => SubscriptionState::PastDue,
+        Stage::Unpaid => SubscriptionState::Unpaid,
+        Stage::Paused => SubscriptionState::Paused,
+        Stage::Canceled => SubscriptionState::Canceled,
+        Stage::Expired => SubscriptionState::Expired,
+    }
+}
+
+/// What the gateway is told of a decision.
+struct Told<'a, 's, 'w, 'e> {
+    session: &'a Session<'s, 'w, 'e>,
+    owner: &'a AccountId,
+    endpoint: Option<&'a Endpoint>,
+    answer: &'a NeedAnswer,
+}
+
+impl Told<'_, '_, '_, '_> {
+    fn refuse(&self, reason: Reason, required: Option<Amount>) -> NeedDecision {
+        let plain = self.session.setup.catalog.refusal(reason);
+        let resets_at = self.answer.window.as_ref().map(|window| window.resets_at);
+        let waiting_helps = matches!(reason, Reason::DailyLimitReached | Reason::InsufficientCredits);
+        let until_reset = resets_at.filter(|_| waiting_helps);
+        refused(Refusal {
+            balance_micro: Some(self.answer.balance.shown()),
+            required_micro: required,
+            resets_at,
+            retry_after_s: until_reset
+                .map(|at| at.since(self.session.work.now).secs_up())
+                .or(plain.retry_after_s),
+            payer: Some(self.owner.clone()),
+            epoch: self.answer.epoch,
+            ..plain
+        })
+    }
+
+    fn pass(
+        &self,
+        standing: &ledger::subscription::Standing,
+        granted: Option<(&Granted, &[ledger::Lane])>,
+    ) -> Result<NeedDecision, Error> {
+        // Only an account with a tier passes the ledger.
+        let tier: &TierId = standing
+            .tier
+            .as_ref()
+            .ok_or_else(|| Error::Bug(format!("{} passed without a tier", self.owner)))?;
+        let catalog = &self.session.setup.catalog;
+        let attributes = catalog.tiers.get(tier).map(|tier| tier.attributes.clone()).unwrap_or_default();
+        let window = self.answer.window.as_ref().map(|window| Window {
+            name: window.name.clone(),
+            limit: whole(window.limit),
+            remaining: whole(window.remaining),
+            resets_at: window.resets_at,
+        });
+        let version = catalog.price_version;
+        let price = match granted {
+            Some((granted, lanes)) => {
+                Price { unit: granted.unit, hold: granted.hold, scope: self.scope(granted, lanes), version }
+            }
+            None => {
+                let hold = self.endpoint.map_or(Amount::ZERO, |endpoint| endpoint.cost);
+                Price { unit: Unit::Credits, hold, scope: String::new(), version }
+            }
+        };
+        let standing = Standing {
+            account: self.owner.clone(),
+            payer: self.owner.clone(),
+            tier: tier.clone(),
+            state: state(standing.stage),
+            balance_micro: self.answer.balance.shown(),
+            attributes,
+            window,
+            epoch: self.answer.epoch,
+            valid_ms: self.session.setup.timing.ttl.millis(),
+        };
+        let cells = granted.map_or_else(Vec::new, |(granted, _)| self.cells(granted, &price.scope));
+        Ok(NeedDecision::Ok { standing: Box::new(standing), price, cells })
+    }
+
+    /// What kind of grant pays. A repeated hold was paid by the lane of its unit.
+    fn scope(&self, granted: &Granted, lanes: &[ledger::Lane]) -> String {
+        let lane = granted.lane.and_then(|lane| lanes.get(lane));
+        let leg = lane.and_then(|lane| lane.legs.first()).or_else(|| {
+            lanes.iter().filter_map(|lane| lane.legs.first()).find(|leg| leg.unit == granted.unit)
+        });
+        leg.map(|leg| leg.scope.clone()).unwrap_or_default()
+    }
+
+    fn cells(&self, granted: &Granted, scope: &str) -> Vec<CellLease> {
+        let keep = match granted.unit {
+            Unit::Credits => self.answer.balance.available >= granted.hold,
+            Unit::Requests => {
+                self.answer.window.as_ref().is_some_and(|window| window.remaining >= granted.hold)
+            }
+        };
+        let lease = |cell: &ledger::CellGrant| CellLease {
+            key: CellKey { grant: cell.id.grant.0, generation: cell.id.generation },
+            unit: cell.unit,
+            granted: cell.granted,
+            held: cell.held,
+            ttl_ms: cell.ttl.millis(),
+            exposure: cell.exposure,
+            scope: scope.to_owned(),
+            keep,
+        };
+        granted.cells.iter().map(lease).collect()
+    }
+}
+
+fn whole(amount: Amount) -> u64 {
+    u64::try_from(amount.get()).unwrap_or(0)
+}

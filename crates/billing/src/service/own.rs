@@ -1,0 +1,103 @@
+//! What a customer is shown of their own account.
+
+use super::{Session, Setup, need, resolve};
+use crate::engine::Work;
+use crate::error::{Error, Invalid};
+use ledger::subscription::Stage;
+use ledger::{Command, Exposure, Mode, Reply};
+use serde_json::{Value, json};
+use units::{AccountId, NodeName, Subject, signed_credits};
+
+/// The account of a customer for whom a gateway vouches.
+///
+/// # Errors
+/// [`Invalid::Unauthorized`] if it is nobody's.
+pub fn own_account(work: &mut Work<'_>, setup: &Setup, subject: &Subject) -> Result<AccountId, Error> {
+    mine(&mut Session::new(work, setup)?, subject)
+}
+
+fn mine(session: &mut Session<'_, '_, '_>, subject: &Subject) -> Result<AccountId, Error> {
+    let account = resolve(session, subject)?;
+    account
+        .ok_or_else(|| Invalid::Unauthorized.because("This API key belongs to no customer, or was revoked."))
+}
+
+/// Plan, stage, and what can be done about it.
+///
+/// # Errors
+/// [`Invalid::Unauthorized`] if it is nobody's.
+pub fn own_subscription(work: &mut Work<'_>, setup: &Setup, subject: &Subject) -> Result<Value, Error> {
+    let mut session = Session::new(work, setup)?;
+    let id = mine(&mut session, subject)?;
+    let account = session.book(&id)?.account.clone();
+    let (standing, stage) = (&account.standing, account.standing.stage);
+    let live = matches!(stage, Stage::Active | Stage::Trialing | Stage::PastDue);
+    let over = matches!(stage, Stage::NoSubscription | Stage::Canceled | Stage::Expired);
+    Ok(json!({
+        "account": id,
+        "tier": standing.tier,
+        "state": need::state(stage),
+        "current_period_end": standing.current_period_end,
+        "cancel_at": standing.cancel_at,
+        "can_use_credits": standing.tier.is_some() && !account.suspended,
+        "can_subscribe": over && !account.suspended,
+        "can_change_plan": live && !account.suspended,
+        "can_buy_package": !setup.catalog.packages.is_empty() && !account.suspended,
+    }))
+}
+
+/// Credits, and what is left of the windows of the tier.
+///
+/// # Errors
+/// [`Invalid::Unauthorized`] if it is nobody's.
+pub fn own_balance(work: &mut Work<'_>, setup: &Setup, subject: &Subject) -> Result<Value, Error> {
+    let mut session = Session::new(work, setup)?;
+    let id = mine(&mut session, subject)?;
+    let tier = session.book(&id)?.account.standing.tier.clone();
+    let windows = tier.as_ref().and_then(|tier| setup.catalog.tiers.get(tier)).map(|tier| &tier.windows);
+    let mut shown = Vec::new();
+    for (name, window) in windows.into_iter().flatten() {
+        let endpoint = window.endpoints.iter().find_map(|id| setup.catalog.endpoints.get_key_value(id));
+        let Some((endpoint_id, endpoint)) = endpoint else { continue };
+        let mut lanes = setup.catalog.lanes(tier.as_ref(), endpoint_id, endpoint);
+        lanes.retain(|lane| lane.legs.iter().any(|leg| leg.scope == *name));
+        if let Some(status) = status(&mut session, &id, lanes)? {
+            let (limit, remaining) = (status.limit, status.remaining);
+            shown.push(json!({
+                "name": name, "limit": limit, "remaining": remaining, "resets_at": status.resets_at,
+            }));
+        }
+    }
+    let balance = session.balance(&id)?;
+    Ok(json!({
+        "account": id,
+        "balance": signed_credits(balance.shown()),
+        "balance_micro": balance.shown(),
+        "held_micro": balance.held,
+        "debt_micro": balance.debt,
+        "windows": shown,
+    }))
+}
+
+/// Where a window stands: asked by a need that takes nothing.
+fn status(
+    session: &mut Session<'_, '_, '_>,
+    account: &AccountId,
+    lanes: Vec<ledger::Lane>,
+) -> Result<Option<ledger::WindowStatus>, Error> {
+    let node = NodeName::new("billing").map_err(|error| Error::Bug(error.to_string()))?;
+    let need = ledger::Need {
+        node,
+        incarnation: 0,
+        mode: Mode::Identify,
+        lanes,
+        wait: false,
+        holders: 1,
+        timing: session.setup.timing,
+        exposure: Exposure::Whole,
+    };
+    match session.step(account, &Command::Need(need))? {
+        Reply::Need(answer) => Ok(answer.window),
+        other => Err(Error::Bug(format!("a need was answered {other:?}"))),
+    }
+}

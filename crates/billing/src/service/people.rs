@@ -1,0 +1,93 @@
+//! Whose a subject is, and the keys of customers.
+
+use super::Session;
+use crate::error::{Error, Invalid};
+use crate::store::ApiKey;
+use sha2::{Digest, Sha256};
+use units::{AccountId, Subject, SubjectKind};
+
+/// The account of a subject, or `None` if it is nobody's. The subject of a token that Envoy verified is somebody:
+/// its account is opened, under its own name where that can be a name.
+///
+/// # Errors
+/// [`Error::Store`].
+pub fn resolve(session: &mut Session<'_, '_, '_>, subject: &Subject) -> Result<Option<AccountId>, Error> {
+    if let Some(account) = known_account(session, subject)? {
+        return Ok(Some(account));
+    }
+    if subject.kind != SubjectKind::JwtSub {
+        return Ok(None);
+    }
+    let account = own_account(&subject.value)?;
+    open_if_new(session, &account)?;
+    session.work.store.bind_subject(subject, &account, session.work.now)?;
+    Ok(Some(account))
+}
+
+/// The account of a subject that is known already; nothing is opened.
+///
+/// # Errors
+/// [`Error::Store`].
+fn known_account(session: &mut Session<'_, '_, '_>, subject: &Subject) -> Result<Option<AccountId>, Error> {
+    if subject.kind == SubjectKind::ApiKeySha256 {
+        let key = session.work.store.api_key(&subject.value)?;
+        if let Some(key) = key {
+            return Ok(key.revoked_at.is_none().then_some(key.account));
+        }
+    }
+    session.work.store.account_of_subject(subject)
+}
+
+/// Opens an account unless it is there; true if it was opened.
+///
+/// # Errors
+/// [`Error::Store`].
+pub fn open_if_new(session: &mut Session<'_, '_, '_>, account: &AccountId) -> Result<bool, Error> {
+    match session.book(account) {
+        Ok(_) => Ok(false),
+        Err(Error::Invalid(Invalid::NotFound, _)) => session.open(account).map(|()| true),
+        Err(error) => Err(error),
+    }
+}
+
+/// A subject is its own account's id; one that cannot be an id (blanks, letters beyond ASCII) is named by its digest.
+fn own_account(subject: &str) -> Result<AccountId, Error> {
+    AccountId::new(subject)
+        .or_else(|_| AccountId::new(format!("sub_{}", hex(&Sha256::digest(subject)))))
+        .map_err(|error| Error::Bug(format!("a digest is no account: {error}")))
+}
+
+/// Keeps a new key of an account.
+///
+/// # Errors
+/// [`Invalid::NotFound`] if there is no such account.
+pub fn new_api_key(
+    session: &mut Session<'_, '_, '_>,
+    account: &AccountId,
+    id: &str,
+    key: &str,
+) -> Result<(), Error> {
+    session.book(account)?;
+    session.work.store.put_api_key(&ApiKey {
+        id: id.into(),
+        sha256: hex(&Sha256::digest(key)),
+        account: account.clone(),
+        created_at: session.work.now,
+        revoked_at: None,
+    })
+}
+
+/// Revokes a key. Doing it again changes nothing.
+///
+/// # Errors
+/// [`Invalid::NotFound`] if there is no such key.
+pub fn revoke_api_key(session: &mut Session<'_, '_, '_>, id: &str) -> Result<(), Error> {
+    let now = session.work.now;
+    let account = session.work.store.revoke_api_key(id, now)?;
+    account.map(drop).ok_or_else(|| Invalid::NotFound.because(format!("There is no API key {id}.")))
+}
+
+/// Lower-case hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,130 @@
+//! Several commands on several books in one transaction: each book is loaded once, and written after each step.
+
+use super::Setup;
+use crate::engine::Work;
+use crate::error::{Error, Invalid};
+use contract::v1::{Note, NoteKind};
+use ledger::subscription::{Standing, standing};
+use ledger::{Balance, Book, Changes, Command, Effect, Ids, Outcome, Reply, Rows, step};
+use std::collections::BTreeMap;
+use units::AccountId;
+
+/// The books that are open.
+pub struct Session<'s, 'w, 'e> {
+    /// The transaction.
+    pub work: &'w mut Work<'e>,
+    /// How the service is set up.
+    pub setup: &'s Setup,
+    books: BTreeMap<AccountId, Book>,
+    wanted: BTreeMap<AccountId, Vec<Rows>>,
+    ids: Ids,
+}
+
+impl<'s, 'w, 'e> Session<'s, 'w, 'e> {
+    /// Opens none yet.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn new(work: &'w mut Work<'e>, setup: &'s Setup) -> Result<Self, Error> {
+        let ids = Ids::from(work.store.next_grant()?);
+        Ok(Self { work, setup, books: BTreeMap::new(), wanted: BTreeMap::new(), ids })
+    }
+
+    /// Says beforehand which rows a later command on an account will need. A row that is missing is taken not to
+    /// exist, so this has to be said before the account's first command.
+    pub fn want(&mut self, account: &AccountId, rows: Rows) {
+        if rows != Rows::Base {
+            self.wanted.entry(account.clone()).or_default().push(rows);
+        }
+    }
+
+    /// The book of an account, with a standing that holds now.
+    ///
+    /// # Errors
+    /// [`Invalid::NotFound`] if there is no such account.
+    pub fn book(&mut self, account: &AccountId) -> Result<&Book, Error> {
+        if !self.books.contains_key(account) {
+            let rows = self.wanted.get(account).map_or(&[][..], Vec::as_slice);
+            let book = self.work.store.load(account, rows, self.work.now)?;
+            let book =
+                book.ok_or_else(|| Invalid::NotFound.because(format!("There is no account {account}.")))?;
+            let stale = book.account.standing.is_stale(self.work.now);
+            self.books.insert(account.clone(), book);
+            if stale {
+                self.restand(account)?;
+            }
+        }
+        self.books.get(account).ok_or_else(|| Error::Bug(format!("the book of {account} is gone")))
+    }
+
+    /// Opens an account that does not exist, on the catalog's default tier.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] if it does exist.
+    pub fn open(&mut self, account: &AccountId) -> Result<(), Error> {
+        let book = Book::open(account.clone(), Standing::none(self.setup.policy.default_tier.clone()));
+        self.work.store.save(&book, &Changes { account: true, ..Changes::default() })?;
+        self.books.insert(account.clone(), book);
+        Ok(())
+    }
+
+    /// Carries out one command. Its rows are loaded with the book if this is the account's first command;
+    /// otherwise they have to be wanted before it.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] from the ledger, whereupon nothing of this session may be kept.
+    pub fn step(&mut self, account: &AccountId, command: &Command) -> Result<Reply, Error> {
+        let loaded = self.books.contains_key(account);
+        let missing = |wanted: &BTreeMap<AccountId, Vec<Rows>>, rows: &Rows| {
+            *rows != Rows::Base && !wanted.get(account).is_some_and(|all| all.contains(rows))
+        };
+        let rows = command.rows();
+        if missing(&self.wanted, &rows) {
+            self.want(account, rows);
+            if loaded {
+                self.books.remove(account);
+            }
+        }
+        self.book(account)?;
+        self.apply(account, command)
+    }
+
+    /// General credits of an account.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] from the ledger.
+    pub fn balance(&mut self, account: &AccountId) -> Result<Balance, Error> {
+        let now = self.work.now;
+        self.book(account)?.balance(now).map_err(|bug| Error::Bug(bug.to_string()))
+    }
+
+    /// Computes anew where an account stands, from what Stripe told and what time it is.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] from the ledger.
+    pub fn restand(&mut self, account: &AccountId) -> Result<(), Error> {
+        let subscriptions = self.work.store.subscriptions(account)?;
+        let standing = standing(&subscriptions, &self.setup.policy, self.work.now);
+        self.step(account, &Command::SetStanding(standing)).map(drop)
+    }
+
+    fn apply(&mut self, account: &AccountId, command: &Command) -> Result<Reply, Error> {
+        let book = self.books.get_mut(account);
+        let book = book.ok_or_else(|| Error::Bug(format!("the book of {account} is not open")))?;
+        let outcome = step(book, &mut self.ids, self.work.now, command);
+        let Outcome { reply, changes, effects } = outcome.map_err(|bug| Error::Bug(bug.to_string()))?;
+        if !changes.is_empty() {
+            self.work.store.save(book, &changes)?;
+        }
+        self.work.notes.extend(effects.into_iter().map(|Effect::Note { payer, epoch, kind }| {
+            let kind = match kind {
+                ledger::NoteKind::Changed => NoteKind::Changed,
+                ledger::NoteKind::Recall => NoteKind::Recall,
+                ledger::NoteKind::Replenished => NoteKind::Replenished,
+                ledger::NoteKind::Suspended => NoteKind::Suspended,
+            };
+            Note { payer, epoch, kind }
+        }));
+        Ok(reply)
+    }
+}

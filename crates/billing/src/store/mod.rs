@@ -1,0 +1,142 @@
+//! What is kept, as rows and the questions asked of them; no rule about money lives here.
+//!
+//! Two stores answer alike: SQLite, and a twin in memory for tests. One suite (`conformance`) holds both to it.
+
+#[cfg(test)]
+mod conformance;
+mod memory;
+mod rows;
+mod sqlite;
+
+pub use memory::Memory;
+pub use rows::{
+    ApiKey, ClaimKey, ClaimRow, ClaimState, EventKey, EventRow, EventStatus, Page, Stored, UsageKey, UsageRow,
+};
+pub use sqlite::Sqlite;
+
+use crate::error::Error;
+use contract::v1::UsageRecord;
+use ledger::subscription::{Subscription, Subscriptions};
+use ledger::{Book, Changes, Grant, GrantId, JournalEntry, Rows};
+use units::{AccountId, Instant, NodeName, Subject, TierId};
+
+/// What is found, or why it could not be looked up.
+pub type Kept<T> = Result<T, Error>;
+
+/// Everything a command needs.
+pub trait Store: Transaction + Books + People + Facts + Gateways + Send {}
+
+/// All or nothing. Commands run in savepoints of one transaction.
+pub trait Transaction {
+    /// Begins a transaction; for a writer, with the lock that only one can have.
+    fn begin(&mut self) -> Kept<()>;
+    /// Makes it durable. An error means that nothing of it was kept.
+    fn commit(&mut self) -> Kept<()>;
+    /// Drops it, if there is one.
+    fn rollback(&mut self);
+    /// Marks a point to come back to.
+    fn savepoint(&mut self) -> Kept<()>;
+    /// Forgets the point.
+    fn release(&mut self) -> Kept<()>;
+    /// Comes back to the point and forgets it.
+    fn rollback_to(&mut self) -> Kept<()>;
+}
+
+/// The ledger's books.
+pub trait Books {
+    /// The book of an account with everything that [`Book`] asks for and `rows` beyond; `None` for no such account.
+    fn load(&mut self, account: &AccountId, rows: &[Rows], now: Instant) -> Kept<Option<Book>>;
+    /// Writes what changed of a book. A row that is not the one that was loaded is a bug.
+    fn save(&mut self, book: &Book, changes: &Changes) -> Kept<()>;
+    /// A number above every grant's.
+    fn next_grant(&mut self) -> Kept<u64>;
+    /// Whose a grant is.
+    fn owner_of_grant(&mut self, grant: GrantId) -> Kept<Option<AccountId>>;
+    /// Whose the cells of a hold are, and so who pays.
+    fn owner_of_hold(
+        &mut self,
+        node: &NodeName,
+        incarnation: u64,
+        generation: u64,
+    ) -> Kept<Option<AccountId>>;
+    /// Accounts with a grant, a cell or a standing whose time has come, at most `limit`.
+    fn due(&mut self, now: Instant, limit: u32) -> Kept<Vec<AccountId>>;
+    /// Grants of an account that are not used up, expired or voided whole, in burn order.
+    fn grants(&mut self, account: &AccountId) -> Kept<Vec<(GrantId, Grant)>>;
+    /// The journal of an account (or of all), newest first, from before a cursor.
+    fn journal(&mut self, account: Option<&AccountId>, page: Page) -> Kept<Vec<Stored<JournalEntry>>>;
+    /// Why an operator made a grant.
+    fn note(&mut self, grant: GrantId) -> Kept<Option<String>>;
+    /// Keeps why, once.
+    fn put_note(&mut self, grant: GrantId, note: &str) -> Kept<()>;
+    /// How many accounts a subscription gives each tier.
+    fn subscribers(&mut self) -> Kept<Vec<(TierId, u64)>>;
+    /// Marks every standing as stale, since the catalog changed.
+    fn stale_standings(&mut self, now: Instant) -> Kept<()>;
+}
+
+/// Who is who.
+pub trait People {
+    /// The account of a subject.
+    fn account_of_subject(&mut self, subject: &Subject) -> Kept<Option<AccountId>>;
+    /// Binds a subject that is not bound yet.
+    fn bind_subject(&mut self, subject: &Subject, account: &AccountId, now: Instant) -> Kept<()>;
+    /// The account of a Stripe customer.
+    fn account_of_customer(&mut self, customer: &str) -> Kept<Option<AccountId>>;
+    /// Binds a customer that is not bound yet.
+    fn bind_customer(&mut self, customer: &str, account: &AccountId, now: Instant) -> Kept<()>;
+    /// Keeps a new key.
+    fn put_api_key(&mut self, key: &ApiKey) -> Kept<()>;
+    /// The key of this digest, revoked or not.
+    fn api_key(&mut self, sha256: &str) -> Kept<Option<ApiKey>>;
+    /// Revokes a key; its account, or `None` if there is no such key.
+    fn revoke_api_key(&mut self, id: &str, now: Instant) -> Kept<Option<AccountId>>;
+}
+
+/// What Stripe told, and what operators asked for.
+pub trait Facts {
+    /// What is known of an account's subscriptions.
+    fn subscriptions(&mut self, account: &AccountId) -> Kept<Subscriptions>;
+    /// Keeps what is known of one subscription.
+    fn put_subscription(&mut self, account: &AccountId, id: &str, subscription: &Subscription) -> Kept<()>;
+    /// An event by its key.
+    fn event(&mut self, key: &EventKey) -> Kept<Option<EventRow>>;
+    /// Keeps an event, or what became of it since.
+    fn put_event(&mut self, event: &EventRow) -> Kept<()>;
+    /// Events that wait for something to be known of this customer, oldest first.
+    fn waiting_events(&mut self, customer: &str) -> Kept<Vec<EventRow>>;
+    /// Events, of one status or all, newest first.
+    fn events(&mut self, status: Option<EventStatus>, page: Page) -> Kept<Vec<Stored<EventRow>>>;
+    /// How many events there are of each status, and when the last one arrived.
+    fn event_counts(&mut self) -> Kept<(Vec<(EventStatus, u64)>, Option<Instant>)>;
+    /// To whom a payment was credited: one payment is never credited to two accounts.
+    fn payee(&mut self, payment: &str) -> Kept<Option<AccountId>>;
+    /// Keeps to whom a payment was credited.
+    fn put_payee(&mut self, payment: &str, account: &AccountId, now: Instant) -> Kept<()>;
+    /// The digest of what was asked with an idempotency key, and the answer.
+    fn command(&mut self, key: &str) -> Kept<Option<(String, String)>>;
+    /// Keeps an answer.
+    fn put_command(&mut self, key: &str, digest: &str, answer: &str, now: Instant) -> Kept<()>;
+    /// A setting of the database itself.
+    fn meta(&mut self, key: &str) -> Kept<Option<String>>;
+    /// Keeps it.
+    fn put_meta(&mut self, key: &str, value: &str) -> Kept<()>;
+}
+
+/// What gateways told.
+pub trait Gateways {
+    /// The highest incarnation of a node; 0 if it was never here.
+    fn incarnation(&mut self, node: &NodeName) -> Kept<u64>;
+    /// Raises it.
+    fn put_incarnation(&mut self, node: &NodeName, incarnation: u64, now: Instant) -> Kept<()>;
+    /// Keeps a usage record; false if it is there already.
+    fn put_usage(&mut self, key: &UsageKey, record: &UsageRecord, now: Instant) -> Kept<bool>;
+    /// Up to which `n` a worker's records are all here.
+    fn usage_acked(&mut self, key: &UsageKey) -> Kept<u64>;
+    /// Usage of an account, newest first.
+    fn usage(&mut self, account: &AccountId, page: Page) -> Kept<Vec<Stored<UsageRow>>>;
+    /// The claim on an event.
+    fn claim(&mut self, key: &ClaimKey) -> Kept<Option<ClaimRow>>;
+    /// Keeps what became of it.
+    fn put_claim(&mut self, key: &ClaimKey, claim: &ClaimRow) -> Kept<()>;
+}

@@ -1,0 +1,177 @@
+//! The rows that are no part of the ledger.
+
+use units::{AccountId, EndpointId, EventId, Instant, NodeName, RequestId};
+
+/// A row and the number by which lists are cut into pages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored<T> {
+    /// Grows with every row of its kind.
+    pub seq: u64,
+    /// The row.
+    pub row: T,
+}
+
+/// Which part of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Only rows with a smaller number; the newest if absent.
+    pub before: Option<u64>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// A customer's API key, of which only the digest is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiKey {
+    /// By which operators name it.
+    pub id: String,
+    /// SHA-256 of the whole key, 64 lower-case hexadecimal digits.
+    pub sha256: String,
+    /// Whose.
+    pub account: AccountId,
+    /// When it was made.
+    pub created_at: Instant,
+    /// When it was revoked.
+    pub revoked_at: Option<Instant>,
+}
+
+/// Names an event. Ids are unique within (livemode, account) only: connected accounts have their own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EventKey {
+    /// Stripe's `livemode`.
+    pub livemode: bool,
+    /// The connected account or context; `self` for the own account.
+    pub account: String,
+    /// Stripe's `evt_…`.
+    pub id: EventId,
+}
+
+/// An event and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventRow {
+    /// Which.
+    pub key: EventKey,
+    /// Stripe's type of it.
+    pub kind: String,
+    /// When it arrived first.
+    pub received_at: Instant,
+    /// What became of it.
+    pub status: EventStatus,
+    /// Why, for people.
+    pub detail: String,
+    /// The Stripe customer it is about.
+    pub customer: Option<String>,
+    /// The account it was applied to.
+    pub to: Option<AccountId>,
+    /// As it was sent.
+    pub body: String,
+}
+
+/// What became of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EventStatus {
+    /// It changed something, or had nothing to change.
+    Applied,
+    /// Nothing here is interested in its type.
+    Ignored,
+    /// Nobody knows yet whose it is; applied as soon as somebody does.
+    Unmatched,
+    /// It depends on another event that has not come yet; applied as soon as it has.
+    Waiting,
+    /// A person has to look: the detail says at what. Nothing was granted.
+    Review,
+}
+
+impl EventStatus {
+    /// Every status and its word.
+    pub const ALL: [(Self, &'static str); 5] = [
+        (Self::Applied, "applied"),
+        (Self::Ignored, "ignored"),
+        (Self::Unmatched, "unmatched"),
+        (Self::Waiting, "waiting"),
+        (Self::Review, "review"),
+    ];
+
+    /// As it is stored, shown and counted.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        Self::ALL.into_iter().find(|(status, _)| *status == self).map_or("", |(_, word)| word)
+    }
+
+    /// Reads the word back.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|(_, known)| *known == word).map(|(status, _)| status)
+    }
+
+    /// True if a later delivery, or a later event, may still change it.
+    #[must_use]
+    pub const fn is_open(self) -> bool {
+        matches!(self, Self::Unmatched | Self::Waiting)
+    }
+}
+
+/// Names a claim.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClaimKey {
+    /// The gateway's endpoint: each sees its own copy of an event.
+    pub endpoint: String,
+    /// Which event.
+    pub event: EventKey,
+}
+
+/// A claim on an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimRow {
+    /// Where it is in its life.
+    pub state: ClaimState,
+    /// Which delivery has it, or had it last.
+    pub claimant: String,
+    /// Proves that a completion belongs to it.
+    pub token: String,
+    /// When the claim runs out.
+    pub until: Instant,
+}
+
+/// The life of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimState {
+    /// A delivery is being handled.
+    Claimed,
+    /// Its handler failed: the next may have it.
+    Free,
+    /// Its handler accepted it: never again.
+    Done,
+}
+
+/// Names a usage record; without `n`, the worker that told it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UsageKey {
+    /// Which Envoy.
+    pub node: NodeName,
+    /// Which life of it.
+    pub incarnation: u64,
+    /// Which worker.
+    pub worker: u16,
+}
+
+/// A usage record as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsageRow {
+    /// The request.
+    pub request_id: RequestId,
+    /// What for.
+    pub endpoint: EndpointId,
+    /// How it ended.
+    pub outcome: String,
+    /// What was charged in micro-credits.
+    pub charged_micro: u64,
+    /// What was charged in requests of a window.
+    pub charged_requests: u64,
+    /// The model that answered, where it is known.
+    pub model: Option<String>,
+    /// Input and output tokens, where they are known.
+    pub tokens: Option<(u64, u64)>,
+    /// When, by the gateway's clock.
+    pub at: Instant,
+}

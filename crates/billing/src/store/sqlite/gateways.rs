@@ -1,0 +1,169 @@
+//! What gateways told, in SQLite.
+
+use super::super::{ClaimKey, ClaimRow, ClaimState, Gateways, Kept, Page, Stored, UsageKey, UsageRow};
+use super::Sqlite;
+use super::books::before;
+use super::read::{Columns, int};
+use crate::error::Error;
+use contract::v1::UsageRecord;
+use rusqlite::params;
+use units::{AccountId, Instant, NodeName};
+
+/// States of a claim and their words.
+const STATES: [(ClaimState, &str); 3] =
+    [(ClaimState::Claimed, "claimed"), (ClaimState::Free, "free"), (ClaimState::Done, "done")];
+
+fn state_of(word: &str) -> Option<ClaimState> {
+    STATES.into_iter().find(|(_, known)| *known == word).map(|(state, _)| state)
+}
+
+impl Sqlite {
+    /// Moves the acknowledged number on over records that are here.
+    fn advance(&self, key: &UsageKey) -> Kept<()> {
+        let (inc, worker) = (int(key.incarnation)?, key.worker);
+        self.exec(
+            "INSERT INTO worker (node, incarnation, worker, usage_acked) VALUES (?1, ?2, ?3, 0)
+             ON CONFLICT DO NOTHING",
+            params![key.node.as_str(), inc, worker],
+        )?;
+        // The longest run without a gap that continues what was acknowledged.
+        self.exec(
+            "WITH RECURSIVE run(n) AS (
+                SELECT usage_acked FROM worker WHERE node = ?1 AND incarnation = ?2 AND worker = ?3
+                UNION ALL
+                SELECT u.n FROM run JOIN usage u
+                    ON u.node = ?1 AND u.incarnation = ?2 AND u.worker = ?3 AND u.n = run.n + 1)
+             UPDATE worker SET usage_acked = (SELECT max(n) FROM run)
+             WHERE node = ?1 AND incarnation = ?2 AND worker = ?3",
+            params![key.node.as_str(), inc, worker],
+        )
+        .map(drop)
+    }
+}
+
+impl Gateways for Sqlite {
+    fn incarnation(&mut self, node: &NodeName) -> Kept<u64> {
+        let statement = "SELECT incarnation FROM node WHERE node = ?1";
+        Ok(self.one(statement, [node.as_str()], |row| Columns::of(row).u64())?.unwrap_or(0))
+    }
+
+    fn put_incarnation(&mut self, node: &NodeName, incarnation: u64, now: Instant) -> Kept<()> {
+        self.exec(
+            "INSERT INTO node (node, incarnation, at) VALUES (?1, ?2, ?3) ON CONFLICT (node) DO UPDATE
+             SET incarnation = max(incarnation, excluded.incarnation), at = excluded.at",
+            params![node.as_str(), int(incarnation)?, now.micros()],
+        )
+        .map(drop)
+    }
+
+    fn put_usage(&mut self, key: &UsageKey, record: &UsageRecord, now: Instant) -> Kept<bool> {
+        let tokens = record.tokens.as_ref();
+        let number = |value: Option<u64>| value.map(int).transpose();
+        let outcome = serde_json::to_value(record.outcome).map_err(|error| Error::Bug(error.to_string()))?;
+        let new = self.exec(
+            "INSERT INTO usage (node, incarnation, worker, n, account_id, request_id, endpoint, outcome, returned,
+                price_version, model, input, cached, output, at, received_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+             ON CONFLICT DO NOTHING",
+            params![
+                key.node.as_str(),
+                int(key.incarnation)?,
+                key.worker,
+                int(record.n)?,
+                record.account.as_str(),
+                record.request_id.as_str(),
+                record.endpoint.as_str(),
+                outcome.as_str(),
+                record.returned.get(),
+                int(record.price_version)?,
+                tokens.map(|tokens| tokens.model.as_str()),
+                number(tokens.map(|tokens| tokens.input))?,
+                number(tokens.map(|tokens| tokens.cached))?,
+                number(tokens.map(|tokens| tokens.output))?,
+                record.at.micros(),
+                now.micros()
+            ],
+        )?;
+        if new == 0 {
+            return Ok(false);
+        }
+        let seq = self.db.last_insert_rowid();
+        for charge in &record.charges {
+            let (grant, generation) = (int(charge.key.grant)?, int(charge.key.generation)?);
+            self.exec(
+                "INSERT INTO charge (usage_seq, grant_id, generation, amount) VALUES (?1, ?2, ?3, ?4)",
+                params![seq, grant, generation, charge.amount.get()],
+            )?;
+        }
+        Ok(true)
+    }
+
+    fn usage_acked(&mut self, key: &UsageKey) -> Kept<u64> {
+        self.advance(key)?;
+        let statement = "SELECT usage_acked FROM worker WHERE node = ?1 AND incarnation = ?2 AND worker = ?3";
+        let params = params![key.node.as_str(), int(key.incarnation)?, key.worker];
+        Ok(self.one(statement, params, |row| Columns::of(row).u64())?.unwrap_or(0))
+    }
+
+    fn usage(&mut self, account: &AccountId, page: Page) -> Kept<Vec<Stored<UsageRow>>> {
+        self.all(
+            "SELECT u.seq, u.request_id, u.endpoint, u.outcome,
+                coalesce((SELECT sum(c.amount) FROM charge c JOIN grants g ON g.id = c.grant_id
+                    WHERE c.usage_seq = u.seq AND g.unit = 'credits'), 0),
+                coalesce((SELECT sum(c.amount) FROM charge c JOIN grants g ON g.id = c.grant_id
+                    WHERE c.usage_seq = u.seq AND g.unit = 'requests'), 0),
+                u.model, u.input, u.output, u.at
+             FROM usage u WHERE u.account_id = ?1 AND u.seq < ?2 ORDER BY u.seq DESC LIMIT ?3",
+            params![account.as_str(), before(page), page.limit],
+            |row| {
+                let mut c = Columns::of(row);
+                let seq = c.u64()?;
+                let row = UsageRow {
+                    request_id: c.id()?,
+                    endpoint: c.id()?,
+                    outcome: c.text()?,
+                    charged_micro: c.u64()?,
+                    charged_requests: c.u64()?,
+                    model: c.maybe_text()?,
+                    tokens: c.maybe_u64()?.zip(c.maybe_u64()?),
+                    at: c.at()?,
+                };
+                Ok(Stored { seq, row })
+            },
+        )
+    }
+
+    fn claim(&mut self, key: &ClaimKey) -> Kept<Option<ClaimRow>> {
+        self.one(
+            "SELECT state, claimant, token, until_at FROM claim
+             WHERE endpoint = ?1 AND livemode = ?2 AND account = ?3 AND event_id = ?4",
+            params![key.endpoint, key.event.livemode, key.event.account, key.event.id.as_str()],
+            |row| {
+                let mut c = Columns::of(row);
+                let state = c.word(state_of)?;
+                Ok(ClaimRow { state, claimant: c.text()?, token: c.text()?, until: c.at()? })
+            },
+        )
+    }
+
+    fn put_claim(&mut self, key: &ClaimKey, claim: &ClaimRow) -> Kept<()> {
+        let state = STATES.into_iter().find(|(state, _)| *state == claim.state).map_or("", |(_, word)| word);
+        self.exec(
+            "INSERT INTO claim (endpoint, livemode, account, event_id, state, claimant, token, until_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+             ON CONFLICT (endpoint, livemode, account, event_id) DO UPDATE SET state = excluded.state,
+                claimant = excluded.claimant, token = excluded.token, until_at = excluded.until_at",
+            params![
+                key.endpoint,
+                key.event.livemode,
+                key.event.account,
+                key.event.id.as_str(),
+                state,
+                claim.claimant,
+                claim.token,
+                claim.until.micros()
+            ],
+        )
+        .map(drop)
+    }
+}

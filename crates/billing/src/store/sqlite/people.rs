@@ -1,0 +1,67 @@
+//! Who is who, in SQLite.
+
+use super::super::{ApiKey, Kept, People};
+use super::Sqlite;
+use super::read::Columns;
+use rusqlite::params;
+use units::{AccountId, Instant, Subject};
+
+impl People for Sqlite {
+    fn account_of_subject(&mut self, subject: &Subject) -> Kept<Option<AccountId>> {
+        self.one(
+            "SELECT account_id FROM subject WHERE kind = ?1 AND value = ?2",
+            params![subject.kind.as_str(), subject.value],
+            |row| Columns::of(row).id(),
+        )
+    }
+
+    fn bind_subject(&mut self, subject: &Subject, account: &AccountId, now: Instant) -> Kept<()> {
+        let params = params![subject.kind.as_str(), subject.value, account.as_str(), now.micros()];
+        self.exec("INSERT INTO subject (kind, value, account_id, at) VALUES (?1, ?2, ?3, ?4)", params)
+            .map(drop)
+    }
+
+    fn account_of_customer(&mut self, customer: &str) -> Kept<Option<AccountId>> {
+        self.one("SELECT account_id FROM customer WHERE id = ?1", [customer], |row| Columns::of(row).id())
+    }
+
+    fn bind_customer(&mut self, customer: &str, account: &AccountId, now: Instant) -> Kept<()> {
+        let params = params![customer, account.as_str(), now.micros()];
+        self.exec("INSERT INTO customer (id, account_id, at) VALUES (?1, ?2, ?3)", params).map(drop)
+    }
+
+    fn put_api_key(&mut self, key: &ApiKey) -> Kept<()> {
+        let ApiKey { id, sha256, account, created_at, revoked_at } = key;
+        let revoked_at = revoked_at.map(Instant::micros);
+        self.exec(
+            "INSERT INTO api_key (id, sha256, account_id, created_at, revoked_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![id, sha256, account.as_str(), created_at.micros(), revoked_at],
+        )
+        .map(drop)
+    }
+
+    fn api_key(&mut self, sha256: &str) -> Kept<Option<ApiKey>> {
+        self.one(
+            "SELECT id, sha256, account_id, created_at, revoked_at FROM api_key WHERE sha256 = ?1",
+            [sha256],
+            |row| {
+                let mut c = Columns::of(row);
+                Ok(ApiKey {
+                    id: c.text()?,
+                    sha256: c.text()?,
+                    account: c.id()?,
+                    created_at: c.at()?,
+                    revoked_at: c.maybe_at()?,
+                })
+            },
+        )
+    }
+
+    fn revoke_api_key(&mut self, id: &str, now: Instant) -> Kept<Option<AccountId>> {
+        self.exec(
+            "UPDATE api_key SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL",
+            params![id, now.micros()],
+        )?;
+        self.one("SELECT account_id FROM api_key WHERE id = ?1", [id], |row| Columns::of(row).id())
+    }
+}
