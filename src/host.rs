@@ -1,0 +1,170 @@
+//! Performs effects; the only file that speaks to the host, so the only file to read when Envoy changes.
+//!
+//! Most of the SDK's calls panic on a status they do not expect, and a panic ends the VM with everything that hangs on
+//! it. So: headers are read as one list of bytes (a value that is not UTF-8 traps the other getters, and so does a single
+//! header that the phase does not have); headers are written, and replies given, only in the phases listed in [`Phase`].
+
+use gate::worker::{ANSWER_BYTES_MAX, CallResult};
+use gate::{Flow, Headers, Level, Now, Reply};
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::{Action, BufferType, LogLevel, MapType};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use units::{Instant, Span};
+
+/// What Envoy allows at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The request is held back: its headers can be written, and the client can be answered.
+    Held,
+    /// The answer's headers can be written.
+    Answering,
+    /// Neither. A reply from the last callback of a stream would end Envoy itself.
+    Past,
+}
+
+/// Both clocks. The monotonic one is the machine's, the same for all workers.
+pub(crate) fn now() -> Now {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+    // Ticks of 2^-32 seconds.
+    let mono = u128::from(coarsetime::Instant::now().as_ticks()).saturating_mul(1_000_000) >> 32;
+    let instant = |micros| Instant::from_micros(i64::try_from(micros).unwrap_or(i64::MAX));
+    Now { mono: instant(mono), wall: instant(wall) }
+}
+
+/// A number that no other VM has.
+pub(crate) fn random() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    RandomState::new().build_hasher().finish()
+}
+
+/// All headers of a map; none if the phase has no such map.
+pub(crate) fn headers(map: MapType) -> Headers {
+    Headers::new(hostcalls::get_map_bytes(map).unwrap_or_default())
+}
+
+/// A property's bytes.
+pub(crate) fn property(path: &[String]) -> Option<Vec<u8>> {
+    hostcalls::get_property(path.iter().map(String::as_str).collect()).ok().flatten()
+}
+
+/// A property that is a number.
+pub(crate) fn property_u64(path: [&str; 2]) -> Option<u64> {
+    let bytes = hostcalls::get_property(path.to_vec()).ok().flatten()?;
+    bytes.try_into().ok().map(u64::from_le_bytes)
+}
+
+/// The request's body so far, up to `max` bytes and one more.
+pub(crate) fn request_body(max: usize) -> Option<Vec<u8>> {
+    hostcalls::get_buffer(BufferType::HttpRequestBody, 0, max.saturating_add(1)).ok().flatten()
+}
+
+/// Sets, or with `None` removes, a request header. Only while [`Phase::Held`].
+pub(crate) fn set_request_header(name: &str, value: Option<&[u8]>) {
+    _ = hostcalls::set_map_value_bytes(MapType::HttpRequestHeaders, name, value);
+}
+
+/// Sets, or with `None` removes, a response header. Only while [`Phase::Answering`].
+pub(crate) fn set_response_header(name: &str, value: Option<&str>) {
+    _ = hostcalls::set_map_value(MapType::HttpResponseHeaders, name, value);
+}
+
+/// Leaves a fact for the access log.
+pub(crate) fn note(key: &str, value: &str) {
+    _ = hostcalls::set_property(vec![key], Some(value.as_bytes()));
+}
+
+/// Answers the client. Only while [`Phase::Held`], and once.
+pub(crate) fn reply(reply: &Reply) {
+    let headers = reply.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    _ = hostcalls::send_http_response(u32::from(reply.status), headers, Some(&reply.body));
+}
+
+/// Lets a held request go on; its headers are out of reach from now on.
+pub(crate) fn resume() {
+    _ = hostcalls::resume_http_request();
+}
+
+/// Speaks for this context from now on; false if there is none of that number.
+pub(crate) fn act_for(context: u32) -> bool {
+    hostcalls::set_effective_context(context).is_ok()
+}
+
+/// Asks the root of this VM to look at what waits, right after this callback.
+pub(crate) fn poke(queue: u32) {
+    _ = hostcalls::enqueue_shared_queue(queue, Some(b"!"));
+}
+
+/// A queue of this VM's own, for [`poke`].
+pub(crate) fn queue(name: &str) -> Option<u32> {
+    hostcalls::register_shared_queue(name).ok()
+}
+
+/// Empties it.
+pub(crate) fn drain(queue: u32) {
+    while let Ok(Some(_)) = hostcalls::dequeue_shared_queue(queue) {}
+}
+
+/// How often the root is called.
+pub(crate) fn tick_every(period: Duration) {
+    _ = hostcalls::set_tick_period(period);
+}
+
+/// Tells Envoy that a root which had asked for time is done with its work.
+pub(crate) fn done() {
+    _ = hostcalls::done();
+}
+
+/// Sends a call; `None` if the host will not.
+pub(crate) fn call(cluster: &str, token: &str, path: &str, body: &[u8], timeout: Span) -> Option<u32> {
+    let authorization = format!("Bearer {token}");
+    let headers = vec![
+        (":method", "POST"),
+        (":path", path),
+        (":authority", cluster),
+        ("authorization", authorization.as_str()),
+        ("content-type", "application/json"),
+        ("accept", "application/json"),
+    ];
+    // Zero would mean no timeout at all.
+    let timeout = Duration::from_millis(timeout.millis().max(1));
+    hostcalls::dispatch_http_call(cluster, headers, Some(body), vec![], timeout).ok()
+}
+
+/// What became of a call. Envoy's own answers lack the header that tells how long the upstream took; and no headers at
+/// all means that the connection broke after they had come, or that the answer was too large for Envoy.
+pub(crate) fn call_result(headers_count: usize, body_size: usize) -> CallResult {
+    if headers_count == 0 {
+        return CallResult::Reset;
+    }
+    let headers = headers(MapType::HttpCallResponseHeaders);
+    if !headers.has("x-envoy-upstream-service-time") {
+        return CallResult::Local;
+    }
+    let status = headers.text(":status").and_then(|text| text.parse().ok()).unwrap_or(0);
+    let body = match body_size {
+        0 => Some(Vec::new()),
+        1..=ANSWER_BYTES_MAX => {
+            hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, body_size).ok().flatten()
+        }
+        _ => None,
+    };
+    CallResult::Upstream { status, body }
+}
+
+/// Writes a line into Envoy's log.
+pub(crate) fn log(level: Level, line: &str) {
+    let level = match level {
+        Level::Info => LogLevel::Info,
+        Level::Warn => LogLevel::Warn,
+        Level::Error => LogLevel::Error,
+    };
+    _ = hostcalls::log(level, line);
+}
+
+/// In Envoy's words.
+pub(crate) fn action(flow: Flow) -> Action {
+    match flow {
+        Flow::Continue => Action::Continue,
+        Flow::Pause => Action::Pause,
+    }
+}

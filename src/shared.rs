@@ -1,0 +1,234 @@
+//! What a VM's root and its streams have in common: the role, the worker's machine, and the streams that wait for it.
+
+use crate::host::{self, Phase};
+use crate::shelf::SharedData;
+use crate::telemetry::Telemetry;
+use gate::config::{Billing, Config, Identity};
+use gate::worker::{Answer, Settings, Worker, WorkerEffect};
+use gate::{Effect, Exchange, Flow, Input, Level, Metric, Role};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+use units::Span;
+
+/// Between two looks at what is due, while nothing hurries.
+const TICK: Duration = Duration::from_millis(100);
+/// The same while a request is to be asked for again soon.
+const TICK_SOON: Duration = Duration::from_millis(20);
+/// How many times in a row a call that the host refuses may lead to another.
+const ROUNDS_MAX: usize = 16;
+
+/// One per root; everything in it is used by one thread, one callback at a time.
+pub(crate) struct Shared {
+    root: u32,
+    role: Role,
+    billing: Billing,
+    /// Where the claim lies that names the caller.
+    claims: Vec<Vec<String>>,
+    worker: RefCell<Worker>,
+    calls: RefCell<BTreeMap<u32, u64>>,
+    waiting: RefCell<BTreeMap<u32, Rc<RefCell<Exchange>>>>,
+    telemetry: Telemetry,
+    queue: Option<u32>,
+    poked: Cell<bool>,
+    tick: Cell<Duration>,
+    /// Makes exchanges of different VMs differ.
+    salt: u64,
+}
+
+impl Shared {
+    /// For the root context `root`, which must be the one that is called now.
+    pub(crate) fn new(root: u32, config: Config) -> Self {
+        let billing = config.billing().clone();
+        let (wait, claims) = match &config {
+            Config::Ai(ai) => (ai.wait_for, ai.identity.iter().filter_map(claim_path).collect()),
+            Config::Webhook(_) => (Span::ZERO, Vec::new()),
+        };
+        let settings = Settings { node: billing.node.clone(), call: billing.timeout, wait };
+        let salt = host::random();
+        host::tick_every(TICK);
+        Self {
+            root,
+            role: Role::from(config),
+            billing,
+            claims,
+            worker: RefCell::new(Worker::new(settings)),
+            calls: RefCell::default(),
+            waiting: RefCell::default(),
+            telemetry: Telemetry::default(),
+            queue: host::queue(&format!("tollgate-{salt:016x}")),
+            poked: Cell::new(false),
+            tick: Cell::new(TICK),
+            salt,
+        }
+    }
+
+    /// An exchange for a new stream.
+    pub(crate) fn exchange(&self, stream: u32) -> Exchange {
+        self.role.exchange(self.salt.wrapping_add(u64::from(stream)))
+    }
+
+    /// The claim that names the caller, if Envoy verified a token.
+    pub(crate) fn verified(&self) -> Option<Vec<u8>> {
+        self.claims.iter().find_map(|path| host::property(path))
+    }
+
+    /// Gives an input to a stream's exchange and does what comes of it. The host must be speaking for that stream.
+    pub(crate) fn handle(
+        &self,
+        stream: u32,
+        exchange: &Rc<RefCell<Exchange>>,
+        input: Input<'_>,
+        phase: Phase,
+    ) -> Flow {
+        let mut machine = exchange.borrow_mut();
+        let mut flow = machine.handle(input, host::now(), &mut SharedData);
+        let mut replied = false;
+        while let Some(effect) = machine.poll_effect() {
+            match (effect, phase) {
+                (Effect::SetRequestHeader(name, value), Phase::Held) => {
+                    host::set_request_header(&name, Some(&value));
+                }
+                (Effect::RemoveRequestHeader(name), Phase::Held) => host::set_request_header(&name, None),
+                (Effect::SetResponseHeader(name, value), Phase::Answering) => {
+                    host::set_response_header(&name, Some(&value));
+                }
+                (Effect::RemoveResponseHeader(name), Phase::Answering) => {
+                    host::set_response_header(&name, None);
+                }
+                (Effect::Reply(reply), Phase::Held) if !replied => {
+                    host::reply(&reply);
+                    replied = true;
+                }
+                (Effect::Ask(question), Phase::Held) => {
+                    self.waiting.borrow_mut().insert(stream, Rc::clone(exchange));
+                    self.worker.borrow_mut().ask(stream, question, host::now().mono);
+                    self.poke();
+                }
+                (Effect::Withdraw, _) => {
+                    self.waiting.borrow_mut().remove(&stream);
+                    self.worker.borrow_mut().withdraw(stream);
+                    self.poke();
+                }
+                (Effect::Tell(report), _) => {
+                    self.worker.borrow_mut().tell(report, host::now().mono);
+                    self.poke();
+                }
+                (Effect::Count(metric), _) => self.telemetry.count(&metric),
+                (Effect::Note { key, value }, _) => host::note(key, &value),
+                (Effect::Log(level, line), _) => host::log(level, &line),
+                (misplaced, phase) => {
+                    self.telemetry.count(&Metric::Bug { bug: "effect_out_of_phase" });
+                    host::log(Level::Error, &format!("bug: {misplaced:?} while {phase:?}"));
+                    flow = Flow::Pause;
+                }
+            }
+        }
+        if replied { Flow::Pause } else { flow }
+    }
+
+    /// The stream is gone; nothing may be given to it any more.
+    pub(crate) fn forget(&self, stream: u32) {
+        if self.waiting.borrow_mut().remove(&stream).is_some() {
+            self.worker.borrow_mut().withdraw(stream);
+        }
+    }
+
+    /// The root was called by way of its queue.
+    pub(crate) fn on_poked(&self, queue: u32) {
+        self.poked.set(false);
+        host::drain(queue);
+        self.run();
+    }
+
+    /// A call came back to the root.
+    pub(crate) fn on_call_response(&self, token: u32, headers: usize, body: usize) {
+        let result = host::call_result(headers, body);
+        let call = self.calls.borrow_mut().remove(&token);
+        if let Some(call) = call {
+            self.worker.borrow_mut().on_answer(call, &result, host::now().mono, &mut SharedData);
+        }
+        self.run();
+    }
+
+    /// Does what the worker's machine wants done. Only in a callback of the root.
+    pub(crate) fn run(&self) {
+        for _ in 0..ROUNDS_MAX {
+            let effects = self.worker.borrow_mut().poll(host::now().mono, &mut SharedData);
+            if effects.is_empty() {
+                break;
+            }
+            for effect in effects {
+                match effect {
+                    WorkerEffect::Call { id, path, body, timeout } => self.call(id, path, &body, timeout),
+                    WorkerEffect::Wake { stream, answer } => self.wake(stream, answer),
+                    WorkerEffect::Count(metric) => self.telemetry.count(&metric),
+                    WorkerEffect::Log(level, line) => host::log(level, &line),
+                }
+            }
+        }
+        self.set_tick();
+    }
+
+    /// No more leases are wanted. True if nothing is owed to anybody.
+    pub(crate) fn drain(&self) -> bool {
+        self.worker.borrow_mut().drain();
+        self.run();
+        self.is_idle()
+    }
+
+    /// True if nobody waits and nothing is owed to billing.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.worker.borrow().is_idle()
+    }
+
+    fn call(&self, id: u64, path: &'static str, body: &[u8], timeout: Span) {
+        match host::call(&self.billing.cluster, self.billing.token.expose(), path, body, timeout) {
+            Some(token) => _ = self.calls.borrow_mut().insert(token, id),
+            None => {
+                let refused = gate::worker::CallResult::NotSent;
+                self.worker.borrow_mut().on_answer(id, &refused, host::now().mono, &mut SharedData);
+            }
+        }
+    }
+
+    fn wake(&self, stream: u32, answer: Answer) {
+        let exchange = self.waiting.borrow_mut().remove(&stream);
+        match exchange {
+            Some(exchange) if host::act_for(stream) => {
+                let flow = self.handle(stream, &exchange, Input::Answered(answer), Phase::Held);
+                if flow == Flow::Continue {
+                    host::resume();
+                }
+                host::act_for(self.root);
+            }
+            _ => self.worker.borrow_mut().undelivered(&answer),
+        }
+    }
+
+    fn poke(&self) {
+        if let Some(queue) = self.queue
+            && !self.poked.replace(true)
+        {
+            host::poke(queue);
+        }
+    }
+
+    fn set_tick(&self) {
+        let soon = host::now().mono.plus(Span::from_millis(100));
+        let tick = match self.worker.borrow().next_poll() {
+            Some(due) if due < soon => TICK_SOON,
+            Some(_) | None => TICK,
+        };
+        if self.tick.replace(tick) != tick {
+            host::tick_every(tick);
+        }
+    }
+}
+
+fn claim_path(way: &Identity) -> Option<Vec<String>> {
+    let Identity::Jwt { metadata, claim } = way else { return None };
+    let begin = ["metadata", "filter_metadata"].map(str::to_owned);
+    Some(begin.into_iter().chain(metadata.iter().cloned()).chain([claim.clone()]).collect())
+}

@@ -1,0 +1,91 @@
+//! One per HTTP stream: turns each callback into exactly one `Input`.
+
+use crate::host::{self, Phase};
+use crate::shared::Shared;
+use gate::{Exchange, Flow, Input, Reply};
+use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::types::{Action, MapType};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// The context of one stream.
+pub(crate) struct Stream {
+    id: u32,
+    shared: Rc<Shared>,
+    exchange: Rc<RefCell<Exchange>>,
+    /// True once the request was let go on: its headers are out of reach.
+    passed: bool,
+}
+
+/// What a stream meets where no configuration was accepted. Envoy does not route to such a filter; if it ever does,
+/// nothing passes.
+pub(crate) struct Shut;
+
+impl Stream {
+    pub(crate) fn new(id: u32, shared: Rc<Shared>) -> Self {
+        let exchange = Rc::new(RefCell::new(shared.exchange(id)));
+        Self { id, shared, exchange, passed: false }
+    }
+
+    /// An input of the request's way; what it says goes for the callback that brought it.
+    fn request(&mut self, input: Input<'_>) -> Action {
+        let phase = if self.passed { Phase::Past } else { Phase::Held };
+        let flow = self.shared.handle(self.id, &self.exchange, input, phase);
+        self.passed = self.passed || flow == Flow::Continue;
+        host::action(flow)
+    }
+
+    /// The body, if it is complete and wanted.
+    fn body(&self, end: bool) -> Option<Vec<u8>> {
+        let wanted = self.exchange.borrow().body_wanted();
+        wanted.filter(|_| end).map(|max| host::request_body(max).unwrap_or_default())
+    }
+}
+
+impl Context for Stream {}
+
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, _count: usize, end: bool) -> Action {
+        let headers = host::headers(MapType::HttpRequestHeaders);
+        let verified = self.shared.verified();
+        self.request(Input::RequestHeaders { headers: &headers, end, verified: verified.as_deref() })
+    }
+
+    fn on_http_request_body(&mut self, size: usize, end: bool) -> Action {
+        let body = self.body(end);
+        self.request(Input::RequestBody { size, end, body: body.as_deref() })
+    }
+
+    fn on_http_request_trailers(&mut self, _count: usize) -> Action {
+        let body = self.body(true);
+        self.request(Input::RequestTrailers { body: body.as_deref() })
+    }
+
+    fn on_http_response_headers(&mut self, _count: usize, end: bool) -> Action {
+        let headers = host::headers(MapType::HttpResponseHeaders);
+        let input = Input::ResponseHeaders { headers: &headers, end };
+        self.shared.handle(self.id, &self.exchange, input, Phase::Answering);
+        Action::Continue
+    }
+
+    fn on_http_response_body(&mut self, size: usize, end: bool) -> Action {
+        self.shared.handle(self.id, &self.exchange, Input::ResponseBody { size, end }, Phase::Past);
+        Action::Continue
+    }
+
+    fn on_log(&mut self) {
+        let code = host::property_u64(["response", "code"]);
+        let flags = host::property_u64(["response", "flags"]).unwrap_or(0);
+        self.shared.handle(self.id, &self.exchange, Input::Closed { code, flags }, Phase::Past);
+        self.shared.forget(self.id);
+    }
+}
+
+impl Context for Shut {}
+
+impl HttpContext for Shut {
+    fn on_http_request_headers(&mut self, _count: usize, _end: bool) -> Action {
+        host::reply(&Reply { status: 503, headers: Vec::new(), body: Vec::new() });
+        Action::Pause
+    }
+}
