@@ -17,7 +17,7 @@ pub enum Failure {
         callback: String,
         /// What the interpreter, or this host, says.
         why: String,
-        /// What the module wrote to its standard error: a panic's message.
+        /// What it logged as an error meanwhile: the panic's message is there.
         last_words: Vec<String>,
     },
     /// The test asks for what Envoy would never do: the test is wrong.

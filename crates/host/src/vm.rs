@@ -14,7 +14,7 @@ use wasmi::{
 };
 
 /// Instructions that one callback may take: seconds of interpreting, so that a loop without end is a trap and no hang.
-const FUEL_MAX: u64 = 2_000_000_000;
+const FUEL_MAX: u64 = 300_000_000;
 /// Memory that a VM may take. Envoy's own bound is 1 GiB.
 const MEMORY_MAX: usize = 256 * 1024 * 1024;
 /// Wake-ups after which queues will never be quiet.
@@ -332,7 +332,7 @@ impl Machine {
             Failure::Trap {
                 callback: format!("{callback}({context})"),
                 why: error.to_string(),
-                last_words: log.filter(|l| l.level == LogLevel::Error).map(|l| l.text.clone()).collect(),
+                last_words: log.filter(|l| l.level >= LogLevel::Error).map(|l| l.text.clone()).collect(),
             }
         })
     }
