@@ -70,12 +70,13 @@ fn t35_t42_t44_what_was_taken_before_midnight_returns_to_the_day_it_came_from() 
 #[test]
 fn t35_late_usage_of_yesterday_is_written_off_and_not_taken_from_today() {
     let mut desk = at(MIDNIGHT - 1);
-    let id = desk.held(H, vec![window(1)]).cells.remove(0).id;
+    let id = desk.held(H, vec![window(2)]).cells.remove(0).id;
     desk.after(2_000).expire(CrashPolicy::Refund);
     desk.after(60_000).expire(CrashPolicy::Refund);
+    desk.held(H + 1, vec![window(2)]);
     let late = desk.finish(&id, 1).late.unwrap();
     assert_eq!((late.written_off, late.owed, late.covered), (Amount::ONE, Amount::ZERO, Amount::ZERO));
-    desk.held(H + 1, vec![window(1)]);
+    desk.held(H + 2, vec![window(2)]);
 }
 
 #[test]
