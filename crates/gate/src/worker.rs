@@ -101,8 +101,6 @@ struct Batch {
 pub struct Worker {
     settings: Settings,
     membership: Option<Membership>,
-    /// An incarnation that billing does not know any more.
-    void: u64,
     calls: BTreeMap<u64, Pending>,
     last_call: u64,
     seq: u64,
@@ -123,7 +121,6 @@ impl Worker {
         Self {
             settings,
             membership: None,
-            void: 0,
             calls: BTreeMap::new(),
             last_call: 0,
             seq: 0,
@@ -221,7 +218,7 @@ impl Worker {
         let owed = self.needs.next_due().is_some_and(|due| due <= now) || self.books.is_due(now);
         if owed && !self.speaking && self.pace.allows(now) {
             if self.membership.is_none() {
-                self.membership = process::join(shelf, self.void);
+                self.membership = process::join(shelf);
             }
             match self.membership {
                 Some(membership) => self.send_sync(membership, now),
@@ -270,7 +267,7 @@ impl Worker {
         match answer {
             Ok(answer) => {
                 self.pace.succeeded();
-                process::found(shelf, &answer, self.void);
+                process::found(shelf, &answer);
             }
             Err(fault) => {
                 let everybody = self.needs.ids();
@@ -332,27 +329,11 @@ impl Worker {
     /// A hello or a sync failed, and `waiting` had hoped for it.
     fn failed(&mut self, fault: Fault, waiting: &[u64], now: Instant) {
         self.pace.failed(now);
-        if fault == Fault::Unknown {
-            self.rejoin();
-        }
         if !fault.passes() || self.pace.is_out() {
             for id in waiting {
                 self.fail_need(*id, fault, now);
             }
         }
-    }
-
-    /// Billing does not know this incarnation (its database is another one): begin anew.
-    fn rejoin(&mut self) {
-        self.void = self.membership.take().map_or(self.void, |membership| membership.incarnation);
-        let lost = self.books.burn();
-        self.log(
-            Level::Error,
-            format!(
-                "billing does not know incarnation {}; saying hello again, {lost} reports are void",
-                self.void
-            ),
-        );
     }
 
     fn fail_need(&mut self, id: u64, fault: Fault, now: Instant) {

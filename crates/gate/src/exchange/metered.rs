@@ -216,7 +216,6 @@ impl Metered {
                 self.effects.extend(headers);
                 self.note("tollgate.account", pass.standing.account.to_string());
                 self.note("tollgate.tier", pass.standing.tier.to_string());
-                self.decided(if pass.hold.is_some() { "pass" } else { "identified" });
                 if body_ended {
                     return self.forward(Some(pass));
                 }
@@ -283,6 +282,9 @@ impl Metered {
     }
 
     fn forward(&mut self, pass: Option<Box<Pass>>) -> Flow {
+        if let Some(pass) = &pass {
+            self.decided(if pass.hold.is_some() { "pass" } else { "identified" });
+        }
         self.stage = Stage::Forwarded { pass, answer: None };
         Flow::Continue
     }

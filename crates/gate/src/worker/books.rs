@@ -35,6 +35,11 @@ pub(super) struct Page {
 }
 
 impl Page {
+    /// The reports of holds that ended.
+    pub(super) fn ended(&self) -> impl Iterator<Item = &CellReport> {
+        self.cells.iter().filter(|cell| cell.finished == cell.admitted)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.cells.is_empty() && self.usage.is_empty() && self.abandoned.is_empty()
     }
@@ -152,8 +157,7 @@ impl Books {
         sent: Instant,
     ) -> bool {
         let known: BTreeSet<CellKey> = answers.iter().map(|cell| cell.key).collect();
-        let ended = |cell: &CellReport| cell.finished == cell.admitted;
-        let told: BTreeSet<CellKey> = page.cells.iter().filter(|c| ended(c)).map(|c| c.key).collect();
+        let told: BTreeSet<CellKey> = page.ended().map(|cell| cell.key).collect();
         let left: Vec<_> =
             self.cells.iter().filter(|c| told.contains(&c.key) && !known.contains(&c.key)).copied().collect();
         self.cells.retain(|cell| !told.contains(&cell.key));
@@ -178,13 +182,6 @@ impl Books {
             *due = sent.plus(period(hold));
             self.due.insert((*due, id));
         }
-    }
-
-    /// Nothing that was written here means anything to billing any more; returns how many holds and ends that were.
-    pub(super) fn burn(&mut self) -> usize {
-        let lost = self.len();
-        *self = Self::default();
-        lost
     }
 }
 

@@ -36,11 +36,11 @@ struct Process {
     limits: Limits,
 }
 
-/// Takes a number in the incarnation that is written down, unless it is `void`; `None` if a hello is needed first.
-pub(super) fn join(shelf: &mut dyn Shelf, void: u64) -> Option<Membership> {
+/// Takes a number in the incarnation that is written down; `None` if a hello is needed first.
+pub(super) fn join(shelf: &mut dyn Shelf) -> Option<Membership> {
     for _ in 0..TRIES {
         let (bytes, seen) = shelf.read(KEY)?;
-        let mut process = usable(&bytes, void)?;
+        let mut process = usable(&bytes)?;
         process.workers = process.workers.checked_add(1)?;
         if shelf.write(KEY, &serde_json::to_vec(&process).ok()?, Some(seen)).is_ok() {
             let Process { incarnation, workers: worker, intervals, limits } = process;
@@ -51,7 +51,7 @@ pub(super) fn join(shelf: &mut dyn Shelf, void: u64) -> Option<Membership> {
 }
 
 /// Writes down what a hello was answered with, unless another worker's answer is there already.
-pub(super) fn found(shelf: &mut dyn Shelf, answer: &HelloAnswer, void: u64) {
+pub(super) fn found(shelf: &mut dyn Shelf, answer: &HelloAnswer) {
     let HelloAnswer { incarnation, intervals, limits, .. } = *answer;
     let Ok(bytes) = serde_json::to_vec(&Process { incarnation, workers: 0, intervals, limits }) else {
         return;
@@ -59,7 +59,7 @@ pub(super) fn found(shelf: &mut dyn Shelf, answer: &HelloAnswer, void: u64) {
     for _ in 0..TRIES {
         let seen = match shelf.read(KEY) {
             None => None,
-            Some((old, _)) if usable(&old, void).is_some() => return,
+            Some((old, _)) if usable(&old).is_some() => return,
             Some((_, seen)) => Some(seen),
         };
         if shelf.write(KEY, &bytes, seen).is_ok() {
@@ -78,9 +78,9 @@ pub(super) fn is_sound(answer: &HelloAnswer, node: &NodeName) -> bool {
         && l.body_bytes_max >= BODY_BYTES_MIN
 }
 
-fn usable(bytes: &[u8], void: u64) -> Option<Process> {
+fn usable(bytes: &[u8]) -> Option<Process> {
     let process: Process = serde_json::from_slice(bytes).ok()?;
-    (process.incarnation != void && process.workers < WORKERS_MAX).then_some(process)
+    (process.workers < WORKERS_MAX).then_some(process)
 }
 
 #[cfg(test)]
@@ -92,24 +92,23 @@ mod tests {
     #[test]
     fn workers_of_one_process_share_an_incarnation_and_never_a_number() {
         let mut shelf = MemoryShelf::default();
-        assert_eq!(join(&mut shelf, 0), None);
-        found(&mut shelf, &hello_answer(7), 0);
-        found(&mut shelf, &hello_answer(8), 0);
-        let (a, b) = (join(&mut shelf, 0).unwrap(), join(&mut shelf, 0).unwrap());
+        assert_eq!(join(&mut shelf), None);
+        found(&mut shelf, &hello_answer(7));
+        found(&mut shelf, &hello_answer(8));
+        let (a, b) = (join(&mut shelf).unwrap(), join(&mut shelf).unwrap());
         assert_eq!((a.incarnation, a.worker, b.incarnation, b.worker), (7, 1, 7, 2));
     }
 
     #[test]
-    fn a_process_that_has_used_up_its_numbers_or_its_incarnation_says_hello_again() {
+    fn a_process_that_has_used_up_its_numbers_says_hello_again() {
         let mut shelf = MemoryShelf::default();
-        found(&mut shelf, &hello_answer(7), 0);
+        found(&mut shelf, &hello_answer(7));
         for n in 1..=WORKERS_MAX {
-            assert_eq!(join(&mut shelf, 0).unwrap().worker, n);
+            assert_eq!(join(&mut shelf).unwrap().worker, n);
         }
-        assert_eq!(join(&mut shelf, 0), None);
-        found(&mut shelf, &hello_answer(8), 0);
-        assert_eq!(join(&mut shelf, 0).map(|m| (m.incarnation, m.worker)), Some((8, 1)));
-        assert_eq!(join(&mut shelf, 8), None, "an incarnation that billing does not know is not joined");
+        assert_eq!(join(&mut shelf), None);
+        found(&mut shelf, &hello_answer(8));
+        assert_eq!(join(&mut shelf).map(|m| (m.incarnation, m.worker)), Some((8, 1)));
     }
 
     #[test]

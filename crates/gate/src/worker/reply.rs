@@ -36,7 +36,6 @@ impl CallResult {
             }
             Self::Upstream { status: 200, body: None } => Err(Fault::TooLarge),
             Self::Upstream { status: 401 | 403, .. } => Err(Fault::Unauthorized),
-            Self::Upstream { status: 409, .. } => Err(Fault::Unknown),
             Self::Upstream { status: 400..=428 | 430..=499, .. } => Err(Fault::Rejected),
             Self::Upstream { .. } => Err(Fault::Failing),
         }
@@ -46,7 +45,7 @@ impl CallResult {
 impl Fault {
     /// True if the same call may well succeed a moment later.
     pub(super) const fn passes(self) -> bool {
-        matches!(self, Self::NotSent | Self::Reset | Self::Unreachable | Self::Failing | Self::Unknown)
+        matches!(self, Self::NotSent | Self::Reset | Self::Unreachable | Self::Failing)
     }
 }
 
@@ -124,7 +123,7 @@ mod tests {
             (401, good, Fault::Unauthorized),
             (403, good, Fault::Unauthorized),
             (404, good, Fault::Rejected),
-            (409, good, Fault::Unknown),
+            (409, good, Fault::Rejected),
             (429, good, Fault::Failing),
             (500, good, Fault::Failing),
             (0, good, Fault::Failing),

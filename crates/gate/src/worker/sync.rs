@@ -74,6 +74,15 @@ impl Worker {
             self.count(Metric::Fault { fault: "unacknowledged" });
             self.pace.failed(now);
         }
+        let untaken = batch.page.ended().filter(|told| {
+            answer.cells.iter().any(|cell| cell.key == told.key && cell.acked_admitted < told.admitted)
+        });
+        for told in untaken {
+            let CellKey { grant, generation } = told.key;
+            self.count(Metric::Fault { fault: "report_not_taken" });
+            let line = format!("billing did not take the report of cell {grant}/{generation}; see its log");
+            self.log(Level::Error, line);
+        }
         let mut unanswered = batch.needs.clone();
         for need in answer.needs {
             unanswered.remove(&need.id);

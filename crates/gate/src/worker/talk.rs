@@ -87,8 +87,6 @@ pub enum Fault {
     Unreachable,
     /// Billing does not accept the gateway's token.
     Unauthorized,
-    /// Billing answered 409: it does not know this incarnation any more.
-    Unknown,
     /// Billing answered with another 4xx.
     Rejected,
     /// Billing answered 5xx or 429, or anything else that is neither 200 nor 4xx.
@@ -117,7 +115,6 @@ impl Fault {
             Self::Reset => "reset",
             Self::Unreachable => "unreachable",
             Self::Unauthorized => "unauthorized",
-            Self::Unknown => "unknown_incarnation",
             Self::Rejected => "rejected",
             Self::Failing => "failing",
             Self::TooLarge => "too_large",

@@ -516,20 +516,6 @@ fn a_sync_keeps_to_the_servers_bounds() {
 }
 
 #[test]
-fn a_billing_service_with_another_database_is_greeted_again() {
-    let (mut stage, mut desk) = (Stage::new(), Desk::with(5));
-    stage.ask(1);
-    stage.settle(&mut desk);
-    stage.ask(2);
-    stage.reply_json(409, "{}");
-    stage.later(1000);
-    assert_eq!(stage.calls[0].1, PATH_HELLO);
-    stage.settle(&mut desk);
-    assert_eq!(desk.incarnations, 2);
-    stage.pass(2);
-}
-
-#[test]
 fn claims_are_answered_repeated_and_released() {
     let mut stage = Stage::new();
     stage.claim(1);
