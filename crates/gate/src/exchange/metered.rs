@@ -374,3 +374,6 @@ fn charge(pass: &Pass, answer: Option<UpstreamAnswer>) -> Amount {
         _ => Amount::ZERO,
     }
 }
+
+#[cfg(test)]
+mod tests;
