@@ -8,6 +8,8 @@
 //! Not here: leases. They are shared by the workers of a process and so live on the shelf, one slot per payer; this
 //! machine will carry their reports and needs in the same sync.
 
+#[cfg(test)]
+mod any_order;
 mod books;
 mod claims;
 mod needs;
@@ -215,8 +217,8 @@ impl Worker {
         for stream in self.claims.late(now) {
             self.unavailable(stream, Fault::Late);
         }
-        let owed = self.needs.next_due().is_some_and(|due| due <= now) || self.books.is_due(now);
-        if owed && !self.speaking && self.pace.allows(now) {
+        let may_speak = !self.speaking && self.pace.allows(now);
+        if may_speak && (self.needs.next_due().is_some_and(|due| due <= now) || self.books.is_due(now)) {
             if self.membership.is_none() {
                 self.membership = process::join(shelf);
             }
@@ -237,8 +239,9 @@ impl Worker {
     /// When `poll` will have something to do, if nothing happens before; `None` if never.
     #[must_use]
     pub fn next_poll(&self) -> Option<Instant> {
-        let line = [self.needs.next_due(), self.books.next_due()].into_iter().flatten().min();
-        let line = line.filter(|_| !self.speaking).map(|due| due.max(self.pace.not_before()));
+        let line = || [self.needs.next_due(), self.books.next_due()].into_iter().flatten().min();
+        let line = if self.speaking { None } else { line() };
+        let line = line.map(|due| due.max(self.pace.not_before()));
         [line, self.claims.next_due()].into_iter().flatten().min()
     }
 

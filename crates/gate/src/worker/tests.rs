@@ -49,7 +49,7 @@ pub(crate) struct Desk {
     pub(crate) retry: bool,
 }
 
-const PRICE: i64 = 1_000_000;
+pub(crate) const PRICE: i64 = 1_000_000;
 
 impl Desk {
     pub(crate) fn with(credits: i64) -> Self {
@@ -204,6 +204,21 @@ impl Stage {
         self.reply(&CallResult::Upstream { status, body: Some(body.as_bytes().to_vec()) });
     }
 
+    /// The oldest call is answered by the desk, and the answer changed on its way.
+    pub(crate) fn answer_by(&mut self, desk: &mut Desk, change: impl Fn(CallResult) -> CallResult) {
+        if let Some((_, path, body)) = self.calls.first() {
+            let answer = change(desk.answer(path, body));
+            self.reply(&answer);
+        }
+    }
+
+    /// The oldest call never arrives.
+    pub(crate) fn fail_call(&mut self) {
+        if !self.calls.is_empty() {
+            self.reply(&CallResult::Local);
+        }
+    }
+
     /// Every call is answered by the desk, until there is none.
     pub(crate) fn settle(&mut self, desk: &mut Desk) {
         while let Some((_, path, body)) = self.calls.first() {
@@ -236,7 +251,7 @@ impl Stage {
         self.poll();
     }
 
-    fn bugs(&self) -> usize {
+    pub(crate) fn bugs(&self) -> usize {
         self.counted.iter().filter(|m| matches!(m, Metric::Bug { .. })).count()
     }
 }
