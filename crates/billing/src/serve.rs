@@ -26,6 +26,8 @@ use webhook::Secret;
 
 /// How long calls that are being answered may take once the service ends.
 const ENDING: Duration = Duration::from_secs(5);
+/// Transactions of one sweep; what is left over waits for the next tick.
+const SWEEP_ROUNDS_MAX: u32 = 50;
 /// Connections that read the database.
 const READERS: usize = 2;
 
@@ -206,14 +208,26 @@ async fn sweep_until(app: App, tick: Duration, mut ending: watch::Receiver<bool>
             _ = timer.tick() => {}
             _ = ending.wait_for(|ending| *ending) => return,
         }
-        while app.write(sweep).await.unwrap_or_else(|fail| {
-            tracing::error!(error = %fail.0, "a sweep failed");
-            false
-        }) {}
+        sweep_all(&app).await;
+    }
+}
+
+async fn sweep_all(app: &App) {
+    for _ in 0..SWEEP_ROUNDS_MAX {
+        match app.write(sweep).await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(fail) => return tracing::error!(error = %fail.0, "a sweep failed"),
+        }
     }
 }
 
 impl Running {
+    /// Settles what is due now, instead of at the next tick.
+    pub async fn sweep(&self) {
+        sweep_all(&self.app).await;
+    }
+
     /// Ends it: no new calls, those that run are answered, what is queued is written.
     ///
     /// # Errors

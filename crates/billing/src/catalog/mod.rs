@@ -11,7 +11,7 @@ pub use policy::PRIORITY_BOUGHT;
 use crate::complaint::Complaints;
 use contract::v1::{Reason, Refusal};
 use std::collections::{BTreeMap, BTreeSet};
-use units::{AccountId, Amount, EndpointId, Span, TierId};
+use units::{Amount, EndpointId, Span, TierId};
 
 /// A product, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -202,11 +202,10 @@ impl Catalog {
         }
     }
 
-    /// The account of somebody of whom only the name is known, as Stripe's metadata gives it.
+    /// The account that Stripe's metadata names.
     #[must_use]
-    pub fn account_in(&self, metadata: &BTreeMap<String, String>) -> Option<AccountId> {
-        let named = self.account_keys.iter().find_map(|key| metadata.get(key))?;
-        AccountId::new(named.as_str()).ok()
+    pub fn account_in<'a>(&self, metadata: &'a BTreeMap<String, String>) -> Option<&'a str> {
+        self.account_keys.iter().find_map(|key| metadata.get(key)).map(String::as_str)
     }
 
     /// The package that Stripe's metadata names, whether the catalog has it or not.

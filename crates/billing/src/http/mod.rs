@@ -1,6 +1,7 @@
 //! The doors: who may come in, how large they may be, and how each call is answered. Rules live elsewhere.
 
 mod admin;
+mod authz;
 mod customer;
 mod door;
 mod gateway;
@@ -88,6 +89,7 @@ impl App {
 pub fn router(app: App) -> Router {
     Router::new()
         .merge(gateway::routes())
+        .merge(authz::routes())
         .merge(admin::routes())
         .merge(customer::routes())
         .merge(stripe::routes())

@@ -163,12 +163,14 @@ fn owners(session: &mut Session<'_, '_, '_>, sync: &Sync) -> Result<Owners, Erro
     Ok(owners)
 }
 
-fn cell_id(sync: &Sync, key: CellKey) -> CellId {
+/// The ledger's name of a gateway's cell.
+pub(super) fn cell_id(sync: &Sync, key: CellKey) -> CellId {
     let (node, incarnation) = (sync.node.clone(), sync.incarnation);
     CellId { grant: GrantId(key.grant), node, incarnation, generation: key.generation }
 }
 
-fn report(
+/// Takes in what one cell has come to.
+pub(super) fn report(
     session: &mut Session<'_, '_, '_>,
     sync: &Sync,
     cell: &CellReport,

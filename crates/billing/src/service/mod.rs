@@ -1,6 +1,7 @@
 //! What the service does, command by command, inside a transaction; no HTTP here, and no SQL.
 
 mod accounts;
+mod authz;
 mod claims;
 mod gateway;
 mod keys;
@@ -15,12 +16,13 @@ pub use accounts::{
     AccountView, Entry, GrantView, Granted, NewAccount, NewGrant, account, grant, open_account, suspend,
     transactions,
 };
+pub use authz::{Authz, charge_at_once};
 pub use claims::{claim, complete};
 pub use gateway::{hello, limits, sync};
 pub use keys::{derive_key, random_name};
 pub use once::{Asked, Once, once};
 pub use own::{own_account, own_balance, own_subscription};
-pub use people::{new_api_key, open_if_new, resolve, revoke_api_key};
+pub use people::{account_named, new_api_key, open_if_new, resolve, revoke_api_key};
 pub use session::Session;
 pub use sweep::sweep;
 

@@ -50,6 +50,21 @@ pub fn open_if_new(session: &mut Session<'_, '_, '_>, account: &AccountId) -> Re
     }
 }
 
+/// The account that an integrator names in Stripe's metadata: by its id, or by the subject of its tokens.
+///
+/// # Errors
+/// [`Error::Store`].
+pub fn account_named(session: &mut Session<'_, '_, '_>, name: &str) -> Result<AccountId, Error> {
+    let account = own_account(name)?;
+    match session.book(&account) {
+        Ok(_) => return Ok(account),
+        Err(Error::Invalid(Invalid::NotFound, _)) => {}
+        Err(error) => return Err(error),
+    }
+    let Ok(subject) = Subject::new(SubjectKind::JwtSub, name) else { return Ok(account) };
+    Ok(session.work.store.account_of_subject(&subject)?.unwrap_or(account))
+}
+
 /// A subject is its own account's id; one that cannot be an id (blanks, letters beyond ASCII) is named by its digest.
 fn own_account(subject: &str) -> Result<AccountId, Error> {
     AccountId::new(subject)

@@ -78,17 +78,20 @@ pub enum EventStatus {
     Unmatched,
     /// It depends on another event that has not come yet; applied as soon as it has.
     Waiting,
+    /// Applied to the account that its customer is bound to, though it names another one. A person should look.
+    Conflict,
     /// A person has to look: the detail says at what. Nothing was granted.
     Review,
 }
 
 impl EventStatus {
     /// Every status and its word.
-    pub const ALL: [(Self, &'static str); 5] = [
+    pub const ALL: [(Self, &'static str); 6] = [
         (Self::Applied, "applied"),
         (Self::Ignored, "ignored"),
         (Self::Unmatched, "unmatched"),
         (Self::Waiting, "waiting"),
+        (Self::Conflict, "conflict"),
         (Self::Review, "review"),
     ];
 

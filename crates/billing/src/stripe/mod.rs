@@ -1,24 +1,94 @@
-//! What Stripe's events do here.
+//! What Stripe's events do here: each once, in whatever order they come.
+//!
+//! An event and its effects are one transaction, so there is no event that was marked and not applied. Money has
+//! keys of its own besides (invoice and price, payment intent or session), for several events tell of one payment.
+
+mod apply;
+mod read;
+#[cfg(test)]
+mod tests;
 
 use crate::engine::Work;
 use crate::error::Error;
 use crate::service::{Session, Setup};
-use crate::store::EventStatus;
-use webhook::Event;
+use crate::store::{EventKey, EventRow, EventStatus};
+use apply::{Applied, apply};
+use serde_json::Value;
+use webhook::{Event, Style};
 
 /// What became of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// It was taken for the first time.
+    /// It was taken for the first time, or was still open.
     New(EventStatus),
-    /// It was known.
+    /// It was done with already.
     Duplicate,
 }
 
-pub fn take(_work: &mut Work<'_>, _setup: &Setup, _event: &Event, _body: String) -> Result<Taken, Error> {
-    Ok(Taken::New(EventStatus::Ignored))
+/// Takes a verified event in.
+///
+/// # Errors
+/// [`Error::Store`] or [`Error::Bug`], whereupon nothing of it is recorded and Stripe will send it again.
+pub fn take(work: &mut Work<'_>, setup: &Setup, event: &Event, body: String) -> Result<Taken, Error> {
+    let key = EventKey { livemode: event.livemode, account: event.account.clone(), id: event.id.clone() };
+    let known = work.store.event(&key)?;
+    if known.as_ref().is_some_and(|row| !row.status.is_open()) {
+        return Ok(Taken::Duplicate);
+    }
+    let row = known.unwrap_or_else(|| EventRow {
+        key,
+        kind: event.kind.clone(),
+        received_at: work.now,
+        status: EventStatus::Ignored,
+        detail: String::from("thin events carry no object"),
+        customer: None,
+        to: None,
+        body,
+    });
+    let mut session = Session::new(work, setup)?;
+    if event.style == Style::Thin {
+        session.work.store.put_event(&row)?;
+        return Ok(Taken::New(row.status));
+    }
+    let (row, unlocks) = run(&mut session, row)?;
+    if let Some(customer) = row.customer.as_ref().filter(|_| unlocks) {
+        replay(&mut session, customer)?;
+    }
+    Ok(Taken::New(row.status))
 }
 
-pub fn replay(_session: &mut Session<'_, '_, '_>, _customer: &str) -> Result<(), Error> {
-    Ok(())
+/// Applies again what waited for something to be known of this customer.
+///
+/// # Errors
+/// [`Error::Store`] or [`Error::Bug`].
+pub fn replay(session: &mut Session<'_, '_, '_>, customer: &str) -> Result<(), Error> {
+    // What is applied may unlock what came before it; each round settles at least one, or is the last.
+    loop {
+        let mut settled = false;
+        for row in session.work.store.waiting_events(customer)? {
+            let before = row.status;
+            let (row, _) = run(session, row)?;
+            settled |= row.status != before;
+        }
+        if !settled {
+            return Ok(());
+        }
+    }
+}
+
+/// Applies one event and records what became of it; true if that may unlock others.
+fn run(session: &mut Session<'_, '_, '_>, row: EventRow) -> Result<(EventRow, bool), Error> {
+    let body: Value =
+        serde_json::from_str(&row.body).map_err(|error| Error::Bug(format!("a kept event: {error}")))?;
+    let Applied { status, detail, customer, to, unlocks } =
+        match read::event(&body, row.key.id.as_str(), &row.kind) {
+            Ok(told) => apply(session, told)?,
+            Err(read::Unreadable(why)) => Applied::review(why),
+        };
+    if matches!(status, EventStatus::Review | EventStatus::Conflict) {
+        tracing::warn!(id = %row.key.id, kind = row.kind, detail, "an event has to be looked at");
+    }
+    let row = EventRow { status, detail, customer, to, ..row };
+    session.work.store.put_event(&row)?;
+    Ok((row, unlocks))
 }

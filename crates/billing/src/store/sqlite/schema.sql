@@ -115,7 +115,7 @@ CREATE TABLE event (
   id          TEXT   NOT NULL,
   kind        TEXT   NOT NULL,
   received_at BIGINT NOT NULL,
-  status      TEXT   NOT NULL CHECK (status IN ('applied', 'ignored', 'unmatched', 'waiting', 'review')),
+  status      TEXT   NOT NULL CHECK (status IN ('applied', 'ignored', 'unmatched', 'waiting', 'conflict', 'review')),
   detail      TEXT   NOT NULL,
   customer    TEXT,
   account_id  TEXT   REFERENCES account(id),

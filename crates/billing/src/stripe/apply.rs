@@ -1,0 +1,247 @@
+//! From a fact to its effects: whose it is, what it changes, what it grants.
+
+use super::read::{Fact, Payment, Told, Who};
+use crate::catalog::{Catalog, PRIORITY_BOUGHT, Package};
+use crate::error::Error;
+use crate::service::{Session, account_named, open_if_new};
+use crate::store::EventStatus;
+use ledger::subscription::{Folded, InvoicePaid, PurchasePaid, Snapshot, Withheld, allowances, purchase};
+use ledger::{Command, GrantAnswer, GrantId, Reply, Shortfall, Source, Terms, Upto, Void, VoidTarget};
+use units::{AccountId, Amount, Instant};
+
+/// What became of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Applied {
+    pub(super) status: EventStatus,
+    pub(super) detail: String,
+    pub(super) customer: Option<String>,
+    pub(super) to: Option<AccountId>,
+    /// True if events that waited may have what they waited for now.
+    pub(super) unlocks: bool,
+}
+
+impl Applied {
+    fn new(status: EventStatus, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into(), customer: None, to: None, unlocks: false }
+    }
+
+    /// A person has to look.
+    pub(super) fn review(why: impl Into<String>) -> Self {
+        Self::new(EventStatus::Review, why)
+    }
+}
+
+/// Applies a fact.
+pub(super) fn apply(session: &mut Session<'_, '_, '_>, told: Told) -> Result<Applied, Error> {
+    let Told { who, fact } = told;
+    if let Fact::Nothing(why) = fact {
+        return Ok(Applied::new(EventStatus::Ignored, why));
+    }
+    // Somebody else's payment through the same Stripe account is no business of ours, whoever made it.
+    if matches!(fact, Fact::Payment(_)) && session.setup.catalog.package_in(&who.metadata).is_none() {
+        return Ok(Applied::new(EventStatus::Ignored, "a payment that names no package"));
+    }
+    let customer = who.customer.clone();
+    let Some(Owner { account, bound_now, conflict }) = owner(session, &who)? else {
+        let detail = "nobody is known by this customer, reference or metadata yet";
+        return Ok(Applied { customer, ..Applied::new(EventStatus::Unmatched, detail) });
+    };
+    let done = match fact {
+        Fact::Subscription(snapshot) => subscription(session, &account, snapshot)?,
+        Fact::Invoice(invoice, complete) => self::invoice(session, &account, &invoice, complete)?,
+        Fact::Payment(payment) => package(session, &account, &who, &payment)?,
+        Fact::Seen(what) | Fact::Nothing(what) => Applied::new(EventStatus::Applied, what),
+    };
+    let unlocks = done.unlocks || bound_now;
+    let (status, detail) = match conflict {
+        Some(named) if done.status == EventStatus::Applied => {
+            let detail = format!("names {named}, but its customer is bound to {account}; {}", done.detail);
+            (EventStatus::Conflict, detail)
+        }
+        _ => (done.status, done.detail),
+    };
+    Ok(Applied { status, detail, customer, to: Some(account), unlocks })
+}
+
+/// Whose an event is.
+struct Owner {
+    account: AccountId,
+    /// True if its customer was bound by this event.
+    bound_now: bool,
+    /// Another account that the event names, in vain.
+    conflict: Option<AccountId>,
+}
+
+/// The account already bound to the customer; else the one that the event names, which is bound from now on.
+/// A binding never changes, so that nobody's metadata can move somebody else's payments.
+fn owner(session: &mut Session<'_, '_, '_>, who: &Who) -> Result<Option<Owner>, Error> {
+    let catalog = &session.setup.catalog;
+    let reference = who.reference.as_deref().filter(|_| catalog.trust_client_reference_id);
+    let name = reference.or_else(|| catalog.account_in(&who.metadata));
+    let named = name.map(|name| account_named(session, name)).transpose()?;
+    let bound = match &who.customer {
+        Some(customer) => session.work.store.account_of_customer(customer)?,
+        None => None,
+    };
+    Ok(match (bound, named) {
+        (Some(account), named) => {
+            let conflict = named.filter(|named| *named != account);
+            Some(Owner { account, bound_now: false, conflict })
+        }
+        (None, Some(account)) => {
+            open_if_new(session, &account)?;
+            if let Some(customer) = &who.customer {
+                session.work.store.bind_customer(customer, &account, session.work.now)?;
+            }
+            Some(Owner { account, bound_now: who.customer.is_some(), conflict: None })
+        }
+        (None, None) => None,
+    })
+}
+
+fn subscription(
+    session: &mut Session<'_, '_, '_>,
+    account: &AccountId,
+    snapshot: Snapshot,
+) -> Result<Applied, Error> {
+    let id = snapshot.id.clone();
+    let mut known = session.work.store.subscriptions(account)?;
+    let folded = known.fold(snapshot, &session.setup.policy);
+    if let Some(subscription) = known.0.get(&id) {
+        session.work.store.put_subscription(account, &id, subscription)?;
+    }
+    session.restand(account)?;
+    let (status, detail) = match folded {
+        Folded::Newer => (EventStatus::Applied, String::new()),
+        Folded::Older => (EventStatus::Applied, "older than what is known".into()),
+        Folded::Same => (EventStatus::Applied, "known".into()),
+        Folded::Tie => {
+            (EventStatus::Applied, "told in the same second as another state; the later stage counts".into())
+        }
+        Folded::UnknownStatus(word) => {
+            (EventStatus::Review, format!("the status {word:?} is not known here; what was known stays"))
+        }
+        Folded::UnknownPrice(price) => {
+            (EventStatus::Review, format!("no tier has the price {price:?}; the last known plan stays"))
+        }
+    };
+    Ok(Applied { unlocks: true, ..Applied::new(status, detail) })
+}
+
+fn invoice(
+    session: &mut Session<'_, '_, '_>,
+    account: &AccountId,
+    invoice: &InvoicePaid,
+    complete: bool,
+) -> Result<Applied, Error> {
+    let subscriptions = session.work.store.subscriptions(account)?;
+    let (mut granted, mut withheld) = (0_u32, Vec::new());
+    for line in allowances(invoice, &subscriptions, &session.setup.policy) {
+        match line {
+            Ok(terms) => {
+                granted = granted.saturating_add(1);
+                if let Some(why) = give(session, account, terms)? {
+                    return Ok(Applied::review(why));
+                }
+            }
+            Err(why) => withheld.push(why),
+        }
+    }
+    if granted > 0 {
+        end_past_periods(session, account)?;
+    }
+    let words: Vec<_> = withheld.iter().map(|why| why.as_str()).collect();
+    let words = words.join(", ");
+    let odd = |why: &Withheld| matches!(why, Withheld::UnknownPrice | Withheld::Ended | Withheld::Nonsense);
+    Ok(if withheld.contains(&Withheld::UnknownTrial) {
+        Applied::new(
+            EventStatus::Waiting,
+            "nothing was paid; whether for a trial, its subscription will tell",
+        )
+    } else if !complete {
+        Applied::review("the invoice has more lines than were sent; compare it with Stripe")
+    } else if granted == 0 && withheld.iter().any(odd) {
+        Applied::review(format!("nothing was granted: {words}"))
+    } else {
+        Applied::new(EventStatus::Applied, words)
+    })
+}
+
+fn package(
+    session: &mut Session<'_, '_, '_>,
+    account: &AccountId,
+    who: &Who,
+    payment: &Payment,
+) -> Result<Applied, Error> {
+    let catalog = &session.setup.catalog;
+    let name = catalog.package_in(&who.metadata).unwrap_or_default();
+    let Some(package) = catalog.packages.get(name) else {
+        return Ok(Applied::review(format!("there is no package {name:?}")));
+    };
+    if !is_price(catalog, package, payment) {
+        let Payment { paid, currency, .. } = payment;
+        let expected = (package.amount, &catalog.currency);
+        let why = format!("{paid} {currency} is not the price of {name}, {} {}", expected.0, expected.1);
+        return Ok(Applied::review(why));
+    }
+    if let Some(other) = session.work.store.payee(&payment.key)? {
+        let known = other == *account;
+        let detail = if known { "credited before".to_owned() } else { format!("credited to {other} before") };
+        let status = if known { EventStatus::Applied } else { EventStatus::Conflict };
+        return Ok(Applied::new(status, detail));
+    }
+    let expires_at = package.lasts.map_or(Instant::FAR, |lasts| payment.at.plus(lasts));
+    let paid = PurchasePaid { key: payment.key.clone(), credits: package.credits, expires_at };
+    if let Some(why) = give(session, account, purchase(&paid, PRIORITY_BOUGHT))? {
+        return Ok(Applied::review(why));
+    }
+    session.work.store.put_payee(&payment.key, account, session.work.now)?;
+    Ok(Applied::new(EventStatus::Applied, format!("{} credits", package.credits.to_credits())))
+}
+
+/// What was paid is the price: as it stands, or with what a discount took off, before tax that came on top.
+fn is_price(catalog: &Catalog, package: &Package, payment: &Payment) -> bool {
+    let Ok(price) = i64::try_from(package.amount) else { return false };
+    let undiscounted = payment.paid.checked_add(payment.discount);
+    let untaxed = undiscounted.and_then(|sum| sum.checked_sub(payment.tax));
+    let sane = payment.paid >= 0 && payment.discount >= 0 && payment.tax >= 0;
+    sane && payment.currency == catalog.currency && [undiscounted, untaxed].contains(&Some(price))
+}
+
+/// Grants, once; why not, if a person has to look.
+fn give(
+    session: &mut Session<'_, '_, '_>,
+    account: &AccountId,
+    terms: Terms,
+) -> Result<Option<String>, Error> {
+    match session.step(account, &Command::Grant(terms))? {
+        Reply::Grant(GrantAnswer::Made { .. } | GrantAnswer::Known { .. }) => Ok(None),
+        Reply::Grant(GrantAnswer::Conflict { id }) => {
+            Ok(Some(format!("the same payment was granted on other terms: grant {}", id.0)))
+        }
+        Reply::Grant(GrantAnswer::Refused { why }) => Ok(Some(why.into())),
+        other => Err(Error::Bug(format!("a grant was answered {other:?}"))),
+    }
+}
+
+/// No rollover: what was left of a period that was over before the newest paid one began lived on only to bridge
+/// the time until that payment. Whatever order invoices come in, the same remains.
+fn end_past_periods(session: &mut Session<'_, '_, '_>, account: &AccountId) -> Result<(), Error> {
+    let book = session.book(account)?;
+    let plans = book.grants.iter().filter(|(_, grant)| grant.terms.source == Source::Subscription);
+    let plans: Vec<(GrantId, _)> = plans.map(|(id, grant)| (*id, grant.clone())).collect();
+    let newest = plans.iter().map(|(_, grant)| grant.terms.starts_at).max().unwrap_or(Instant::EPOCH);
+    for (id, grant) in plans {
+        let price = grant.terms.source_ref.rsplit(':').next().unwrap_or_default();
+        let plan = session.setup.policy.plans.get(price).and_then(|plan| plan.allowance);
+        let grace = plan.map(|allowance| allowance.expiry_grace).unwrap_or_default();
+        if grant.terms.expires_at.minus(grace) <= newest {
+            // Only what is unspent: what was used was used rightly.
+            let spent = grant.used.checked_add(grant.expired).unwrap_or(Amount::MAX);
+            let unspent = grant.terms.amount.saturating_sub(spent);
+            let (target, upto) = (VoidTarget::Grant(id), Upto::Total(unspent));
+            session.step(account, &Command::Void(Void { target, upto, shortfall: Shortfall::WriteOff }))?;
+        }
+    }
+    Ok(())
+}
