@@ -75,7 +75,7 @@ impl HttpContext for Stream {
 
     fn on_log(&mut self) {
         let code = host::property_u64(["response", "code"]);
-        let flags = host::property_u64(["response", "flags"]).unwrap_or(0);
+        let flags = host::property_u64(["response", "flags"]).unwrap_or(u64::MAX);
         self.shared.handle(self.id, &self.exchange, Input::Closed { code, flags }, Phase::Past);
         self.shared.forget(self.id);
     }

@@ -1,0 +1,79 @@
+//! The file itself: as new as its sources, small, and wanting nothing from its host that is not on a list.
+
+use crate::support::{module, path, younger};
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
+
+/// What the module may import, and why. A name that is not needed any more goes from the list as well.
+const IMPORTS: [(&str, &[&str]); 4] = [
+    (
+        "env: what the filter does for a stream",
+        &[
+            "proxy_get_header_map_pairs",
+            "proxy_replace_header_map_value",
+            "proxy_remove_header_map_value",
+            "proxy_get_buffer_bytes",
+            "proxy_get_property",
+            "proxy_set_property",
+            "proxy_send_local_response",
+            "proxy_continue_stream",
+            "proxy_set_effective_context",
+        ],
+    ),
+    (
+        "env: what the root does for all streams",
+        &[
+            "proxy_http_call",
+            "proxy_get_shared_data",
+            "proxy_set_shared_data",
+            "proxy_register_shared_queue",
+            "proxy_enqueue_shared_queue",
+            "proxy_dequeue_shared_queue",
+            "proxy_set_tick_period_milliseconds",
+            "proxy_define_metric",
+            "proxy_increment_metric",
+            "proxy_record_metric",
+            "proxy_log",
+            "proxy_done",
+        ],
+    ),
+    ("env: never called by the filter, but kept by the SDK's tables of trait methods", &[]),
+    (
+        "wasi_snapshot_preview1: the standard library's environment, clocks, randomness, panic message and exit",
+        &["environ_get", "environ_sizes_get", "clock_time_get", "random_get", "fd_write", "proc_exit"],
+    ),
+];
+
+#[test]
+fn it_imports_what_is_listed_and_nothing_else() {
+    let listed: BTreeSet<(String, String)> = IMPORTS
+        .iter()
+        .flat_map(|(why, names)| names.iter().map(move |name| (why, name)))
+        .map(|(why, name)| (why.split(':').next().unwrap().to_owned(), (*name).to_owned()))
+        .collect();
+    let imported: BTreeSet<_> = module().imports().into_iter().collect();
+    let new: Vec<_> = imported.difference(&listed).collect();
+    let gone: Vec<_> = listed.difference(&imported).collect();
+    assert!(
+        new.is_empty() && gone.is_empty(),
+        "imported but not listed: {new:?}; listed but not imported: {gone:?}"
+    );
+}
+
+#[test]
+fn it_is_a_filter_of_this_abi_and_less_than_a_mebibyte() {
+    let exports = module().exports();
+    assert!(exports.iter().any(|name| name == "proxy_abi_version_0_2_1"), "{exports:?}");
+    println!("{} bytes", module().bytes());
+    assert!(module().bytes() < 1024 * 1024, "{} bytes", module().bytes());
+}
+
+#[test]
+fn a_module_older_than_a_source_is_refused() {
+    let list =
+        format!("{}: {} {}", path().display(), file!(), concat!(env!("CARGO_MANIFEST_DIR"), "/src/lib.rs"));
+    let now = SystemTime::now() + Duration::from_secs(1);
+    assert_eq!(younger(now, &list), None);
+    assert_eq!(younger(SystemTime::UNIX_EPOCH, &list), Some(file!()));
+    assert_eq!(younger(now, "module: no/such/file.rs"), Some("no/such/file.rs"));
+}

@@ -1,0 +1,220 @@
+//! Whatever comes, in whatever order, the module does not trap: a trap takes every stream of its worker with it.
+
+use crate::support::{CHAT, CHAT_BODY, ai, assert_no_bug, billing, delivery, event, pays, webhook};
+use host::{Answer, Envoy, Failure, NONE, Stream, Vm, headers};
+
+const NOT_TEXT: &[u8] = b"\xa1\xb1\xff\x00\x80";
+
+type Fields = Vec<(String, Vec<u8>)>;
+
+/// Both roles, each with headers and a body that it would let pass.
+fn roles() -> Result<[(Envoy, Vm, Fields, Vec<u8>); 2], Failure> {
+    let (webhooks, deliverer) = webhook()?;
+    let (metering, meter) = ai()?;
+    let body = event("evt_1", 400);
+    let delivered = headers(&delivery(&webhooks, "app", &body));
+    Ok([(webhooks, deliverer, delivered, body), (metering, meter, headers(&CHAT), CHAT_BODY.into())])
+}
+
+/// Lets a request run its course, whatever it is, and its worker settle.
+fn play(vm: &Vm, stream: &Stream, fields: &Fields, body: &[u8]) -> Result<(), Failure> {
+    stream.request(fields, body)?;
+    billing(vm, &pays)?;
+    if stream.passed() {
+        stream.response(200, "{}")?;
+    }
+    stream.close(0)?;
+    billing(vm, &pays).map(drop)
+}
+
+#[test]
+fn a_log_may_be_all_that_ever_comes() -> Result<(), Failure> {
+    for (envoy, vm, ..) in roles()? {
+        for code in [None, Some(0), Some(400), Some(u64::MAX)] {
+            for flags in [0, 1, u64::MAX] {
+                vm.stream()?.close_as(code, flags)?;
+            }
+        }
+        assert!(vm.calls()?.is_empty());
+        assert_no_bug(&envoy);
+    }
+    Ok(())
+}
+
+#[test]
+fn every_header_may_hold_bytes_that_are_no_text() -> Result<(), Failure> {
+    for (envoy, vm, fields, body) in roles()? {
+        for n in 0..fields.len() {
+            let mut fields = fields.clone();
+            fields[n].1 = NOT_TEXT.to_vec();
+            play(&vm, &vm.stream()?, &fields, &body)?;
+        }
+        for name in ["user-agent", "x-tollgate-account", "content-length", "upgrade", "x-api-key", "origin"] {
+            let mut fields = fields.clone();
+            fields.push((name.to_owned(), NOT_TEXT.to_vec()));
+            play(&vm, &vm.stream()?, &fields, &body)?;
+        }
+        let all: Fields = fields.iter().map(|(name, _)| (name.clone(), NOT_TEXT.to_vec())).collect();
+        play(&vm, &vm.stream()?, &all, NOT_TEXT)?;
+        assert_no_bug(&envoy);
+    }
+    Ok(())
+}
+
+#[test]
+fn answers_too_may_hold_bytes_that_are_no_text() -> Result<(), Failure> {
+    for (envoy, vm, fields, body) in roles()? {
+        for status in ["200", "", "abc", "-1", "99999999999999999999"] {
+            let stream = vm.stream()?;
+            stream.request(&fields, &body)?;
+            billing(&vm, &pays)?;
+            if stream.passed() {
+                stream.response_headers(
+                    &[(":status", status.as_bytes()), ("x-tollgate-charge", NOT_TEXT)],
+                    false,
+                )?;
+                stream.response_body(NOT_TEXT, true)?;
+            }
+            stream.close(0)?;
+            billing(&vm, &pays)?;
+        }
+        let stream = vm.stream()?;
+        stream.request(&fields, &body)?;
+        for call in vm.calls()? {
+            vm.answer(&call, Answer::json(200, NOT_TEXT).header("x-any", NOT_TEXT))?;
+        }
+        assert_no_bug(&envoy);
+    }
+    Ok(())
+}
+
+#[test]
+fn there_may_be_no_headers_or_two_hundred_or_enormous_ones() -> Result<(), Failure> {
+    for (envoy, vm, fields, body) in roles()? {
+        play(&vm, &vm.stream()?, &Vec::new(), &body)?;
+        let mut many = fields.clone();
+        many.extend((0..200).map(|n| (format!("x-tollgate-{n}"), vec![b'v'; 100])));
+        play(&vm, &vm.stream()?, &many, &body)?;
+        for n in 0..fields.len() {
+            let mut doubled = fields.clone();
+            doubled.push(fields[n].clone());
+            play(&vm, &vm.stream()?, &doubled, &body)?;
+            let mut absent = fields.clone();
+            absent.remove(n);
+            play(&vm, &vm.stream()?, &absent, &body)?;
+            for value in [
+                vec![],
+                vec![b','; 60_000],
+                b"18446744073709551616".to_vec(),
+                b"-1".to_vec(),
+                b"../../%00".to_vec(),
+            ] {
+                let mut absurd = fields.clone();
+                absurd[n].1 = value;
+                play(&vm, &vm.stream()?, &absurd, &body)?;
+            }
+        }
+        assert_no_bug(&envoy);
+    }
+    Ok(())
+}
+
+#[test]
+fn bodies_may_be_absurd() -> Result<(), Failure> {
+    let deep = format!(r#"{{"id":{}"#, "[".repeat(100_000));
+    let bodies: [&[u8]; 8] = [
+        b"null",
+        b"{}",
+        b"{\"id\":1}",
+        br#"{"id":"evt_1","object":"event","type":"\ud800","livemode":false}"#,
+        br#"{"id":"","object":"event","type":"","livemode":"no"}"#,
+        br#"{"id":"evt_1","id":"evt_2","object":"event","type":"a","livemode":false}"#,
+        NOT_TEXT,
+        deep.as_bytes(),
+    ];
+    let (envoy, vm) = webhook()?;
+    for body in bodies {
+        let stream = vm.stream()?;
+        play(&vm, &stream, &headers(&delivery(&envoy, "stripe", body)), body)?;
+        assert_eq!(stream.reply().map(|reply| reply.status), Some(400), "{}", body.len());
+    }
+    assert_no_bug(&envoy);
+    Ok(())
+}
+
+#[test]
+fn a_stream_may_end_after_any_step() -> Result<(), Failure> {
+    for (envoy, vm, fields, body) in roles()? {
+        for steps in 0..7 {
+            for flags in [0, 1 << 14, u64::MAX] {
+                let stream = vm.stream()?;
+                let mut left = steps;
+                let mut on = || {
+                    left -= 1;
+                    left >= 0
+                };
+                if on() {
+                    stream.request_headers(&fields, false)?;
+                }
+                if on() {
+                    stream.request_body(&body, false)?;
+                }
+                if on() {
+                    stream.request_trailers(NONE)?;
+                }
+                if on() {
+                    vm.settle()?;
+                }
+                if on() {
+                    billing(&vm, &pays)?;
+                }
+                if on() && stream.passed() {
+                    stream.response_headers(&[(":status", "200")], false)?;
+                }
+                stream.close(flags)?;
+                vm.pass(1_000)?;
+                billing(&vm, &pays)?;
+            }
+        }
+        assert_no_bug(&envoy);
+    }
+    Ok(())
+}
+
+#[test]
+fn shared_memory_may_hold_rubbish() -> Result<(), Failure> {
+    for rubbish in [b"".as_slice(), b"\0", NOT_TEXT, &[0xff; 4096], &[0; 65_536]] {
+        for (envoy, vm, fields, body) in roles()? {
+            play(&vm, &vm.stream()?, &fields, &body)?;
+            for key in envoy.shared().keys() {
+                envoy.set_shared(key, rubbish);
+            }
+            for _ in 0..3 {
+                play(&vm, &vm.stream()?, &fields, &body)?;
+                vm.pass(1_000)?;
+            }
+            assert_no_bug(&envoy);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn clocks_may_jump() -> Result<(), Failure> {
+    for (envoy, vm, fields, body) in roles()? {
+        for ms in [0, 1, 4_102_444_800_000, 9_999_999_999_999, 1_000, 18_000_000_000_000] {
+            envoy.set_wall_ms(ms);
+            let stream = vm.stream()?;
+            stream.request(&fields, &body)?;
+            vm.pass(250)?;
+            billing(&vm, &pays)?;
+            if stream.passed() {
+                stream.response(200, "{}")?;
+            }
+            stream.close(0)?;
+            billing(&vm, &pays)?;
+        }
+        assert_no_bug(&envoy);
+    }
+    Ok(())
+}
