@@ -1,13 +1,12 @@
 //! Gateways without the filter: one call, one durable charge.
 
-mod support;
-
+use crate::support::{Answer, GATEWAY, World};
 use serde_json::{Value, json};
-use support::{Answer, GATEWAY, World};
 
 async fn ask(world: &World, key: &str, endpoint: &str) -> Answer {
     let bearer = format!("Bearer {key}");
-    let headers = [("authorization", bearer.as_str()), ("x-tollgate-gateway-token", GATEWAY), ("x-request-id", "r-1")];
+    let headers =
+        [("authorization", bearer.as_str()), ("x-tollgate-gateway-token", GATEWAY), ("x-request-id", "r-1")];
     world.call("POST", &format!("/ext_authz/{endpoint}/v1/images/generations?n=1"), &headers, "").await
 }
 
@@ -51,7 +50,10 @@ async fn whoever_may_not_pass_is_told_as_the_filter_tells_it() {
         (key.as_str(), "dreams", 403, "endpoint_unknown"),
     ] {
         let answer = ask(&world, key, endpoint).await;
-        assert_eq!((answer.status, answer.headers["content-type"].to_str().unwrap()), (status, "application/problem+json"));
+        assert_eq!(
+            (answer.status, answer.headers["content-type"].to_str().unwrap()),
+            (status, "application/problem+json")
+        );
         assert_eq!(answer.headers["x-should-retry"], "false");
         let body = answer.json();
         assert_eq!((&body["reason"], &body["error"]["code"]), (&json!(reason), &json!(reason)));
