@@ -259,3 +259,112 @@ fn one(job: &mut dyn Job, work: &mut Work<'_>) -> Result<Result<(), Error>, Erro
     // A command that failed by itself carries its own error.
     Ok(ran.map(|_| ()).map_err(|_| Error::Bug("a command panicked".into())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Invalid;
+    use crate::store::{Memory, Sqlite};
+
+    fn engine(store: Box<dyn Store>) -> (Engine, Threads, Arc<Metrics>) {
+        let metrics = Arc::new(Metrics::default());
+        let clock = Clock::fake(Instant::from_secs(1_000));
+        let notes = Arc::new(Notes::new(clock.now()));
+        let (engine, threads) =
+            Engine::start(store, Vec::new(), Rim { clock, metrics: Arc::clone(&metrics), notes }).unwrap();
+        (engine, threads, metrics)
+    }
+
+    fn put(key: &'static str) -> impl FnOnce(&mut Work<'_>) -> Result<(), Error> + Send {
+        move |work| work.store.put_meta(key, "here")
+    }
+
+    #[tokio::test]
+    async fn a_command_that_fails_or_panics_is_undone_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let sqlite = || Box::new(Sqlite::open(&dir.path().join("x.db")).unwrap());
+        for store in [Box::<Memory>::default() as Box<dyn Store>, sqlite()] {
+            let (engine, _threads, metrics) = engine(store);
+            let no = Invalid::Conflict.because("no");
+            let refuse = no.clone();
+            let failing = |work: &mut Work<'_>| {
+                work.count("tollgate_billing_claims_total", "answer", "fresh");
+                work.store.put_meta("failed", "here")?;
+                Err::<(), _>(refuse)
+            };
+            let panicking = |work: &mut Work<'_>| -> Result<(), Error> {
+                work.store.put_meta("panicked", "here")?;
+                panic!("on purpose")
+            };
+            let (first, failed, panicked, last) = tokio::join!(
+                engine.write(put("a")),
+                engine.write(failing),
+                engine.write(panicking),
+                engine.write(put("b"))
+            );
+            assert_eq!((first, failed, last), (Ok(()), Err(no), Ok(())));
+            assert!(matches!(panicked, Err(Error::Bug(_))));
+            for (key, there) in [("a", true), ("b", true), ("failed", false), ("panicked", false)] {
+                assert_eq!(
+                    engine.read(move |work| work.store.meta(key)).await.unwrap().is_some(),
+                    there,
+                    "{key}"
+                );
+            }
+            assert_eq!(metrics.get("tollgate_billing_claims_total", ("answer", "fresh")), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_committed_together() {
+        let (engine, threads, metrics) = engine(Box::<Memory>::default());
+        let (entered, wait) = std::sync::mpsc::channel::<()>();
+        let slow = tokio::spawn({
+            let engine = engine.clone();
+            async move {
+                engine
+                    .write(move |_| {
+                        let _ = wait.recv();
+                        Ok(())
+                    })
+                    .await
+            }
+        });
+        tokio::task::yield_now().await;
+        let many: Vec<_> = (0..10)
+            .map(|_| {
+                tokio::spawn({
+                    let engine = engine.clone();
+                    async move { engine.write(put("x")).await }
+                })
+            })
+            .collect();
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        entered.send(()).unwrap();
+        slow.await.unwrap().unwrap();
+        for one in many {
+            one.await.unwrap().unwrap();
+        }
+        assert_eq!(metrics.get("tollgate_billing_commands_total", PLAIN), 11);
+        assert!(metrics.get("tollgate_billing_commits_total", PLAIN) <= 3);
+        drop(engine);
+        threads.join();
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_told_and_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(&dir.path().join("x.db")).unwrap();
+        store.fill_up();
+        let (engine, _threads, _) = engine(Box::new(store));
+        let large = |work: &mut Work<'_>| {
+            work.store.put_meta("small", "here")?;
+            work.store.put_meta("large", &"x".repeat(1_000_000))
+        };
+        assert!(matches!(engine.write(large).await, Err(Error::Store(_))));
+        assert_eq!(engine.read(|work| work.store.meta("small")).await, Ok(None));
+        assert_eq!(engine.write(put("after")).await, Ok(()));
+    }
+}

@@ -341,13 +341,17 @@ impl Facts for Memory {
         Ok(paged(self.now.events.iter(), page, |event| status.is_none_or(|status| event.status == status)))
     }
 
-    fn event_counts(&mut self) -> Kept<(Vec<(EventStatus, u64)>, Option<Instant>)> {
+    fn event_counts(&mut self) -> Kept<Vec<(EventStatus, u64)>> {
         let mut counts: BTreeMap<EventStatus, u64> = BTreeMap::new();
         for event in &self.now.events {
             let count = counts.entry(event.status).or_default();
             *count = count.saturating_add(1);
         }
-        Ok((counts.into_iter().collect(), self.now.events.last().map(|event| event.received_at)))
+        Ok(counts.into_iter().collect())
+    }
+
+    fn last_event_at(&mut self) -> Kept<Option<Instant>> {
+        Ok(self.now.events.last().map(|event| event.received_at))
     }
 
     fn payee(&mut self, payment: &str) -> Kept<Option<AccountId>> {

@@ -107,8 +107,10 @@ pub trait Facts {
     fn waiting_events(&mut self, customer: &str) -> Kept<Vec<EventRow>>;
     /// Events, of one status or all, newest first.
     fn events(&mut self, status: Option<EventStatus>, page: Page) -> Kept<Vec<Stored<EventRow>>>;
-    /// How many events there are of each status, and when the last one arrived.
-    fn event_counts(&mut self) -> Kept<(Vec<(EventStatus, u64)>, Option<Instant>)>;
+    /// How many events there are of each status.
+    fn event_counts(&mut self) -> Kept<Vec<(EventStatus, u64)>>;
+    /// When the last event arrived.
+    fn last_event_at(&mut self) -> Kept<Option<Instant>>;
     /// To whom a payment was credited: one payment is never credited to two accounts.
     fn payee(&mut self, payment: &str) -> Kept<Option<AccountId>>;
     /// Keeps to whom a payment was credited.

@@ -95,13 +95,16 @@ impl Facts for Sqlite {
         self.all(&statement, params![status, before(page), page.limit], event_row)
     }
 
-    fn event_counts(&mut self) -> Kept<(Vec<(EventStatus, u64)>, Option<Instant>)> {
-        let counts = self.all("SELECT status, count(*) FROM event GROUP BY status", [], |row| {
+    fn event_counts(&mut self) -> Kept<Vec<(EventStatus, u64)>> {
+        self.all("SELECT status, count(*) FROM event GROUP BY status", [], |row| {
             let mut c = Columns::of(row);
             Ok((c.word(EventStatus::parse)?, c.u64()?))
-        })?;
+        })
+    }
+
+    fn last_event_at(&mut self) -> Kept<Option<Instant>> {
         let last = "SELECT received_at FROM event ORDER BY seq DESC LIMIT 1";
-        Ok((counts, self.one(last, [], |row| Columns::of(row).at())?))
+        self.one(last, [], |row| Columns::of(row).at())
     }
 
     fn payee(&mut self, payment: &str) -> Kept<Option<AccountId>> {

@@ -55,6 +55,13 @@ impl Sqlite {
         Ok(Self { db, writes: false })
     }
 
+    /// Lets the file grow by a few pages only, as a full disk would.
+    #[cfg(test)]
+    pub(crate) fn fill_up(&self) {
+        let pages: i64 = self.db.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+        self.db.pragma_update(None, "max_page_count", pages + 4).unwrap();
+    }
+
     fn migrate(&mut self) -> Kept<()> {
         let tx = self.db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(sql)?;
         tx.execute_batch(
