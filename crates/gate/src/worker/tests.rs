@@ -457,6 +457,25 @@ fn what_is_owed_is_told_until_it_is_acknowledged() {
 }
 
 #[test]
+fn a_report_that_billing_passed_over_is_told_again_after_a_moment() {
+    let (mut stage, mut desk) = (Stage::new(), Desk::with(3));
+    stage.ask(1);
+    stage.settle(&mut desk);
+    let hold = stage.pass(1).hold.unwrap();
+    stage.end(hold, PRICE, Outcome::Charged);
+    let seq = serde_json::from_slice::<Sync>(&stage.calls[0].2).unwrap().sent_seq;
+    stage.reply_json(
+        200,
+        &format!(r#"{{"sent_seq":{seq},"cells":[],"needs":[],"usage_acked":1,"next_ms":1,"notes":[]}}"#),
+    );
+    assert!(stage.calls.is_empty() && !stage.worker.is_idle(), "not at once, or it would never stop");
+    stage.later(50);
+    stage.settle(&mut desk);
+    assert_eq!(desk.charged, PRICE);
+    assert!(stage.worker.is_idle());
+}
+
+#[test]
 fn a_long_request_is_reported_every_third_of_its_time() {
     let (mut stage, mut desk) = (Stage::new(), Desk::with(1));
     stage.ask(1);
