@@ -1,5 +1,8 @@
 //! Envoy accepts `envoy/envoy.yaml` as it stands, filter and all, and with the part that is commented out.
 
+// All of it is test code; clippy's exemption for tests does not reach helpers of an integration test.
+#![allow(clippy::unwrap_used)]
+
 use stage::tools::{Tools, root};
 use std::process::{Command, Output};
 

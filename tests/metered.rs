@@ -52,9 +52,18 @@ fn refusal(answer: &Answer, status: u16, reason: &str) -> Value {
     let body = answer.json();
     assert_eq!((answer.status, body["reason"].as_str()), (status, Some(reason)), "{}", answer.text());
     assert_eq!(answer.header("content-type"), "application/problem+json");
-    for field in
-        ["type", "title", "status", "detail", "balance", "balance_micro", "required_micro", "resets_at", "upgrade_url", "buy_url"]
-    {
+    for field in [
+        "type",
+        "title",
+        "status",
+        "detail",
+        "balance",
+        "balance_micro",
+        "required_micro",
+        "resets_at",
+        "upgrade_url",
+        "buy_url",
+    ] {
         assert!(body.get(field).is_some(), "no {field} in {body}");
     }
     let kind = match status {
@@ -90,7 +99,11 @@ async fn exactly_what_is_paid_for_reaches_the_upstream() {
     stage.upstream.clear();
     let calls: Vec<_> = (0..200).map(|_| embed(&stage, &key, "fail_every=2")).collect();
     let statuses = all_at_once(&stage, calls, 50).await;
-    assert_eq!(count(&statuses, 200), 10, "a failure charges nothing, and what it held is spent again: {statuses:?}");
+    assert_eq!(
+        count(&statuses, 200),
+        10,
+        "a failure charges nothing, and what it held is spent again: {statuses:?}"
+    );
     assert_eq!(count(&statuses, 200) + count(&statuses, 402) + count(&statuses, 500), 200);
     settled(&stage, "half").await;
     let books = stage.admin_get("/admin/v1/accounts/half").await;
@@ -231,7 +244,8 @@ async fn customers_see_their_own_data_and_nobody_elses() {
         let answer = stage.gateway.send(get(&format!("/billing/{path}")).bearer(&key)).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
     }
-    let direct = Call::get(stage.settings().billing("/v1/balance")).header("x-tollgate-subject", "jwt_sub:ZXJpbg");
+    let direct =
+        Call::get(stage.settings().billing("/v1/balance")).header("x-tollgate-subject", "jwt_sub:ZXJpbg");
     assert_eq!(stage.gateway.send(direct).await.status, 401, "nobody but a gateway may vouch");
     stage.finish();
 }
@@ -276,7 +290,8 @@ async fn what_the_upstream_did_decides_what_is_charged() {
         assert_eq!(before - after, charged, "{script:?}");
     }
     let before = stage.upstream.count();
-    let mut stream = stage.gateway.client.open(chat(&stage, &key, "stream;chunk_delay_ms=300")).await.unwrap();
+    let mut stream =
+        stage.gateway.client.open(chat(&stage, &key, "stream;chunk_delay_ms=300")).await.unwrap();
     assert_eq!(stream.status, 200);
     stream.next().await.unwrap();
     drop(stream);
@@ -301,7 +316,8 @@ async fn without_billing_nothing_passes_and_afterwards_everything_is_as_before()
     assert!(!answer.header("retry-after").is_empty());
     assert_eq!(stage.upstream.count(), 1);
     stage.restart_billing();
-    eventually("it passes again", async || stage.gateway.send(embed(&stage, &key, "")).await.status == 200).await;
+    eventually("it passes again", async || stage.gateway.send(embed(&stage, &key, "")).await.status == 200)
+        .await;
     settled(&stage, "hank").await;
     assert_eq!(stage.balance("hank").await, "8");
     stage.finish();

@@ -23,7 +23,15 @@ fn a_bad_webhook_configuration_names_every_complaint() {
     });
     refused(
         Options::default().plugin("webhook", patch),
-        &["no-slash", "UNSET_SECRET", "tolerance_past_s", "sometimes", "maybe", "typo", "endpoints[1].secrets_env"],
+        &[
+            "no-slash",
+            "UNSET_SECRET",
+            "tolerance_past_s",
+            "sometimes",
+            "maybe",
+            "typo",
+            "endpoints[1].secrets_env",
+        ],
     );
 }
 
@@ -37,7 +45,10 @@ fn a_bad_ai_configuration_names_every_complaint() {
             { "method": "POST", "path": "/v1/x", "endpoint": "y", "hold": "fixed", "consult": "every_request", "on_unavailable": "deny" }
         ]
     });
-    refused(Options::default().plugin("ai", patch), &["lenient", "timeout_ms", "whatever", "\"allow\"", "routes[1]"]);
+    refused(
+        Options::default().plugin("ai", patch),
+        &["lenient", "timeout_ms", "whatever", "\"allow\"", "routes[1]"],
+    );
 }
 
 #[test]
@@ -54,7 +65,10 @@ fn a_secret_that_protects_nothing_is_refused_and_not_shown() {
 #[test]
 fn a_bad_environment_names_every_complaint() {
     refused(
-        Options::default().with("LIVEMODE", "perhaps").with("CLAIM_TTL_MS", "soon").with("ENVOY_CONCURRENCY", "0"),
+        Options::default()
+            .with("LIVEMODE", "perhaps")
+            .with("CLAIM_TTL_MS", "soon")
+            .with("ENVOY_CONCURRENCY", "0"),
         &["LIVEMODE", "perhaps", "CLAIM_TTL_MS", "soon", "ENVOY_CONCURRENCY"],
     );
 }

@@ -123,7 +123,10 @@ async fn what_is_not_stripes_is_400_and_never_forwarded() {
         ("not UTF-8", with(String::new()).header("stripe-signature", [0xa1, 0xb1])),
         ("empty body", with(good.clone()).body("")),
         ("signed, but no event", delivery_at(&url, SECRET, "[]".into(), at).unwrap()),
-        ("signed, id twice", delivery_at(&url, SECRET, body.replacen('{', r#"{"id":"evt_2","#, 1), at).unwrap()),
+        (
+            "signed, id twice",
+            delivery_at(&url, SECRET, body.replacen('{', r#"{"id":"evt_2","#, 1), at).unwrap(),
+        ),
     ];
     for (what, call) in calls {
         for call in [call.clone(), call.http2()] {
@@ -294,6 +297,10 @@ async fn a_secret_is_rotated_without_a_gap_and_a_mode_is_kept_out() {
     let mut live = note("evt_live");
     live["livemode"] = json!(true);
     let answer = stage.gateway.send(stage.gateway.delivery(APP, &live)).await;
-    assert_eq!((answer.status, stage.upstream.count()), (200, 2), "of the other mode: 200, and not forwarded");
+    assert_eq!(
+        (answer.status, stage.upstream.count()),
+        (200, 2),
+        "of the other mode: 200, and not forwarded"
+    );
     stage.finish();
 }
