@@ -205,28 +205,32 @@ fn header_name(item: &Item<'_>) -> Option<String> {
 
 fn routes(items: &[Item<'_>]) -> Option<Table<Route>> {
     let mut table = Table::new();
+    // Also of routes whose terms are wrong, so that one mistake does not hide another.
+    let mut places = Table::new();
     let mut is_whole = true;
     for item in items {
-        let Some(route) = route(item) else {
+        let Some((method, place, terms)) = route(item) else {
             is_whole = false;
             continue;
         };
-        let (method, place) = (route.method.clone(), route.place.clone());
-        if !table.insert(&method, &place, route) {
+        if !places.insert(&method, &place, ()) {
             item.refuse_unseen::<()>(&format!("{method} {place}"), "remove it; an earlier route has it");
             is_whole = false;
+            continue;
         }
+        let route = terms.map(|terms| Route { method: method.clone(), place: place.clone(), terms });
+        is_whole &= route.is_some_and(|route| table.insert(&method, &place, route));
     }
     is_whole.then_some(table)
 }
 
-fn route(item: &Item<'_>) -> Option<Route> {
+fn route(item: &Item<'_>) -> Option<(String, Place, Option<Terms>)> {
     let s = item.section()?;
     let method = s.need("method").and_then(|i| method(&i));
     let place = place(&s);
     let terms = terms(&s);
     s.end();
-    Some(Route { method: method?, place: place?, terms: terms? })
+    Some((method?, place?, terms))
 }
 
 fn place(s: &Section<'_>) -> Option<Place> {
