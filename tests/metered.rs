@@ -1,4 +1,11 @@
 //! AI requests through real Envoy: who passes, who is refused and how, and that exactly what was used is charged.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what does not hold in a test is the test's failure"
+)]
 
 use serde_json::{Value, json};
 use stage::client::{Answer, Call};

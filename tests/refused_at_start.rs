@@ -1,4 +1,11 @@
 //! What is wrong with a configuration, a catalog or an environment is said at start, all of it at once, and nothing runs on it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what does not hold in a test is the test's failure"
+)]
 
 use serde_json::json;
 use stage::harness::{Options, Stage};

@@ -8,21 +8,21 @@ use std::sync::OnceLock;
 use std::time::SystemTime;
 
 /// The signing secret of both webhook endpoints.
-pub const SECRET: &str = "whsec_0123456789abcdef";
+pub(crate) const SECRET: &str = "whsec_0123456789abcdef";
 /// Builds the module where this test looks for it.
-pub const BUILD: &str = "cargo build -p tollgate --profile wasm --target wasm32-wasip1";
+pub(crate) const BUILD: &str = "cargo build -p tollgate --profile wasm --target wasm32-wasip1";
 /// A client closed the connection, in Envoy's response flags.
-pub const CLIENT_LEFT: u64 = 1 << 14;
+pub(crate) const CLIENT_LEFT: u64 = 1 << 14;
 
 /// Where the module is.
-pub fn path() -> PathBuf {
+pub(crate) fn path() -> PathBuf {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     root.join(target).join("wasm32-wasip1/wasm/tollgate.wasm")
 }
 
 /// The module, unless one of its sources is younger. Cargo lists them beside it.
-pub fn module() -> &'static Module {
+pub(crate) fn module() -> &'static Module {
     static MODULE: OnceLock<Module> = OnceLock::new();
     MODULE.get_or_init(|| {
         let path = path();
@@ -38,7 +38,7 @@ pub fn module() -> &'static Module {
 }
 
 /// The first source in a dependency list (`target: source source …`) that changed after the module was built, or is gone.
-pub fn younger(built: SystemTime, list: &str) -> Option<&str> {
+pub(crate) fn younger(built: SystemTime, list: &str) -> Option<&str> {
     let sources = list.split_once(": ").map_or("", |(_, sources)| sources).split_whitespace();
     let is_older = |path: &&str| {
         let changed = std::fs::metadata(path).and_then(|file| file.modified());
@@ -48,7 +48,7 @@ pub fn younger(built: SystemTime, list: &str) -> Option<&str> {
 }
 
 /// What Envoy passes on from its own environment.
-pub const ENV: [(&str, &str); 3] = [
+pub(crate) const ENV: [(&str, &str); 3] = [
     ("STRIPE_WEBHOOK_SECRET", SECRET),
     ("GATEWAY_TOKEN", "tollgate-demo-gateway"),
     ("NODE", "gateway-10000"),
@@ -59,7 +59,7 @@ fn billing_section() -> Value {
 }
 
 /// A configuration of the role `webhook`: `/webhooks/stripe` deduped upstream, `/webhooks/app` by claims.
-pub fn webhook_json() -> Value {
+pub(crate) fn webhook_json() -> Value {
     let endpoint = |id: &str, dedupe: Value| {
         json!({"id": id, "path": format!("/webhooks/{id}"), "secrets_env": ["STRIPE_WEBHOOK_SECRET"],
             "tolerance_past_s": 300, "tolerance_future_s": 300, "body_bytes_max": 1_048_576, "livemode": "any",
@@ -71,7 +71,7 @@ pub fn webhook_json() -> Value {
 }
 
 /// A configuration of the role `ai`, with one route on each kind of terms.
-pub fn ai_json() -> Value {
+pub(crate) fn ai_json() -> Value {
     json!({"role": "ai", "mode": "enforce", "wait": "body", "body_bytes_max": 4_194_304, "billing": billing_section(),
         "identity": [
             {"kind": "jwt", "metadata": ["envoy.filters.http.jwt_authn", "jwt_payload"], "claim": "sub"},
@@ -84,26 +84,26 @@ pub fn ai_json() -> Value {
 }
 
 /// A worker of an Envoy, with this configuration.
-pub fn worker(envoy: &Envoy, configuration: &Value) -> Result<Vm, Failure> {
+pub(crate) fn worker(envoy: &Envoy, configuration: &Value) -> Result<Vm, Failure> {
     let vm = envoy.worker(module(), &ENV)?;
     vm.configure(&configuration.to_string())?;
     Ok(vm)
 }
 
 /// A worker of an Envoy of its own, with the role `ai`.
-pub fn ai() -> Result<(Envoy, Vm), Failure> {
+pub(crate) fn ai() -> Result<(Envoy, Vm), Failure> {
     let envoy = Envoy::new();
     worker(&envoy, &ai_json()).map(|vm| (envoy, vm))
 }
 
 /// A worker of an Envoy of its own, with the role `webhook`.
-pub fn webhook() -> Result<(Envoy, Vm), Failure> {
+pub(crate) fn webhook() -> Result<(Envoy, Vm), Failure> {
     let envoy = Envoy::new();
     worker(&envoy, &webhook_json()).map(|vm| (envoy, vm))
 }
 
 /// The headers of a chat request with an API key.
-pub const CHAT: [(&str, &str); 7] = [
+pub(crate) const CHAT: [(&str, &str); 7] = [
     (":method", "POST"),
     (":scheme", "http"),
     (":authority", "gateway"),
@@ -113,10 +113,10 @@ pub const CHAT: [(&str, &str); 7] = [
     ("x-request-id", "2f1c6a5e-1111-4222-8333-123456789abc"),
 ];
 /// Its body.
-pub const CHAT_BODY: &str = r#"{"model":"gpt-5-mini","messages":[{"role":"user","content":"hello"}]}"#;
+pub(crate) const CHAT_BODY: &str = r#"{"model":"gpt-5-mini","messages":[{"role":"user","content":"hello"}]}"#;
 
 /// An event of about so many bytes.
-pub fn event(id: &str, bytes: usize) -> Vec<u8> {
+pub(crate) fn event(id: &str, bytes: usize) -> Vec<u8> {
     let padding = "x".repeat(bytes.saturating_sub(220));
     json!({"id": id, "object": "event", "api_version": "2026-10-28", "created": 1_795_166_990, "livemode": false,
         "type": "invoice.paid", "data": {"object": {"id": "in_1", "object": "invoice", "description": padding}}})
@@ -125,7 +125,7 @@ pub fn event(id: &str, bytes: usize) -> Vec<u8> {
 }
 
 /// `Stripe-Signature` of a body as Stripe makes it (docs.stripe.com/webhooks#verify-manually).
-pub fn sign(secret: &str, at_s: u64, body: &[u8]) -> String {
+pub(crate) fn sign(secret: &str, at_s: u64, body: &[u8]) -> String {
     let mut mac = Hmac::<sha2::Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update(format!("{at_s}.").as_bytes());
     mac.update(body);
@@ -134,7 +134,7 @@ pub fn sign(secret: &str, at_s: u64, body: &[u8]) -> String {
 }
 
 /// The headers of a delivery to an endpoint, signed now.
-pub fn delivery(envoy: &Envoy, endpoint: &str, body: &[u8]) -> Vec<(&'static str, String)> {
+pub(crate) fn delivery(envoy: &Envoy, endpoint: &str, body: &[u8]) -> Vec<(&'static str, String)> {
     vec![
         (":method", "POST".to_owned()),
         (":scheme", "http".to_owned()),
@@ -146,10 +146,10 @@ pub fn delivery(envoy: &Envoy, endpoint: &str, body: &[u8]) -> Vec<(&'static str
 }
 
 /// What a billing service decides about a need: from the whole sync and the need to the decision.
-pub type Decide<'a> = &'a dyn Fn(&Value, &Value) -> Value;
+pub(crate) type Decide<'a> = &'a dyn Fn(&Value, &Value) -> Value;
 
 /// It may pass, and a credit is held.
-pub fn pays(sync: &Value, need: &Value) -> Value {
+pub(crate) fn pays(sync: &Value, need: &Value) -> Value {
     let generation = sync["worker"].as_u64().unwrap() << 40 | need["id"].as_u64().unwrap();
     let held = if need["mode"] == "hold" { 1_000_000 } else { 0 };
     let cell = json!({"grant": 11, "generation": generation, "unit": "credits", "granted": held, "held": held,
@@ -162,19 +162,19 @@ pub fn pays(sync: &Value, need: &Value) -> Value {
 }
 
 /// It may not: the credits are used up.
-pub fn broke(_: &Value, _: &Value) -> Value {
+pub(crate) fn broke(_: &Value, _: &Value) -> Value {
     json!({"decision": "refused", "refusal": {"reason": "insufficient_credits", "status": 402,
         "title": "Credits used up", "detail": "Buy credits.", "balance_micro": 0, "required_micro": 1_000_000,
         "buy_url": "https://example.com/credits", "remember_ms": 0, "payer": "alice", "epoch": 1}})
 }
 
 /// The document in a call.
-pub fn document(call: &Call) -> Value {
+pub(crate) fn document(call: &Call) -> Value {
     serde_json::from_slice(&call.body).unwrap()
 }
 
 /// Answers every call that is under way, and all that follow from that, as a billing service does; gives them back.
-pub fn billing(vm: &Vm, decide: Decide<'_>) -> Result<Vec<Call>, Failure> {
+pub(crate) fn billing(vm: &Vm, decide: Decide<'_>) -> Result<Vec<Call>, Failure> {
     let mut served = Vec::new();
     while let Some(call) = vm.calls()?.into_iter().next() {
         assert_eq!(call.header("authorization"), "Bearer tollgate-demo-gateway");
@@ -219,14 +219,14 @@ fn sync_answer(asked: &Value, decide: Decide<'_>) -> Value {
 }
 
 /// What a stream was refused with: status and reason.
-pub fn refusal(stream: &Stream) -> (u32, String) {
+pub(crate) fn refusal(stream: &Stream) -> (u32, String) {
     let reply = stream.reply().expect("a refusal");
     let body: Value = serde_json::from_str(&reply.text()).unwrap_or_default();
     (reply.status, body["reason"].as_str().unwrap_or_default().to_owned())
 }
 
 /// No invariant of the filter is broken.
-pub fn assert_no_bug(envoy: &Envoy) {
+pub(crate) fn assert_no_bug(envoy: &Envoy) {
     let bugs: Vec<_> = envoy.metrics().into_iter().filter(|(name, _)| name.contains("bug")).collect();
     assert!(bugs.is_empty(), "{bugs:?}");
 }

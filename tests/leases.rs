@@ -1,0 +1,294 @@
+//! Leases through real Envoys: warm requests make no call, no credit is spent twice, and what a crash costs is bounded.
+//!
+//! Clocks here are real, since crashes are: what has to run out is made short (`LEASE_TTL_MS`), and waited for by polling.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what does not hold in a test is the test's failure"
+)]
+
+use serde_json::{Value, json};
+use stage::client::{Call, Client};
+use stage::harness::{Gateway, Options, Stage, eventually};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+const MICRO: i64 = 1_000_000;
+
+fn embed(gateway: &Gateway, key: &str, script: &str) -> Call {
+    let url = gateway.settings.gateway("/v1/embeddings");
+    Call::post(url).bearer(key).header("x-script", script).json(&json!({ "input": "hello" }))
+}
+
+async fn customer(stage: &Stage, id: &str, credits: u32) -> String {
+    stage.account(id, credits).await;
+    key(stage, id).await
+}
+
+async fn key(stage: &Stage, id: &str) -> String {
+    let made = stage.admin_post("/admin/v1/api-keys", &json!({ "account": id })).await;
+    made["key"].as_str().unwrap().to_owned()
+}
+
+/// Sends all of them, so many at a time; how many were answered 200, 402, 503, and otherwise or not at all.
+async fn send_all(calls: Vec<(Client, Call)>, at_once: usize) -> [usize; 4] {
+    let turns = Arc::new(Semaphore::new(at_once));
+    let mut running = JoinSet::new();
+    for (client, call) in calls {
+        let turns = turns.clone();
+        running.spawn(async move {
+            let _turn = turns.acquire_owned().await.unwrap();
+            client.send(call).await.map_or(0, |answer| answer.status)
+        });
+    }
+    let mut counts = [0; 4];
+    while let Some(status) = running.join_next().await {
+        let kind = match status.unwrap() {
+            200 => 0,
+            402 => 1,
+            503 => 2,
+            _ => 3,
+        };
+        counts[kind] += 1;
+    }
+    counts
+}
+
+/// Requests without pause from so many clients, until told to stop.
+struct Load {
+    stop: Arc<AtomicBool>,
+    served: Arc<AtomicUsize>,
+    running: JoinSet<()>,
+}
+
+impl Load {
+    fn start(gateway: &Gateway, key: &str, script: &str, clients: usize) -> Self {
+        let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let mut running = JoinSet::new();
+        for _ in 0..clients {
+            let (client, call) = (Client::default(), embed(gateway, key, script));
+            let (stop, served) = (stop.clone(), served.clone());
+            running.spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    match client.send(call.clone()).await {
+                        Ok(answer) if answer.status == 200 => _ = served.fetch_add(1, Ordering::Relaxed),
+                        _ => tokio::time::sleep(Duration::from_millis(5)).await,
+                    }
+                }
+            });
+        }
+        Self { stop, served, running }
+    }
+
+    fn served(&self) -> usize {
+        self.served.load(Ordering::Relaxed)
+    }
+
+    async fn reaches(&self, count: usize) {
+        eventually("the load gets going", async || self.served() >= count).await;
+    }
+
+    async fn end(mut self) -> usize {
+        self.stop.store(true, Ordering::Relaxed);
+        while self.running.join_next().await.is_some() {}
+        self.served()
+    }
+}
+
+async fn books(stage: &Stage, id: &str) -> Value {
+    stage.admin_get(&format!("/admin/v1/accounts/{id}")).await
+}
+
+/// What is charged, once nothing is held or lent any more.
+async fn charged(stage: &Stage, id: &str, granted: i64) -> i64 {
+    eventually("nothing is held or lent", async || {
+        let books = books(stage, id).await;
+        let lent: i64 = books["grants"].as_array().unwrap().iter().map(|g| g["leased"].as_i64().unwrap()).sum();
+        books["held_micro"] == 0 && lent == 0
+    })
+    .await;
+    let books = books(stage, id).await;
+    granted * MICRO - books["balance_micro"].as_i64().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_warm_requests_make_hardly_a_call() {
+    let stage = Stage::start(Options::default());
+    let key = customer(&stage, "rich", 1_000_000).await;
+    let calls_so_far = async || stage.billing_calls("sync").await + stage.billing_calls("hello").await;
+    let before = calls_so_far().await;
+    let began = Instant::now();
+    let calls = (0..10_000).map(|_| (stage.gateway.client.clone(), embed(&stage.gateway, &key, ""))).collect();
+    let counts = send_all(calls, 50).await;
+    let (elapsed, calls) = (began.elapsed(), calls_so_far().await - before);
+    assert_eq!(counts, [10_000, 0, 0, 0]);
+    let workers = 2;
+    let allowed = 2 * workers * elapsed.as_secs() + workers;
+    assert!(calls <= allowed, "{calls} calls in {elapsed:?}, where {allowed} are allowed");
+    println!("10000 warm requests in {elapsed:?}: {calls} calls to billing");
+    eventually("everything is charged", async || stage.balance("rich").await == "990000").await;
+    stage.finish();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_credits_are_ten_requests_through_two_gateways() {
+    let stage = Stage::start(Options::default());
+    let other = stage.another_gateway();
+    for round in 0..20 {
+        let id = format!("ten{round}");
+        // A pool: two subjects that spend from one account.
+        let keys = [customer(&stage, &id, 10).await, key(&stage, &id).await];
+        stage.upstream.clear();
+        let calls = (0..200).map(|n| {
+            let gateway = if n % 2 == 0 { &stage.gateway } else { &other };
+            let key = &keys[if round % 2 == 0 { 0 } else { n / 2 % 2 }];
+            (gateway.client.clone(), embed(gateway, key, ""))
+        });
+        let counts = send_all(calls.collect(), 200).await;
+        assert_eq!((counts, stage.upstream.count()), ([10, 190, 0, 0], 10), "round {round}");
+        assert_eq!(charged(&stage, &id, 10).await, 10 * MICRO);
+    }
+    drop(other);
+    stage.finish();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_is_killed_under_load_costs_no_more_than_its_lease() {
+    for (policy, credits) in [("refund", 2_000), ("charge", 2_000)] {
+        let options = Options::default()
+            .with("LEASE_TTL_MS", 1500)
+            .with("LEASE_TAIL_MS", 1500)
+            .with("CRASH_POLICY", policy);
+        let stage = Stage::start(options);
+        let key = customer(&stage, "crash", credits).await;
+        let mut other = stage.another_gateway();
+        let (here, there) = (Load::start(&stage.gateway, &key, "", 4), Load::start(&other, &key, "", 4));
+        here.reaches(40).await;
+        there.reaches(40).await;
+        other.envoy.kill();
+        // What the dead one had reserved when it died is all that may be in doubt.
+        let in_doubt: i64 = books(&stage, "crash").await["grants"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|g| g["leased"].as_i64().unwrap())
+            .sum();
+        let served_here = here.end().await;
+        let served_there = there.end().await;
+        let charged = charged(&stage, "crash", i64::from(credits)).await;
+        let true_use = i64::try_from(stage.upstream.count()).unwrap() * MICRO;
+        assert!(true_use <= i64::from(credits) * MICRO, "{policy}: never more than was granted");
+        assert!(served_here + served_there <= usize::try_from(true_use / MICRO).unwrap());
+        let lost = true_use - charged;
+        println!("{policy}: {true_use} used, {charged} charged, {in_doubt} in doubt when it died");
+        match policy {
+            "refund" => assert!((0..=in_doubt).contains(&lost), "{lost} of {in_doubt}"),
+            _ => assert!((-in_doubt..=0).contains(&lost), "{lost} of {in_doubt}"),
+        }
+        drop(other);
+        stage.finish();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn billing_that_is_killed_under_load_loses_and_doubles_nothing() {
+    let mut stage = Stage::start(Options::default());
+    let key = customer(&stage, "kill", 5_000).await;
+    let load = Load::start(&stage.gateway, &key, "delay_ms=2", 8);
+    for round in 1..=3 {
+        load.reaches(round * 100).await;
+        stage.billing.take().unwrap().kill();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        stage.restart_billing();
+    }
+    load.end().await;
+    let used = i64::try_from(stage.upstream.count()).unwrap() * MICRO;
+    eventually("what was used is charged", async || {
+        let books = books(&stage, "kill").await;
+        books["held_micro"] == 0 && 5_000 * MICRO - books["balance_micro"].as_i64().unwrap() == used
+    })
+    .await;
+    stage.finish();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_stood_still_for_twice_the_ttl_spends_nothing_of_the_old_lease() {
+    let options = Options::default().with("LEASE_TTL_MS", 1000).with("LEASE_TAIL_MS", 1000);
+    let stage = Stage::start(options);
+    let key = customer(&stage, "still", 400).await;
+    let other = stage.another_gateway();
+    let warm = Load::start(&other, &key, "", 2);
+    warm.reaches(10).await;
+    warm.end().await;
+    other.envoy.signal(stage::processes::Signal::STOP);
+    tokio::time::sleep(Duration::from_millis(2600)).await;
+    // Everything that the sleeper did not use is back, and is spent here.
+    let rest: Vec<_> = (0..500).map(|_| (stage.gateway.client.clone(), embed(&stage.gateway, &key, ""))).collect();
+    let counts = send_all(rest, 20).await;
+    assert!(counts[0] >= 300, "{counts:?}");
+    other.envoy.signal(stage::processes::Signal::CONT);
+    let late: Vec<_> = (0..200).map(|_| (other.client.clone(), embed(&other, &key, ""))).collect();
+    let counts = send_all(late, 20).await;
+    assert_eq!(counts[3], 0, "{counts:?}");
+    assert!(stage.upstream.count() <= 400, "{} of 400", stage.upstream.count());
+    charged(&stage, "still", 400).await;
+    drop(other);
+    stage.finish();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_seconds_without_billing() {
+    let mut stage = Stage::start(Options::default());
+    let warm = customer(&stage, "warm", 100_000).await;
+    let cold = customer(&stage, "cold", 100).await;
+    let load = Load::start(&stage.gateway, &warm, "delay_ms=5", 4);
+    load.reaches(50).await;
+    stage.billing.take().unwrap().kill();
+    let down = Instant::now();
+    let mut before = load.served();
+    while down.elapsed() < Duration::from_secs(20) {
+        let answer = stage.gateway.send(embed(&stage.gateway, &cold, "")).await;
+        assert_eq!((answer.status, &answer.json()["reason"]), (503, &json!("service_unavailable")));
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        let now = load.served();
+        assert!(now > before, "the warm customer is served while billing is down ({:?})", down.elapsed());
+        before = now;
+    }
+    stage.restart_billing();
+    load.end().await;
+    let used = i64::try_from(stage.upstream.count()).unwrap() * MICRO;
+    eventually("ledger and upstream agree", async || {
+        let books = books(&stage, "warm").await;
+        books["held_micro"] == 0 && 100_000 * MICRO - books["balance_micro"].as_i64().unwrap() == used
+    })
+    .await;
+    assert_eq!(stage.balance("cold").await, "100");
+    stage.finish();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_key_ends_with_its_lease() {
+    let stage = Stage::start(Options::default().with("LEASE_TTL_MS", 1500));
+    stage.account("leaver", 100_000).await;
+    let made = stage.admin_post("/admin/v1/api-keys", &json!({ "account": "leaver" })).await;
+    let (id, key) = (made["id"].as_str().unwrap().to_owned(), made["key"].as_str().unwrap().to_owned());
+    let load = Load::start(&stage.gateway, &key, "delay_ms=5", 2);
+    load.reaches(20).await;
+    let path = stage.settings().billing(&format!("/admin/v1/api-keys/{id}"));
+    let revoke = Call::new("DELETE".parse().unwrap(), path).bearer(&stage.settings().admin_token);
+    assert_eq!(stage.gateway.send(revoke.header("idempotency-key", "revoke")).await.status, 204);
+    let revoked = Instant::now();
+    eventually("the key is refused", async || {
+        stage.gateway.send(embed(&stage.gateway, &key, "")).await.status == 401
+    })
+    .await;
+    assert!(revoked.elapsed() < Duration::from_millis(3000), "{:?}", revoked.elapsed());
+    let served = load.served();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(load.end().await, served, "and stays refused");
+    stage.finish();
+}
