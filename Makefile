@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup build demo run gateway check test clean
+.PHONY: help setup build demo run gateway bench check test clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 TOOLS := .tools/venv
@@ -47,6 +47,11 @@ run: build ## start Envoy, billing and a scripted upstream; Ctrl-C stops all of 
 
 gateway: build ## one more Envoy on a running billing service (give it GATEWAY_PORT and ENVOY_ADMIN_PORT of its own)
 	@$(STAGE) gateway
+
+# BENCH holds more arguments: BENCH='--quick', BENCH='--only consult,ext_authz --rounds 3 --rate 200'.
+bench: build ## what a request costs, beside plain Envoy and ext_authz; to target/bench/summary.md (about 5 minutes, on a quiet machine)
+	cargo build --release -p tollgate-bench
+	@$(TARGET)/release/bench $(BENCH)
 
 check: ## format, lints and house rules
 	cargo fmt --all --check

@@ -3,7 +3,7 @@
 use crate::figures::Sample;
 use crate::load::Pace;
 use crate::machine::Machine;
-use crate::site::{Gateway, Site, clear};
+use crate::site::{Gateway, Phase, Site, clear};
 use crate::summary::{Skipped, Summary};
 use crate::variants::Variant;
 use serde::Serialize;
@@ -121,7 +121,7 @@ fn rounds(site: &Site<'_>, variants: &[Variant], plan: Plan) -> Result<(Vec<Samp
 fn measure(site: &Site<'_>, envoy: &Process, variant: Variant, round: u32, plan: Plan) -> Result<Sample> {
     let load = |connections, pace| site.load(envoy, connections, pace);
     load(plan.count_connections, Pace::Count(plan.warm_up))?;
-    Ok(Sample {
+    let sample = Sample {
         round,
         variant,
         rate: load(
@@ -130,7 +130,15 @@ fn measure(site: &Site<'_>, envoy: &Process, variant: Variant, round: u32, plan:
         )?,
         count: load(plan.count_connections, Pace::Count(plan.count_requests))?,
         closed: load(plan.closed_connections, Pace::For(Duration::from_millis(plan.closed_ms)))?,
-    })
+    };
+    let Phase { requests, billing_calls, .. } = sample.count;
+    if variant == Variant::Lease && billing_calls * 10 > requests {
+        let what = format!("billing was called {billing_calls} times for {requests} requests");
+        return Err(Trouble(format!(
+            "{what}: they did not spend from a warm lease, so nothing of this is written down"
+        )));
+    }
+    Ok(sample)
 }
 
 fn progress(sample: &Sample, plan: Plan) -> String {

@@ -19,7 +19,7 @@ use crate::targets::{Target, targets};
 use crate::variants::Variant;
 use serde::Serialize;
 use stage::{During as _, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -103,18 +103,24 @@ impl Summary {
             let _ = writeln!(text, "- {}: not measured: {}", skipped.variant.name(), skipped.why);
         }
         self.targets.iter().for_each(|target| text.push_str(&verdict(target)));
-        if self.is_saturated() {
+        for variant in self.saturated() {
             let _ = writeln!(
                 text,
-                "- warning: {rate} a second is more than half of what a way can do: its latencies are those of a queue"
+                "- warning: at {rate} a second, {} kept the machine more than half busy: its latencies are those of a queue; lower --rate",
+                variant.name()
             );
         }
         text
     }
 
-    fn is_saturated(&self) -> bool {
-        let mut most = self.variants.values().filter_map(|figures| figures.get(f::PER_SECOND));
-        most.any(|most| most.median < i64::from(self.plan.rate) * 2)
+    /// The ways for which the rate was too high for this machine.
+    fn saturated(&self) -> BTreeSet<Variant> {
+        let cores = u64::try_from(self.machine.cores).unwrap_or(1);
+        let is_busy = |s: &&Sample| {
+            let used = s.rate.gateway_ns + s.rate.billing_ns + s.rate.upstream_ns;
+            used > s.rate.took_ns.saturating_mul(cores) / 2
+        };
+        self.samples.iter().filter(is_busy).map(|s| s.variant).collect()
     }
 }
 
@@ -206,6 +212,18 @@ mod tests {
         let columns: Vec<_> =
             text.lines().filter(|l| l.starts_with('|')).map(|l| l.matches('|').count()).collect();
         assert_eq!(columns, [12; 4]);
+    }
+
+    #[test]
+    fn a_way_that_fills_the_machine_is_named() {
+        let mut busy = summary();
+        assert!(!busy.markdown().contains("warning"));
+        for sample in &mut busy.samples {
+            sample.rate.billing_ns += u64::from(sample.variant == Variant::ExtAuthz) * sample.rate.took_ns;
+        }
+        let warnings: Vec<_> = busy.saturated().into_iter().collect();
+        assert_eq!(warnings, [Variant::ExtAuthz]);
+        assert!(busy.markdown().contains("- warning: at 400 a second, ext_authz kept"));
     }
 
     #[test]
