@@ -253,6 +253,9 @@ fn a_new_vm_after_a_trap_takes_a_number_of_its_own() -> Result<(), Failure> {
     chat(&vm)?;
     let worker_of = |calls: &[Call]| document(calls.last().unwrap())["worker"].clone();
     assert_eq!(worker_of(&billing(&vm, &pays)?), 1);
+    vm.limit_fuel(1000);
+    assert!(matches!(chat(&vm), Err(Failure::Trap { .. })), "a callback without end is a trap");
+    assert!(chat(&vm).is_err(), "and the VM is dead");
     let next = worker(&envoy, &ai_json())?;
     let stream = chat(&next)?;
     let calls = billing(&next, &pays)?;

@@ -24,7 +24,11 @@ impl Envoy {
     ///
     /// # Errors
     /// [`Failure::Load`] if the module wants what no host has, [`Failure::Refused`] or [`Failure::Trap`] as it went.
-    pub fn worker<K: AsRef<str>, V: AsRef<str>>(&self, module: &Module, env: &[(K, V)]) -> Result<Vm, Failure> {
+    pub fn worker<K: AsRef<str>, V: AsRef<str>>(
+        &self,
+        module: &Module,
+        env: &[(K, V)],
+    ) -> Result<Vm, Failure> {
         let env = env.iter().map(|(k, v)| (k.as_ref().to_owned(), v.as_ref().to_owned())).collect();
         Vm::start(module, self.clone(), env)
     }

@@ -33,4 +33,6 @@ pub use envoy::Envoy;
 pub use failure::Failure;
 pub use stream::Stream;
 pub use vm::{Module, Ran, Vm};
-pub use words::{Action, Answer, Call, CallRefusal, Headers, HostCall, LogLevel, LogLine, NONE, Reply, headers};
+pub use words::{
+    Action, Answer, Call, CallRefusal, Headers, HostCall, LogLevel, LogLine, NONE, Reply, headers,
+};

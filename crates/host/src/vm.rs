@@ -1,11 +1,11 @@
 //! One VM: loads the module, calls its exports one at a time, and keeps count of what each cost.
 
+use crate::Failure;
 use crate::envoy::Envoy;
 use crate::imports;
 use crate::state::{ROOT, State, StreamState};
 use crate::stream::Stream;
 use crate::words::{Action, Answer, Call, CallRefusal, HostCall, LogLevel, LogLine};
-use crate::Failure;
 use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
@@ -13,7 +13,8 @@ use wasmi::{
     CompilationMode, Config, Engine, Instance, Linker, Store, StoreLimitsBuilder, WasmParams, WasmResults,
 };
 
-/// Instructions that one callback may take: seconds of interpreting, so that a loop without end is a trap and no hang.
+/// Instructions that one callback may take unless a test says less: seconds of interpreting, so that a loop without end
+/// is a trap and no hang.
 const FUEL_MAX: u64 = 300_000_000;
 /// Memory that a VM may take. Envoy's own bound is 1 GiB.
 const MEMORY_MAX: usize = 256 * 1024 * 1024;
@@ -80,6 +81,7 @@ struct Machine {
     store: Store<State>,
     instance: Instance,
     dead: bool,
+    fuel_max: u64,
     last_context: u32,
     ran: Vec<Ran>,
     /// Nanoseconds of the monotonic clock at the latest tick, or when the period was set.
@@ -103,7 +105,8 @@ impl Vm {
         let allocate = allocator("proxy_on_memory_allocate").or_else(|| allocator("malloc"));
         let state = store.data_mut();
         (state.memory, state.allocate) = (memory, allocate);
-        let machine = Machine { store, instance, dead: false, last_context: ROOT, ran: Vec::new(), ticked };
+        let (dead, last_context, ran) = (false, ROOT, Vec::new());
+        let machine = Machine { store, instance, dead, fuel_max: FUEL_MAX, last_context, ran, ticked };
         let vm = Self(Rc::new(RefCell::new(machine)));
         vm.run::<_, ()>("_initialize", ROOT, ())?;
         vm.run::<_, ()>("proxy_on_context_create", ROOT, (ROOT, 0_u32))?;
@@ -208,6 +211,11 @@ impl Vm {
     /// From now on Envoy refuses to send calls, or sends them again.
     pub fn refuse_calls(&self, refusal: Option<CallRefusal>) {
         self.state(|state| state.refusal = refusal);
+    }
+
+    /// From now on a callback that takes more fuel than this traps.
+    pub fn limit_fuel(&self, max: u64) {
+        self.0.borrow_mut().fuel_max = max;
     }
 
     /// Time passes for this VM: clocks move on, and ticks come when they are due, wake-ups after each.
@@ -325,7 +333,7 @@ impl Machine {
         };
         let result = self.call(callback, args);
         let left = self.store.get_fuel().unwrap_or_default();
-        self.ran.push(Ran { callback, context, fuel: FUEL_MAX.saturating_sub(left) });
+        self.ran.push(Ran { callback, context, fuel: self.fuel_max.saturating_sub(left) });
         result.map_err(|error| {
             self.dead = true;
             let log = self.store.data().log.iter().skip(logged);
@@ -338,7 +346,7 @@ impl Machine {
     }
 
     fn call<P: WasmParams, R: WasmResults>(&mut self, callback: &str, args: P) -> Result<R, wasmi::Error> {
-        self.store.set_fuel(FUEL_MAX)?;
+        self.store.set_fuel(self.fuel_max)?;
         self.instance.get_typed_func::<P, R>(&self.store, callback)?.call(&mut self.store, args)
     }
 }

@@ -88,10 +88,14 @@ impl Answer {
     /// `x-envoy-upstream-service-time`.
     #[must_use]
     pub fn from_envoy(status: u16) -> Self {
-        let (status, body) = (status.to_string(), "upstream connect error or disconnect/reset before headers");
+        let (status, body) =
+            (status.to_string(), "upstream connect error or disconnect/reset before headers");
         let length = body.len().to_string();
-        let fields =
-            [(":status", status.as_str()), ("content-length", length.as_str()), ("content-type", "text/plain")];
+        let fields = [
+            (":status", status.as_str()),
+            ("content-length", length.as_str()),
+            ("content-type", "text/plain"),
+        ];
         Self { headers: headers(&fields), body: body.into() }
     }
 
