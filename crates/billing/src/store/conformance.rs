@@ -238,13 +238,33 @@ fn a_book_that_was_changed_by_another_is_not_overwritten() {
             open(store, "a");
             run(store, "a", NOW, &Command::Grant(terms("buy:1", 4)));
         });
-        store.begin().unwrap();
-        let mut stale = store.load(&account("a"), &[], NOW).unwrap().unwrap();
-        run(store, "a", NOW, &Command::Suspend);
-        let outcome = step(&mut stale, &mut Ids::from(9), NOW, &Command::Suspend).unwrap();
-        assert!(store.save(&stale, &outcome.changes).is_err());
-        store.rollback();
-        assert!(!store.load(&account("a"), &[], NOW).unwrap().unwrap().account.suspended);
+        let held = commit(store, |store| {
+            run(store, "a", NOW, &hold(HOLD, 4));
+            cell_of(run(store, "a", NOW, &hold(HOLD + 1, 1)))
+        });
+        let done = Totals { admitted: amount(1), finished: amount(1), used: amount(1), ..Totals::default() };
+        for command in [Command::Suspend, hold(HOLD + 2, 1), report(held, done)] {
+            store.begin().unwrap();
+            let mut stale = store.load(&account("a"), &[command.rows()], NOW).unwrap().unwrap();
+            run(store, "a", NOW, &command);
+            let before = store.load(&account("a"), &[command.rows()], NOW).unwrap();
+            let outcome = step(&mut stale, &mut Ids::from(9), NOW, &command).unwrap();
+            let Changes { account: row, grants, cells, .. } = outcome.changes;
+            // Each kind of row by itself.
+            for (account, grants, cells) in
+                [(row, [].into(), [].into()), (false, grants, [].into()), (false, [].into(), cells)]
+            {
+                let changes = Changes { account, grants, cells, journal: Vec::new() };
+                store.savepoint().unwrap();
+                assert!(
+                    changes.is_empty() || store.save(&stale, &changes).is_err(),
+                    "{command:?} {changes:?}"
+                );
+                store.rollback_to().unwrap();
+            }
+            assert_eq!(store.load(&account("a"), &[command.rows()], NOW).unwrap(), before);
+            store.rollback();
+        }
     });
 }
 

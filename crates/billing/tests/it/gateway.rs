@@ -372,3 +372,25 @@ async fn a_watch_hears_of_a_top_up_at_once() {
         (&json!("replenished"), &json!("alice"))
     );
 }
+
+#[tokio::test]
+async fn golden_requests_are_understood_and_answered_as_the_contract_says_over_http2() {
+    use contract::v1::{ClaimAnswer, CompleteAnswer, HelloAnswer, SyncAnswer};
+    let mut world = World::new().await;
+    world.speak_http2();
+    let golden = |name: &str| -> Value {
+        let path = format!("{}/../contract/examples/v1/{name}.request.json", env!("CARGO_MANIFEST_DIR"));
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    };
+    let hello = world.gateway("hello", &golden("hello")).await.ok(200);
+    serde_json::from_value::<HelloAnswer>(hello).unwrap();
+    let asked = golden("sync");
+    let answer = world.gateway("sync", &asked).await.ok(200);
+    let answer: SyncAnswer = serde_json::from_value(answer).unwrap();
+    assert_eq!(answer.needs.len(), asked["needs"].as_array().unwrap().len());
+    assert_eq!(answer.cells.len(), asked["cells"].as_array().unwrap().len());
+    let claimed = world.gateway("events/claim", &golden("claim")).await.ok(200);
+    assert!(matches!(serde_json::from_value(claimed).unwrap(), ClaimAnswer::Fresh { .. }));
+    let completed = world.gateway("events/complete", &golden("complete")).await.ok(200);
+    serde_json::from_value::<CompleteAnswer>(completed).unwrap();
+}

@@ -4,5 +4,6 @@
 mod admin;
 mod authz;
 mod gateway;
+mod process;
 mod stripe;
 mod support;

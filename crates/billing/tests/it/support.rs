@@ -9,6 +9,7 @@ use hyper::body::Bytes;
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 use std::path::Path;
 use tempfile::TempDir;
 use units::{Instant, Span};
@@ -27,6 +28,7 @@ pub(crate) struct World {
     pub(crate) env: Vec<(String, String)>,
     catalog: String,
     client: Client<HttpConnector, Full<Bytes>>,
+    elsewhere: Option<SocketAddr>,
 }
 
 pub(crate) struct Answer {
@@ -62,9 +64,27 @@ impl World {
         let client = Client::builder(TokioExecutor::new()).build_http();
         let clock = Clock::fake(NOON);
         let env = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let mut world = Self { dir, clock, running: None, env, catalog, client };
+        let mut world = Self { dir, clock, running: None, env, catalog, client, elsewhere: None };
         world.start().await;
         world
+    }
+
+    /// A service that runs as a process of its own.
+    pub(crate) fn elsewhere(address: SocketAddr) -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            clock: Clock::fake(NOON),
+            running: None,
+            env: Vec::new(),
+            catalog: String::new(),
+            client: Client::builder(TokioExecutor::new()).build_http(),
+            elsewhere: Some(address),
+        }
+    }
+
+    /// From now on it is spoken to in HTTP/2, as Envoy does.
+    pub(crate) fn speak_http2(&mut self) {
+        self.client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
     }
 
     pub(crate) fn database(&self) -> std::path::PathBuf {
@@ -119,7 +139,7 @@ impl World {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Answer {
-        let address = self.running.as_ref().unwrap().address;
+        let address = self.elsewhere.unwrap_or_else(|| self.running.as_ref().unwrap().address);
         let mut request = hyper::Request::builder().method(method).uri(format!("http://{address}{path}"));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -137,6 +157,11 @@ impl World {
     pub(crate) async fn gateway(&self, path: &str, body: &Value) -> Answer {
         let auth = format!("Bearer {GATEWAY}");
         self.call("POST", &format!("/gateway/v1/{path}"), &[("authorization", &auth)], body.to_string()).await
+    }
+
+    pub(crate) async fn gateway_get(&self, path: &str) -> Answer {
+        let auth = format!("Bearer {GATEWAY}");
+        self.call("GET", &format!("/gateway/v1/{path}"), &[("authorization", &auth)], "").await
     }
 
     pub(crate) async fn admin(&self, method: &str, path: &str, body: &Value) -> Answer {
