@@ -7,8 +7,10 @@ const NOT_TEXT: &[u8] = b"\xa1\xb1\xff\x00\x80";
 
 type Fields = Vec<(String, Vec<u8>)>;
 
-/// Both roles, each with headers and a body that it would let pass.
-fn roles() -> Result<[(Envoy, Vm, Fields, Vec<u8>); 2], Failure> {
+/// A role's worker, with headers and a body that it would let pass.
+type Role = (Envoy, Vm, Fields, Vec<u8>);
+
+fn roles() -> Result<[Role; 2], Failure> {
     let (webhooks, deliverer) = webhook()?;
     let (metering, meter) = ai()?;
     let body = event("evt_1", 400);

@@ -1,7 +1,8 @@
 //! Metered requests: each waits for its decision, goes on or is refused, and is told to billing as it ended.
 
 use crate::support::{
-    CHAT, CHAT_BODY, CLIENT_LEFT, ai, ai_json, assert_no_bug, billing, broke, document, pays, refusal, worker,
+    CHAT, CHAT_BODY, CLIENT_LEFT, Decide, ai, ai_json, assert_no_bug, billing, broke, document, pays,
+    refusal, worker,
 };
 use host::{Action, Answer, Call, CallRefusal, Failure, NONE, Stream, Vm};
 use serde_json::{Value, json};
@@ -119,7 +120,7 @@ fn billing_that_makes_no_sense_is_a_503_and_never_free() -> Result<(), Failure> 
             answer
         }
     };
-    let nonsense: [&dyn Fn(&Value, &Value) -> Value; 8] = [
+    let nonsense: [Decide<'_>; 8] = [
         &cells(json!([])),
         &cells(json!(null)),
         &price(json!(2_000_000)),

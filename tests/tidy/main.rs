@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Of our own crates, what each may use: (package, in what ships, besides in its tests).
-const ARROWS: [(&str, &[&str], &[&str]); 9] = [
+const ARROWS: [(&str, &[&str], &[&str]); 10] = [
     ("tollgate-units", &[], &[]),
     ("tollgate-webhook", &["tollgate-units"], &["tollgate-webhook"]),
     ("tollgate-contract", &["tollgate-units"], &[]),
@@ -23,7 +23,7 @@ const ARROWS: [(&str, &[&str], &[&str]); 9] = [
     (
         "tollgate",
         &["tollgate-gate", "tollgate-contract", "tollgate-units", "tollgate-webhook"],
-        &["tollgate-stage"],
+        &["tollgate-stage", "tollgate-host"],
     ),
     (
         "tollgate-billing",
@@ -32,6 +32,7 @@ const ARROWS: [(&str, &[&str], &[&str]); 9] = [
     ),
     ("tollgate-stage", &["tollgate-contract", "tollgate-webhook", "tollgate-units"], &[]),
     ("tollgate-bench", &["tollgate-stage"], &[]),
+    ("tollgate-host", &[], &[]),
 ];
 
 /// The crates without I/O, clock or randomness.
