@@ -15,6 +15,15 @@ ifdef VECTORS
 export VECTORS := $(abspath $(VECTORS))
 endif
 
+# GNU make ends by SIGINT even if what it runs stops in order; with this loaded it returns what its child returns.
+ifneq ($(filter run gateway,$(MAKECMDGOALS)),)
+ifneq ($(filter load,$(.FEATURES)),)
+-load .tools/interrupt.so
+.tools/interrupt.so: crates/stage/interrupt.c
+	@mkdir -p .tools && cc -shared -fPIC -O1 -o $@ $<
+endif
+endif
+
 help: ## list these commands and the settings
 	@echo 'Tollgate: an API gateway that gets paid. Commands:'
 	@echo
