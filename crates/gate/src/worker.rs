@@ -16,10 +16,12 @@ mod needs;
 mod pace;
 mod process;
 mod reply;
+#[cfg(test)]
+pub(crate) mod rig;
 mod sync;
 mod talk;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 
 pub use books::outcome_name;
 pub use reply::CallResult;

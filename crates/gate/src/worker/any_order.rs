@@ -1,6 +1,6 @@
 //! Any order of what can happen to a worker: whatever is lost, repeated or late, the books balance in the end.
 
-use super::tests::{Desk, PRICE, Stage};
+use super::rig::{Desk, PRICE, Stage};
 use super::*;
 use contract::v1::Outcome;
 use proptest::prelude::*;

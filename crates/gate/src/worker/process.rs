@@ -87,7 +87,7 @@ fn usable(bytes: &[u8]) -> Option<Process> {
 mod tests {
     use super::*;
     use crate::shelf::MemoryShelf;
-    use crate::worker::tests::hello_answer;
+    use crate::worker::rig::hello_answer;
 
     #[test]
     fn workers_of_one_process_share_an_incarnation_and_never_a_number() {

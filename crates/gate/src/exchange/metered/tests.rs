@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::Config;
-use crate::worker::tests::standing;
+use crate::worker::rig::standing;
 use contract::v1::{Price, Window};
 use proptest::prelude::*;
 use units::{Instant, Unit};
