@@ -368,7 +368,7 @@ mod tests {
         assert_eq!(Slot::decode(b"\x02not ours"), Err(SlotError::Foreign));
         for cut in 1..stored.len() {
             let cut_short = Slot::decode(&stored[..cut]);
-            let whole_cells = cut >= HEAD_BYTES && (cut - HEAD_BYTES) % CELL_BYTES == 0;
+            let whole_cells = cut >= HEAD_BYTES && (cut - HEAD_BYTES).is_multiple_of(CELL_BYTES);
             assert_eq!(cut_short.is_ok(), whole_cells, "{cut}");
         }
         let mut negative = stored.clone();
