@@ -2,9 +2,8 @@
 
 use super::door::{Gateway, Params};
 use super::{App, Fail};
-use crate::engine::Work;
-use crate::error::{Error, Invalid};
-use crate::service::{self, Setup};
+use crate::error::Invalid;
+use crate::service;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::routing::get;
@@ -14,7 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use contract::v1::HEADER_SUBJECT;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use units::{Subject, SubjectKind};
+use units::{AccountId, Subject, SubjectKind};
 
 pub(super) fn routes() -> Router<App> {
     Router::new()
@@ -90,6 +89,11 @@ async fn balance(Customer(subject): Customer, State(app): State<App>) -> Result<
     app.write(move |work, setup| service::own_balance(work, setup, &subject)).await.map(Json)
 }
 
+/// Whose data is asked for. A customer who is new is opened by asking, so this writes; lists are read elsewhere.
+async fn own(app: &App, subject: Subject) -> Result<AccountId, Fail> {
+    app.write(move |work, setup| service::own_account(work, setup, &subject)).await
+}
+
 #[derive(Deserialize)]
 struct Asking {
     cursor: Option<u64>,
@@ -102,11 +106,8 @@ async fn history(
     Params(asked): Params<Asking>,
 ) -> Result<Json<Value>, Fail> {
     let page = super::page(asked.cursor, asked.limit);
-    let run = move |work: &mut Work<'_>, setup: &Setup| {
-        let account = service::own_account(work, setup, &subject)?;
-        service::transactions(work, Some(&account), page)
-    };
-    let rows = app.write(run).await?;
+    let account = own(&app, subject).await?;
+    let rows = app.read(move |work| service::transactions(work, Some(&account), page)).await?;
     Ok(super::list(page, &rows, |row| {
         row.is_for_customers().then(|| serde_json::to_value(row).unwrap_or_default())
     }))
@@ -118,11 +119,8 @@ async fn usage(
     Params(asked): Params<Asking>,
 ) -> Result<Json<Value>, Fail> {
     let page = super::page(asked.cursor, asked.limit);
-    let run = move |work: &mut Work<'_>, setup: &Setup| -> Result<_, Error> {
-        let account = service::own_account(work, setup, &subject)?;
-        work.store.usage(&account, page)
-    };
-    let rows = app.write(run).await?;
+    let account = own(&app, subject).await?;
+    let rows = app.read(move |work| work.store.usage(&account, page)).await?;
     Ok(super::list(page, &rows, |row| {
         Some(json!({
             "request_id": row.request_id,

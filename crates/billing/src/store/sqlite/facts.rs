@@ -88,10 +88,9 @@ impl Facts for Sqlite {
     }
 
     fn events(&mut self, status: Option<EventStatus>, page: Page) -> Kept<Vec<Stored<EventRow>>> {
+        let filter = if status.is_some() { "status = ?1" } else { "?1 IS NULL" };
+        let statement = format!("SELECT {EVENT} WHERE {filter} AND seq < ?2 ORDER BY seq DESC LIMIT ?3");
         let status = status.map(EventStatus::as_str);
-        let statement = format!(
-            "SELECT {EVENT} WHERE (?1 IS NULL OR status = ?1) AND seq < ?2 ORDER BY seq DESC LIMIT ?3"
-        );
         self.all(&statement, params![status, before(page), page.limit], event_row)
     }
 
