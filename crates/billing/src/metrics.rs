@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Everything that is counted.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Metrics {
     series: Mutex<BTreeMap<(&'static str, String), u64>>,
 }
@@ -29,6 +29,16 @@ const FAMILIES: [(&str, &str, &str); 12] = [
     ("tollgate_billing_swept_total", "counter", "Cells and grants settled because their time was over."),
     ("tollgate_billing_last_event_seconds", "gauge", "When Stripe's last event arrived, in Unix seconds."),
 ];
+
+/// Shown from the start, so that a rate can be taken of the first call too.
+const CALLS: [&str; 5] = ["hello", "sync", "claim", "complete", "watch"];
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let calls = CALLS.map(|call| (("tollgate_billing_calls_total", labelled(("call", call))), 0));
+        Self { series: Mutex::new(BTreeMap::from(calls)) }
+    }
+}
 
 impl Metrics {
     /// Counts `n` more of a series; `label` is (name, value).

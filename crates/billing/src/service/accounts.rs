@@ -10,6 +10,7 @@ use contract::v1::SubscriptionState;
 use ledger::subscription::Subscription;
 use ledger::{Command, Grant, GrantAnswer, GrantId, JournalEntry, JournalKind, Reply, Source, Terms};
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use units::{AccountId, Amount, Instant, Subject, Unit, signed_credits};
 
 /// An account to be opened.
@@ -81,6 +82,9 @@ pub struct AccountView {
     pub subscriptions: Vec<SubscriptionView>,
 }
 
+/// Amounts by name, which says what they count: `used_micro` (micro-credits) or `used_requests`.
+type Counters = BTreeMap<String, Amount>;
+
 /// A grant as it is shown.
 #[derive(Clone, Debug, Serialize)]
 pub struct GrantView {
@@ -89,10 +93,8 @@ pub struct GrantView {
     scope: String,
     source: &'static str,
     source_ref: String,
-    amount: Amount,
-    available: Amount,
-    leased: Amount,
-    used: Amount,
+    #[serde(flatten)]
+    counters: Counters,
     expires_at: Option<Instant>,
 }
 
@@ -206,7 +208,8 @@ pub struct Entry {
     at: Instant,
     account: AccountId,
     kind: &'static str,
-    amount: Amount,
+    #[serde(flatten)]
+    amount: Counters,
     grant: Option<String>,
     note: Option<String>,
     #[serde(skip)]
@@ -231,11 +234,19 @@ pub fn transactions(
     page: Page,
 ) -> Result<Vec<Stored<Entry>>, Error> {
     let rows = work.store.journal(account, page)?;
+    let mut units: BTreeMap<GrantId, Unit> = BTreeMap::new();
+    // By number, since the grants that an account still has are not all that its history is about.
+    for grant in rows.iter().filter_map(|entry| entry.row.grant).collect::<BTreeSet<_>>() {
+        units.extend(work.store.unit_of_grant(grant)?.map(|unit| (grant, unit)));
+    }
     let shown = rows.into_iter().map(|Stored { seq, row }| {
         let granted = row.grant.filter(|_| row.kind == JournalKind::Granted);
         let note = granted.map(|grant| work.store.note(grant)).transpose()?.flatten();
         let (kind, grant) = (row.kind.as_str(), row.grant.map(|grant| grant.0.to_string()));
+        // What is about no grant is about debt, which is in credits.
+        let unit = row.grant.and_then(|grant| units.get(&grant).copied()).unwrap_or(Unit::Credits);
         let JournalEntry { at, account, amount, kind: of, .. } = row;
+        let amount = counters(unit, [("amount", amount)]);
         Ok(Stored { seq, row: Entry { seq, at, account, kind, amount, grant, note, of } })
     });
     shown.collect()
@@ -269,12 +280,25 @@ fn shown((id, grant): (GrantId, Grant)) -> GrantView {
         scope: grant.terms.scope,
         source: grant.terms.source.as_str(),
         source_ref: grant.terms.source_ref,
-        amount: grant.terms.amount,
-        available: grant.avail,
-        leased: grant.leased,
-        used: grant.used,
+        counters: counters(
+            grant.terms.unit,
+            [
+                ("amount", grant.terms.amount),
+                ("available", grant.avail),
+                ("leased", grant.leased),
+                ("used", grant.used),
+            ],
+        ),
         expires_at: Some(grant.terms.expires_at).filter(|at| *at < Instant::FAR),
     }
+}
+
+fn counters<const N: usize>(unit: Unit, amounts: [(&str, Amount); N]) -> Counters {
+    let suffix = match unit {
+        Unit::Credits => "micro",
+        Unit::Requests => "requests",
+    };
+    amounts.into_iter().map(|(name, amount)| (format!("{name}_{suffix}"), amount)).collect()
 }
 
 fn subscription_view(id: String, known: &Subscription) -> SubscriptionView {

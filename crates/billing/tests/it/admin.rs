@@ -65,7 +65,7 @@ async fn what_is_no_amount_is_refused_and_a_bulk_is_all_or_nothing() {
     );
     let path = format!("transactions?account=acme&limit=1&cursor={}", journal["next"]);
     let older = world.admin("GET", &path, &Value::Null).await.ok(200);
-    assert_eq!(older["items"][0]["amount"], 1_000_000);
+    assert_eq!(older["items"][0]["amount_micro"], 1_000_000);
 }
 
 #[tokio::test]
