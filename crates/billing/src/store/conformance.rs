@@ -171,6 +171,8 @@ fn what_is_over_is_loaded_only_if_it_is_asked_for() {
         let leases = Rows::Leases { node: node(), incarnation: 1 };
         assert!(!load(store, &[leases]).cells.contains_key(&cell), "a hold is no lease");
         assert!(store.grants(&account("a")).unwrap().iter().all(|(id, _)| *id != cell.grant));
+        assert_eq!(store.unit_of_grant(cell.grant).unwrap(), Some(Unit::Credits));
+        assert_eq!(store.unit_of_grant(GrantId(u64::MAX)).unwrap(), None);
     });
 }
 

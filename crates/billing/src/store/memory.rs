@@ -198,6 +198,10 @@ impl Books for Memory {
         Ok(self.now.grants.get(&grant).map(|(owner, _)| owner.clone()))
     }
 
+    fn unit_of_grant(&mut self, grant: GrantId) -> Kept<Option<Unit>> {
+        Ok(self.now.grants.get(&grant).map(|(_, grant)| grant.terms.unit))
+    }
+
     fn owner_of_hold(&mut self, node: &NodeName, inc: u64, generation: u64) -> Kept<Option<AccountId>> {
         let mut cells = self.now.cells.keys();
         let cell = cells.find(|id| id.node == *node && id.incarnation == inc && id.generation == generation);

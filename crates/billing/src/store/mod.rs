@@ -18,7 +18,7 @@ use crate::error::Error;
 use contract::v1::UsageRecord;
 use ledger::subscription::{Subscription, Subscriptions};
 use ledger::{Book, Changes, Grant, GrantId, JournalEntry, Rows};
-use units::{AccountId, Instant, NodeName, Subject, TierId};
+use units::{AccountId, Instant, NodeName, Subject, TierId, Unit};
 
 /// What is found, or why it could not be looked up.
 pub type Kept<T> = Result<T, Error>;
@@ -52,6 +52,8 @@ pub trait Books {
     fn next_grant(&mut self) -> Kept<u64>;
     /// Whose a grant is.
     fn owner_of_grant(&mut self, grant: GrantId) -> Kept<Option<AccountId>>;
+    /// What a grant counts, however old it is.
+    fn unit_of_grant(&mut self, grant: GrantId) -> Kept<Option<Unit>>;
     /// Whose the cells of a hold are, and so who pays.
     fn owner_of_hold(
         &mut self,
