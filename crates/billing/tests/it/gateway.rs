@@ -231,6 +231,17 @@ async fn usage_is_kept_once_and_acknowledged_without_gaps() {
     assert_eq!(acked(world.sync(&json!({"worker": 2})).await), 0);
     assert_eq!(world.metric("tollgate_billing_usage_records_total", ("outcome", "charged")), 3);
     let usage = world.customer("/v1/usage", "alice").await.ok(200);
+    // All three are spent; they were requests all the same.
+    for id in [2, 3] {
+        let held = world.need(id, "alice", "chat").await;
+        world.sync(&json!({"cells": finished(&held, 1)})).await;
+    }
+    world.sync(&json!({"cells": finished(&decision, 1)})).await;
+    let journal = world.admin("GET", "transactions?account=alice", &Value::Null).await.ok(200);
+    assert!(
+        journal["items"].as_array().unwrap().iter().all(|entry| entry["amount_requests"].is_u64()),
+        "{journal}"
+    );
     assert_eq!(usage["items"].as_array().unwrap().len(), 3);
     assert_eq!(
         (&usage["items"][0]["charged_requests"], &usage["items"][0]["output_tokens"]),
