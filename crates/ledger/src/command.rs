@@ -232,6 +232,14 @@ pub struct Expire {
     pub shortfall: Shortfall,
 }
 
+impl Leg {
+    /// Which kind of grant it takes from: unit and scope.
+    #[must_use]
+    pub fn kind(&self) -> (Unit, &str) {
+        (self.unit, &self.scope)
+    }
+}
+
 impl Command {
     /// Which rows must be loaded for it, if they exist, beyond what [`crate::Book`] asks for in any case.
     #[must_use]

@@ -268,6 +268,8 @@ pub struct CellGrant {
     pub ttl: Span,
     /// See [`crate::Cell::exposure`].
     pub exposure: Amount,
+    /// False if whatever is or becomes free in it is wanted back at once.
+    pub keep: bool,
 }
 
 /// See [`Decision::Refused`].
@@ -318,6 +320,8 @@ pub struct CellAnswer {
     pub exposure: Amount,
     /// Whether it may be spent from at all.
     pub state: CellState,
+    /// See [`CellGrant::keep`].
+    pub keep: bool,
 }
 
 words! {

@@ -36,9 +36,12 @@ fn a_rich_account_lends_a_share_and_a_poor_one_exactly_the_need() {
             (desk.shown() >= 10).then_some(used - had)
         })
         .collect();
-    assert_eq!(sizes[..5], [250, 187, 140, 105, 79]);
-    assert!(sizes[5..].windows(2).all(|pair| pair[0] >= pair[1]));
-    assert_eq!(*sizes.last().unwrap(), 10);
+    assert_eq!(
+        sizes[..6],
+        [250, 180, 140, 100, 80, 10],
+        "whole requests, and none in advance of the last few"
+    );
+    assert!(sizes[5..].iter().all(|size| *size == 10));
     assert_eq!(desk.book.cells.len(), 1, "one cell grows");
 }
 
@@ -120,7 +123,7 @@ fn a_lease_grows_towards_its_target_and_never_past_an_earlier_grant() {
 #[test]
 fn a_stopped_account_gets_no_more_time() {
     let mut desk = Desk::with(100);
-    let id = leased(&mut desk, lease(&node(1), 10, 0)).remove(0).id;
+    let id = leased(&mut desk, lease(&node(1), 1, 0)).remove(0).id;
     let soft_at = desk.book.cells[&id].soft_at;
     desk.act(&Command::Suspend);
     let told = Report { target: amount(90), ..report(&id, totals(5, 0, 0, 0)) };
@@ -146,7 +149,7 @@ fn i9_a_lease_never_outlives_its_grant_and_what_comes_back_later_has_expired() {
 #[test]
 fn a_void_takes_back_from_a_lease_as_it_returns_and_claws_what_was_used() {
     let mut desk = Desk::with(100);
-    let id = leased(&mut desk, Need { holders: 1, ..lease(&node(1), 10, 0) }).remove(0).id;
+    let id = leased(&mut desk, Need { holders: 1, ..lease(&node(1), 1, 0) }).remove(0).id;
     let VoidAnswer::Done { voided, claimed, clawed, .. } = desk.void("buy:1", Upto::All) else { panic!() };
     assert_eq!((voided.get(), claimed.get(), clawed.get()), (50, 50, 0));
     assert_eq!(desk.shown(), 0);
@@ -211,9 +214,23 @@ fn t24_t26_the_same_payment_grants_once_and_another_amount_is_a_conflict() {
 #[test]
 fn a_new_vm_does_not_spend_from_the_cells_of_the_old_one() {
     let mut desk = Desk::with(100);
-    assert_eq!(leased(&mut desk, lease(&node(1), 10, 0))[0].id.generation, 1);
+    assert_eq!(leased(&mut desk, lease(&node(1), 1, 0))[0].id.generation, 1);
     let mode = Mode::Lease { generation_min: 2, ahead: Amount::ZERO };
-    let fresh = leased(&mut desk, Need { mode, ..lease(&node(1), 10, 0) }).remove(0);
+    let fresh = leased(&mut desk, Need { mode, ..lease(&node(1), 1, 0) }).remove(0);
     assert_eq!((fresh.id.generation, fresh.granted), (2, amount(18)));
     assert_eq!(desk.shown(), 100);
+}
+
+#[test]
+fn what_is_free_may_be_kept_while_the_account_would_lend_it_again() {
+    let mut desk = Desk::with(160);
+    let cell = leased(&mut desk, Need { holders: 1, ..lease(&node(1), 10, 0) }).remove(0);
+    assert_eq!((cell.granted, cell.keep), (amount(80), true));
+    let told = |used| Report { need: amount(10), ..report(&cell.id, totals(used, used, used, 0)) };
+    assert!(desk.report(told(0)).cell.keep, "or it would be lent anew at once");
+    assert!(!desk.report(told(10)).cell.keep, "7 requests are a single need each");
+    desk.grant(terms(Source::Purchase, "buy:2", 1000));
+    assert!(desk.report(told(10)).cell.keep);
+    desk.act(&Command::Suspend);
+    assert!(!desk.report(told(10)).cell.keep);
 }

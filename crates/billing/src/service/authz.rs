@@ -46,8 +46,8 @@ pub fn charge_at_once(
     let subject = Subject::new(SubjectKind::ApiKeySha256, hex(&Sha256::digest(key)));
     let subject = subject.map_err(|error| Error::Bug(format!("a digest is no subject: {error}")))?;
     // A final answer: nobody asks again.
-    let (mode, shape, wait_ms) = (NeedMode::Hold, NeedShape::Fixed, 0);
-    let need = Need { id, subject, endpoint, mode, shape, wait_ms };
+    let (mode, shape, wait_ms, generation_min) = (NeedMode::Hold, NeedShape::Fixed, 0, 1);
+    let need = Need { id, subject, endpoint, mode, shape, wait_ms, generation_min };
     let (cells, needs, abandoned, usage) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let sync =
         Sync { node, incarnation, worker: 1, sent_seq: id, cells, needs, abandoned, usage, draining: false };
@@ -61,8 +61,8 @@ pub fn charge_at_once(
     };
     for lease in leases {
         let (held, returned, target) = (lease.held, Amount::ZERO, Amount::ZERO);
-        let spent =
-            CellReport { key: lease.key, admitted: held, finished: held, used: held, returned, target };
+        let (key, need) = (lease.key, held);
+        let spent = CellReport { key, admitted: held, finished: held, used: held, returned, target, need };
         if let Some(owner) = &owner {
             // The book has the cell already, since it was just made: there is nothing to load anew.
             session.want(owner, Rows::Cell(cell_id(&sync, lease.key)));

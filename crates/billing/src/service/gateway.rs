@@ -1,17 +1,18 @@
 //! The calls of the hot path: a gateway introduces itself, and syncs.
 
-use super::need::decide;
+use super::need::{decide, holders};
 use super::{Session, Setup, resolve};
 use crate::engine::Work;
 use crate::error::{Error, Invalid};
 use crate::store::UsageKey;
 use contract::v1::{
-    CellAnswer, CellKey, CellReport, CellState, HelloAnswer, Intervals, Limits, Need, NeedAnswer, Sync,
-    SyncAnswer,
+    CellAnswer, CellKey, CellReport, CellState, HelloAnswer, Intervals, Limits, Need, NeedAnswer, Note,
+    NoteKind, Sync, SyncAnswer,
 };
 use ledger::{
     Abandon, CellId, Command, Exposure, GrantId, HOLD_GENERATION_MIN, Reply, Report, Rows, Shortfall, Totals,
 };
+use std::collections::BTreeSet;
 use units::{AccountId, Amount, NodeName};
 
 /// Bounds of one call. A sync of this size is one transaction's share and well below the body's bound.
@@ -78,7 +79,26 @@ pub fn sync(work: &mut Work<'_>, setup: &Setup, sync: &Sync) -> Result<SyncAnswe
         needs.push(NeedAnswer { id: need.id, decision });
     }
     let next_ms = setup.timing.ttl.part(3).millis().max(1);
-    Ok(SyncAnswer { sent_seq: sync.sent_seq, cells, needs, usage_acked, next_ms, notes: Vec::new() })
+    let notes = notes(&mut session, sync, &owners.cells)?;
+    Ok(SyncAnswer { sent_seq: sync.sent_seq, cells, needs, usage_acked, next_ms, notes })
+}
+
+/// Where each payer stands whose lease was reported: what is remembered from an earlier epoch is void.
+fn notes(
+    session: &mut Session<'_, '_, '_>,
+    sync: &Sync,
+    owners: &[Option<AccountId>],
+) -> Result<Vec<Note>, Error> {
+    let leases = sync.cells.iter().zip(owners).filter(|(cell, _)| cell.key.generation < HOLD_GENERATION_MIN);
+    let payers: BTreeSet<&AccountId> = leases.filter_map(|(_, owner)| owner.as_ref()).collect();
+    let mut notes = Vec::with_capacity(payers.len());
+    for payer in payers {
+        let account = &session.book(payer)?.account;
+        let stopped = account.suspended || account.standing.tier.is_none();
+        let kind = if stopped { NoteKind::Suspended } else { NoteKind::Changed };
+        notes.push(Note { payer: payer.clone(), epoch: account.epoch, kind });
+    }
+    Ok(notes)
 }
 
 /// The generation of the hold of one need.
@@ -109,6 +129,10 @@ fn check(sync: &Sync) -> Result<(), Error> {
     let ids = sync.needs.iter().map(|need| &need.id).chain(&sync.abandoned);
     if let Some(id) = ids.into_iter().find(|id| !(1..=NEED_ID_MAX).contains(*id)) {
         return no(format!("a need has the id {id}; ids go from 1 to 2^40 - 1."));
+    }
+    let least = sync.needs.iter().map(|need| need.generation_min);
+    if let Some(least) = least.into_iter().find(|least| !(1..HOLD_GENERATION_MIN).contains(least)) {
+        return no(format!("a need asks for generation {least}; leases have 1 to 2^40 - 1."));
     }
     let keys = sync
         .cells
@@ -176,7 +200,7 @@ pub(super) fn report(
     cell: &CellReport,
     owner: Option<&AccountId>,
 ) -> Result<CellAnswer, Error> {
-    let CellReport { key, admitted, finished, used, returned, target } = *cell;
+    let CellReport { key, admitted, finished, used, returned, target, need } = *cell;
     let unknown = CellAnswer {
         key,
         granted: Amount::ZERO,
@@ -195,8 +219,8 @@ pub(super) fn report(
         cell: cell_id(sync, key),
         totals: Totals { admitted, finished, used, returned, short: Amount::ZERO },
         target: if sync.draining { Amount::ZERO } else { target },
-        need: Amount::ZERO,
-        holders: 1,
+        need,
+        holders: holders(session.book(owner)?, sync),
         timing: session.setup.timing,
         exposure: Exposure::Whole,
         shortfall: Shortfall::Debt,
@@ -209,7 +233,6 @@ pub(super) fn report(
         tracing::warn!(why = why.as_str(), grant = key.grant, node = %sync.node, "a report was not believed");
         session.work.count("tollgate_billing_errors_total", "kind", why.as_str());
     }
-    let keep = session.balance(owner)?.available > Amount::ZERO;
     Ok(CellAnswer {
         granted: answer.cell.granted,
         acked_admitted: answer.cell.acked_admitted,
@@ -220,7 +243,7 @@ pub(super) fn report(
             ledger::CellState::Soft => CellState::Soft,
             ledger::CellState::Closed => CellState::Closed,
         },
-        keep,
+        keep: answer.cell.keep,
         ..unknown
     })
 }

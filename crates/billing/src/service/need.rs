@@ -11,7 +11,7 @@ use contract::v1::{
 use ledger::subscription::Stage;
 use ledger::{Book, Command, Decision, Exposure, Granted, Mode, NeedAnswer, Reply};
 use std::collections::{BTreeMap, BTreeSet};
-use units::{AccountId, Amount, TierId, Unit};
+use units::{AccountId, Amount, Span, TierId, Unit};
 
 /// What is free in leases and already spoken for by earlier needs of the same sync, by payer.
 pub(super) type Ahead = BTreeMap<AccountId, Amount>;
@@ -56,7 +56,7 @@ fn of_account(
     let book = session.book(owner)?;
     let standing = book.account.standing.clone();
     let forbidden = forbidden(setup, &standing, endpoint);
-    let holders = holders(book);
+    let holders = holders(book, sync);
     let lanes = endpoint.map_or_else(Vec::new, |endpoint| {
         setup.catalog.lanes(standing.tier.as_ref(), &need.endpoint, endpoint)
     });
@@ -66,7 +66,7 @@ fn of_account(
         NeedMode::Hold => Mode::Hold { generation: generation(sync, need.id) },
         NeedMode::Lease => {
             let ahead = ahead.get(owner).copied().unwrap_or(Amount::ZERO);
-            Mode::Lease { generation_min: 1, ahead }
+            Mode::Lease { generation_min: need.generation_min, ahead }
         }
     };
     let asked = ledger::Need {
@@ -124,11 +124,15 @@ const fn retry_ms(wait_ms: u64) -> u64 {
     }
 }
 
-/// How many processes hold leases of an account.
-fn holders(book: &Book) -> u32 {
-    let open = book.cells.iter().filter(|(id, cell)| !id.is_hold() && cell.state == ledger::CellState::Open);
-    let processes: BTreeSet<_> = open.map(|(id, _)| (&id.node, id.incarnation)).collect();
-    u32::try_from(processes.len()).unwrap_or(u32::MAX).max(1)
+/// How many processes have something of an account to spend; whoever asks is one of them.
+pub(super) fn holders(book: &Book, sync: &Sync) -> u32 {
+    let lends = |id: &ledger::CellId, cell: &ledger::Cell| {
+        !id.is_hold() && cell.state == ledger::CellState::Open && !cell.outstanding().is_zero()
+    };
+    let lending = book.cells.iter().filter(|(id, cell)| lends(id, cell));
+    let processes = lending.map(|(id, _)| (&id.node, id.incarnation));
+    let processes: BTreeSet<_> = processes.chain([(&sync.node, sync.incarnation)]).collect();
+    u32::try_from(processes.len()).unwrap_or(u32::MAX)
 }
 
 fn refused(refusal: Refusal) -> NeedDecision {
@@ -230,10 +234,17 @@ impl Told<'_, '_, '_, '_> {
             attributes,
             window,
             epoch: self.answer.epoch,
-            valid_ms: self.session.setup.timing.ttl.millis(),
+            valid_ms: self.valid(standing).millis(),
         };
         let cells = granted.map_or_else(Vec::new, |(granted, _)| self.cells(granted, &price.scope));
         Ok(NeedDecision::Ok { standing: Box::new(standing), price, cells })
+    }
+
+    /// For how long this holds: no longer than a lease, than the tier, or than the window that paid or was used up.
+    fn valid(&self, standing: &ledger::subscription::Standing) -> Span {
+        let ends = [standing.changes_at, self.answer.window.as_ref().map(|window| window.resets_at)];
+        let now = self.session.work.now;
+        ends.into_iter().flatten().map(|end| end.since(now)).fold(self.session.setup.timing.ttl, Span::min)
     }
 
     /// What kind of grant pays. A repeated hold was paid by the lane of its unit.
@@ -246,12 +257,6 @@ impl Told<'_, '_, '_, '_> {
     }
 
     fn cells(&self, granted: &Granted, scope: &str) -> Vec<CellLease> {
-        let keep = match granted.unit {
-            Unit::Credits => self.answer.balance.available >= granted.hold,
-            Unit::Requests => {
-                self.answer.window.as_ref().is_some_and(|window| window.remaining >= granted.hold)
-            }
-        };
         let lease = |cell: &ledger::CellGrant| CellLease {
             key: CellKey { grant: cell.id.grant.0, generation: cell.id.generation },
             unit: cell.unit,
@@ -260,7 +265,7 @@ impl Told<'_, '_, '_, '_> {
             ttl_ms: cell.ttl.millis(),
             exposure: cell.exposure,
             scope: scope.to_owned(),
-            keep,
+            keep: cell.keep,
         };
         granted.cells.iter().map(lease).collect()
     }

@@ -57,6 +57,9 @@ pub struct CellReport {
     pub returned: Amount,
     /// The total grant that the gateway would like; nothing is asked for if it is not above what was granted.
     pub target: Amount,
+    /// What the last request on it held; by it the server knows how many requests are left. Nothing, if none is known.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub need: Amount,
 }
 
 /// A request that waits for a decision.
@@ -74,6 +77,21 @@ pub struct Need {
     pub shape: NeedShape,
     /// How long it may be told to retry, in milliseconds; 0 asks for a final answer.
     pub wait_ms: u64,
+    /// The smallest generation of a lease that the gateway can take: what was below it is forgotten there.
+    #[serde(default = "first", skip_serializing_if = "is_first")]
+    pub generation_min: u64,
+}
+
+const fn first() -> u64 {
+    1
+}
+
+const fn is_first(generation: &u64) -> bool {
+    *generation == 1
+}
+
+const fn is_nothing(amount: &Amount) -> bool {
+    amount.is_zero()
 }
 
 /// What a granted need becomes.

@@ -10,7 +10,7 @@ use crate::outcome::{
 };
 use crate::window::WindowRule;
 use std::collections::BTreeSet;
-use units::{Amount, Instant, NodeName, Span, Unit};
+use units::{Amount, Instant, NodeName, Unit};
 
 /// What one lane would take: which cells, and how much more for each.
 type Plan = Vec<(CellId, Amount)>;
@@ -47,8 +47,8 @@ impl Work<'_> {
         let unit = first.terms.unit;
         let of_unit = found.iter().filter(|(_, _, grant)| grant.terms.unit == unit);
         let hold = sum(of_unit.map(|(_, cell, _)| cell.granted), "a hold")?;
-        let told = |(id, cell, grant): &(&CellId, &Cell, &Grant)| self.told(id, cell, grant, need.timing.ttl);
-        let cells = found.iter().map(told).collect();
+        let told = |(id, cell, grant): &(&CellId, &Cell, &Grant)| self.told(id, cell, grant, need);
+        let cells = found.iter().map(told).collect::<Result<_, _>>()?;
         Ok(Some(Decision::Granted(Granted { lane: None, unit, hold, cells })))
     }
 
@@ -88,18 +88,22 @@ impl Work<'_> {
             let mut own = Amount::ZERO;
             let mut cells: Vec<(CellId, Amount)> = Vec::new();
             // A grant that is being taken back lends nothing more, and what its leases have free is spoken for.
-            for (id, grant) in self.usable(leg).into_iter().filter(|(_, grant)| grant.void_claim.is_zero()) {
+            for (id, grant) in
+                self.usable(leg.kind()).into_iter().filter(|(_, grant)| grant.void_claim.is_zero())
+            {
                 let (cell, free) = self.cell_for(need, id);
                 own = plus(own, free, "what is free in own leases")?;
                 cells.push((cell, grant.avail));
             }
-            let spendable = self.spendable(leg)?;
+            let spendable = self.spendable(leg.kind())?;
             let missing = wanted(need, leg)?.saturating_sub(own);
             if spendable < missing {
                 return Ok(None);
             }
             let size = match need.mode {
-                Mode::Lease { .. } if !missing.is_zero() => missing.max(share(spendable, need.holders)),
+                Mode::Lease { .. } if !missing.is_zero() => {
+                    missing.max(share(spendable, need.holders, leg.need).unwrap_or(missing))
+                }
                 _ => missing,
             };
             let mut rest = size;
@@ -116,10 +120,9 @@ impl Work<'_> {
     }
 
     /// Grants that the leg may take from, in burn order.
-    fn usable(&self, leg: &Leg) -> Vec<(GrantId, &Grant)> {
-        let fits = |grant: &Grant| {
-            grant.terms.unit == leg.unit && grant.terms.scope == leg.scope && grant.is_live(self.now)
-        };
+    fn usable(&self, (unit, scope): (Unit, &str)) -> Vec<(GrantId, &Grant)> {
+        let fits =
+            |grant: &Grant| grant.terms.unit == unit && grant.terms.scope == scope && grant.is_live(self.now);
         let mut grants: Vec<(GrantId, &Grant)> = self
             .book
             .grants
@@ -131,10 +134,18 @@ impl Work<'_> {
         grants
     }
 
-    /// What the leg could take at most: available, less the debt where it is in general credits.
-    fn spendable(&self, leg: &Leg) -> Result<Amount, Bug> {
-        let avail = sum(self.usable(leg).iter().map(|(_, grant)| grant.avail), "what is available")?;
-        Ok(if is_general(leg) { avail.saturating_sub(self.book.account.debt) } else { avail })
+    /// What could be taken of a kind of grant at most: available, less the debt where it is general credits.
+    fn spendable(&self, kind: (Unit, &str)) -> Result<Amount, Bug> {
+        let avail = sum(self.usable(kind).iter().map(|(_, grant)| grant.avail), "what is available")?;
+        Ok(if is_general(kind) { avail.saturating_sub(self.book.account.debt) } else { avail })
+    }
+
+    /// Whether a gateway may keep what is `free` in its cell of a grant: not where the account would be nearly empty
+    /// even with it, and not what is being taken back.
+    pub(super) fn keeps(&self, grant: &Grant, free: Amount, holders: u32, need: Amount) -> Result<bool, Bug> {
+        let left = self.spendable((grant.terms.unit, &grant.terms.scope))?;
+        let left = plus(left, free, "what would be available")?;
+        Ok(self.may_spend() && grant.void_claim.is_zero() && share(left, holders, need).is_some())
     }
 
     /// The cell of a grant that would serve the need, and what is free in it for the gateway already.
@@ -173,7 +184,7 @@ impl Work<'_> {
             }
             self.extend(&id, need.timing)?;
             if let (Some(cell), Some(grant)) = (self.book.cells.get(&id), self.book.grants.get(&id.grant)) {
-                told.push(self.told(&id, cell, grant, need.timing.ttl));
+                told.push(self.told(&id, cell, grant, need)?);
             }
         }
         Ok(told)
@@ -194,15 +205,19 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn told(&self, id: &CellId, cell: &Cell, grant: &Grant, ttl: Span) -> CellGrant {
-        CellGrant {
+    fn told(&self, id: &CellId, cell: &Cell, grant: &Grant, need: &Need) -> Result<CellGrant, Bug> {
+        let kind = (grant.terms.unit, grant.terms.scope.as_str());
+        let leg = need.lanes.iter().flat_map(|lane| &lane.legs).find(|leg| leg.kind() == kind);
+        let size = leg.map_or(Amount::ZERO, |leg| leg.need);
+        Ok(CellGrant {
             id: id.clone(),
             unit: grant.terms.unit,
             granted: cell.granted,
             held: if id.is_hold() { cell.granted } else { Amount::ZERO },
-            ttl: ttl.min(grant.terms.expires_at.since(self.now)),
+            ttl: need.timing.ttl.min(grant.terms.expires_at.since(self.now)),
             exposure: cell.exposure,
-        }
+            keep: self.keeps(grant, cell.free(), need.holders, size)?,
+        })
     }
 
     /// No lane covers it: ask again if what others hold may make it possible, else no.
@@ -212,7 +227,7 @@ impl Work<'_> {
         for lane in &need.lanes {
             let mut all = true;
             for leg in &lane.legs {
-                let grants = self.usable(leg);
+                let grants = self.usable(leg.kind());
                 lent |= grants.iter().any(|(id, _)| self.lends_elsewhere(need, *id));
                 let mut may = Amount::ZERO;
                 for (_, grant) in &grants {
@@ -223,7 +238,7 @@ impl Work<'_> {
                         "what may be available",
                     )?;
                 }
-                let debt = if is_general(leg) { self.book.account.debt } else { Amount::ZERO };
+                let debt = if is_general(leg.kind()) { self.book.account.debt } else { Amount::ZERO };
                 all &= may.saturating_sub(debt) >= wanted(need, leg)?;
             }
             later |= all;
@@ -385,8 +400,8 @@ fn is_of(id: &CellId, node: &NodeName, incarnation: u64, generation: u64) -> boo
     id.generation == generation && id.incarnation == incarnation && id.node == *node
 }
 
-fn is_general(leg: &Leg) -> bool {
-    leg.unit == Unit::Credits && leg.scope.is_empty()
+fn is_general((unit, scope): (Unit, &str)) -> bool {
+    unit == Unit::Credits && scope.is_empty()
 }
 
 /// What must be free for the gateway after a leg is covered.
@@ -397,9 +412,17 @@ fn wanted(need: &Need, leg: &Leg) -> Result<Amount, Bug> {
     }
 }
 
-/// Guided self-scheduling: each of the holders may take half its share of what is left.
-pub(super) fn share(left: Amount, holders: u32) -> Amount {
-    left.part(holders.max(1).saturating_mul(2))
+/// Fewer requests than this are not worth a lease.
+const SHARE_REQUESTS_MIN: i64 = 8;
+
+/// Guided self-scheduling: each of the holders may take half its share of what is left, in whole requests of `need`
+/// each. `None` if those are too few: the account is nearly empty, lends exactly what requests wait for, and wants back
+/// what becomes free.
+pub(super) fn share(left: Amount, holders: u32, need: Amount) -> Option<Amount> {
+    let (part, need) = (left.part(holders.max(1).saturating_mul(2)), need.max(Amount::ONE));
+    let requests = part.get().checked_div(need.get())?;
+    let size = Amount::new(requests.checked_mul(need.get())?).ok()?;
+    (requests >= SHARE_REQUESTS_MIN).then_some(size)
 }
 
 /// How far a gateway may be ahead, in credits.

@@ -21,7 +21,8 @@ impl Work<'_> {
             let (zero, state) = (Amount::ZERO, CellState::Closed);
             let (granted, acked_admitted, exposure) = (zero, zero, zero);
             let id = report.cell.clone();
-            let cell = CellAnswer { id, granted, acked_admitted, ttl: Span::ZERO, exposure, state };
+            let (ttl, keep) = (Span::ZERO, false);
+            let cell = CellAnswer { id, granted, acked_admitted, ttl, exposure, state, keep };
             return Ok(ReportAnswer { cell, refused: Some(ReportRefused::UnknownCell), late: None });
         };
         let id = &report.cell;
@@ -86,7 +87,7 @@ impl Work<'_> {
         };
         let want = report.target.saturating_sub(cell.granted);
         let spendable = self.spendable_of(id.grant, grant)?;
-        let cap = report.need.max(share(spendable, report.holders));
+        let cap = share(spendable, report.holders, report.need).unwrap_or(report.need);
         let take = want.min(cap).min(spendable);
         if take.is_zero() || take < report.need.min(want) {
             return Ok(());
@@ -164,7 +165,8 @@ impl Work<'_> {
         let id = &report.cell;
         let not_loaded = || Bug::NotLoaded { what: format!("cell {id:?} or its grant") };
         let cell = self.book.cells.get(id).ok_or_else(not_loaded)?;
-        let end = self.book.grants.get(&id.grant).ok_or_else(not_loaded)?.terms.expires_at;
+        let grant = self.book.grants.get(&id.grant).ok_or_else(not_loaded)?;
+        let end = grant.terms.expires_at;
         let spends =
             refused.is_none() && cell.state == CellState::Open && (id.is_hold() || self.may_live_on(id));
         let cell = CellAnswer {
@@ -174,6 +176,7 @@ impl Work<'_> {
             ttl: if spends { report.timing.ttl.min(end.since(self.now)) } else { Span::ZERO },
             exposure: cell.exposure,
             state: cell.state,
+            keep: spends && self.keeps(grant, cell.free(), report.holders, report.need)?,
         };
         Ok(ReportAnswer { cell, refused, late })
     }
