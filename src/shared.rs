@@ -102,9 +102,14 @@ impl Shared {
                     replied = true;
                 }
                 (Effect::Ask(question), Phase::Held) => {
-                    self.waiting.borrow_mut().insert(stream, Rc::clone(exchange));
-                    self.worker.borrow_mut().ask(stream, question, host::now().mono);
-                    self.poke();
+                    let now = host::now();
+                    let answer = self.worker.borrow_mut().ask(stream, question, now.mono, &mut SharedData);
+                    if let Some(answer) = answer {
+                        flow = machine.handle(Input::AnsweredAtOnce(answer), now, &mut SharedData);
+                    } else {
+                        self.waiting.borrow_mut().insert(stream, Rc::clone(exchange));
+                        self.poke();
+                    }
                 }
                 (Effect::Withdraw, _) => {
                     self.waiting.borrow_mut().remove(&stream);
@@ -112,8 +117,11 @@ impl Shared {
                     self.poke();
                 }
                 (Effect::Tell(report), _) => {
-                    self.worker.borrow_mut().tell(report, host::now().mono);
-                    self.poke();
+                    let now = host::now().mono;
+                    self.worker.borrow_mut().tell(report, now, &mut SharedData);
+                    if self.worker.borrow().hurries(now) {
+                        self.poke();
+                    }
                 }
                 (Effect::Count(metric), _) => self.telemetry.count(&metric),
                 (Effect::Note { key, value }, _) => host::note(key, &value),

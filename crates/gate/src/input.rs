@@ -45,6 +45,8 @@ pub enum Input<'a> {
     },
     /// The decision on the question that this exchange asked. [`Flow::Continue`] now means: resume the request.
     Answered(Answer),
+    /// The same, within the very callback that asked: nothing is held back yet.
+    AnsweredAtOnce(Answer),
     /// The answer's headers, be they from the upstream, from Envoy itself, or from this exchange's own reply.
     ResponseHeaders {
         /// All of them.

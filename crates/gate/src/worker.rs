@@ -5,13 +5,17 @@
 //! grows. Whatever billing does, a stream gets exactly one answer, in bounded time; and what is owed to billing is
 //! repeated until acknowledged.
 //!
-//! Not here: leases. They are shared by the workers of a process and so live on the shelf, one slot per payer; this
-//! machine will carry their reports and needs in the same sync.
+//! Leases are shared by the workers of a process and so live on the shelf, one slot per payer: a request whose payer is
+//! known and has enough in its slot is answered at once, and nobody is asked (see [`crate::lease`]).
 
+mod alive;
+mod allowance;
 #[cfg(test)]
 mod any_order;
 mod books;
+mod calls;
 mod claims;
+mod lease;
 mod needs;
 mod pace;
 mod process;
@@ -22,25 +26,27 @@ mod sync;
 mod talk;
 #[cfg(test)]
 mod tests;
+mod warm;
+mod watch;
 
 pub use books::outcome_name;
 pub use reply::CallResult;
 pub use talk::{Answer, Fault, Pass, Question, Report};
 
 use crate::effect::{Level, Metric};
+use crate::lease::PayerKey;
 use crate::shelf::Shelf;
-use books::{Books, Page};
+use allowance::{End, Unpaids};
+use books::{Books, Finish, Page};
 use claims::Claims;
-use contract::v1::{
-    self, ClaimAnswer, Complete, CompleteAnswer, CompleteOutcome, CompleteResult, Hello, HelloAnswer,
-    NeedMode,
-};
-use needs::{Asked, Needs};
+use contract::v1::{self, CellReport, NeedMode};
+use needs::{Asked, Needs, Waiter};
 use pace::Pace;
 use process::Membership;
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 use units::{Instant, NodeName, Span};
+use watch::Watch;
 
 /// The largest answer that is read at all.
 pub const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -96,8 +102,11 @@ enum Pending {
 
 struct Batch {
     seq: u64,
-    needs: BTreeSet<u64>,
+    /// What was asked for each.
+    needs: BTreeMap<u64, NeedMode>,
     page: Page,
+    /// Of cells in slots.
+    leases: Vec<(PayerKey, CellReport)>,
     sent: Instant,
 }
 
@@ -114,6 +123,17 @@ pub struct Worker {
     needs: Needs,
     books: Books,
     claims: Claims,
+    unpaids: Unpaids,
+    memory: warm::Memory,
+    watch: Watch,
+    /// Ends that could not be entered into their slot yet, because other workers were faster.
+    unfinished: VecDeque<Finish>,
+    /// Until then nothing is told that nobody waits for.
+    quiet_until: Instant,
+    /// When this worker is to say again that it is alive.
+    alive_due: Instant,
+    /// The next slot to look through for what a dead worker left.
+    sweep: Option<u32>,
     draining: bool,
     out: Vec<WorkerEffect>,
 }
@@ -133,20 +153,42 @@ impl Worker {
             needs: Needs::default(),
             books: Books::default(),
             claims: Claims::default(),
+            unpaids: Unpaids::default(),
+            memory: warm::Memory::default(),
+            watch: Watch::default(),
+            unfinished: VecDeque::new(),
+            quiet_until: Instant::EPOCH,
+            alive_due: Instant::EPOCH,
+            sweep: None,
             draining: false,
             out: Vec::new(),
         }
     }
 
-    /// A stream asks, and waits until it is woken with an answer. It must not have another question open.
-    pub fn ask(&mut self, stream: u32, question: Question, now: Instant) {
+    /// A stream asks. Answers at once if it can; else the stream waits until it is woken with an answer. It must not have
+    /// another question open.
+    pub fn ask(
+        &mut self,
+        stream: u32,
+        question: Question,
+        now: Instant,
+        shelf: &mut dyn Shelf,
+    ) -> Option<Answer> {
+        let owed = [self.needs.len(), self.books.len(), self.unpaids.len(), self.unfinished.len()];
         let crowded = self.needs.len() >= WAITERS_MAX
-            || self.needs.len().saturating_add(self.books.len()) >= BOOKS_MAX
+            || owed.into_iter().fold(0, usize::saturating_add) >= BOOKS_MAX
             || self.claims.len() >= WAITERS_MAX;
         let accepted = match question {
             _ if crowded => false,
-            Question::Need { subject, endpoint, mode, shape } => {
-                let asked = Asked { stream, subject, endpoint, mode, shape, now };
+            Question::Need { subject, endpoint, mode, shape, allow } => {
+                let key = (subject, endpoint);
+                if mode == NeedMode::Lease
+                    && let lease::Warmth::Warm(pass) = self.warm(&key, now, shelf)
+                {
+                    return Some(Answer::Ok(pass));
+                }
+                let (subject, endpoint) = key;
+                let asked = Asked { stream, subject, endpoint, mode, shape, allow, now };
                 self.needs.push(asked, self.settings.wait, self.settings.call)
             }
             Question::Claim(claim) => {
@@ -154,15 +196,17 @@ impl Worker {
                 true
             }
         };
-        if !accepted {
-            self.unavailable(stream, Fault::Backlog);
+        if accepted {
+            return None;
         }
+        self.count(Metric::Fault { fault: Fault::Backlog.as_str() });
+        Some(Answer::Unavailable(Fault::Backlog))
     }
 
     /// The stream has gone, or decided otherwise; it will not be woken.
     pub fn withdraw(&mut self, stream: u32) {
         if let Some((id, waiter)) = self.needs.take_stream(stream) {
-            self.give_back(id, waiter.mode, waiter.sent);
+            self.give_back(id, &waiter);
         }
         self.claims.withdraw(stream);
         let is_its = |effect: &mut WorkerEffect| matches!(effect, WorkerEffect::Wake { stream: s, .. } if *s == stream);
@@ -177,24 +221,34 @@ impl Worker {
     /// A stream that was woken turned out to be gone: its hold goes back.
     pub fn undelivered(&mut self, answer: &Answer) {
         self.count(Metric::Fault { fault: "stream_gone" });
-        if let Answer::Ok(pass) = answer
-            && let Some(hold) = pass.hold
-        {
+        let Answer::Ok(pass) = answer else { return };
+        let Some(hold) = pass.hold else { return };
+        if let Some(finish) = self.books.drop_leased(hold) {
+            self.unfinished.push_back(finish);
+        } else if !self.unpaids.drop(hold) {
             self.books.abandon(hold);
         }
     }
 
     /// Something ended; billing will be told until it acknowledges.
-    pub fn tell(&mut self, report: Report, now: Instant) {
+    pub fn tell(&mut self, report: Report, now: Instant, shelf: &mut dyn Shelf) {
         match report {
             Report::Completed { complete, ttl } => self.claims.tell(complete, ttl, now),
-            ended @ Report::Ended { .. } => {
-                if let Report::Ended { outcome, .. } = &ended {
-                    self.count(Metric::Ended { outcome: outcome_name(*outcome) });
+            Report::Ended { hold, charged, outcome, tokens, request_id, at } => {
+                self.count(Metric::Ended { outcome: outcome_name(outcome) });
+                let end = End { outcome, tokens: tokens.clone(), request_id: request_id.clone(), at };
+                if self.unpaids.end(hold, end) {
+                    return;
                 }
-                if let Err(bug) = self.books.end(ended) {
+                let later = self.membership.map_or(now, |membership| now.plus(membership.pause()));
+                let ended = Report::Ended { hold, charged, outcome, tokens, request_id, at };
+                let (finish, bug) = self.books.end(ended, later);
+                if let Some(bug) = bug {
                     self.count(Metric::Bug { bug });
                     self.log(Level::Error, format!("bug: {bug}: a report that does not fit its hold"));
+                }
+                if let Some(finish) = finish {
+                    self.finish(finish, now, shelf);
                 }
             }
         }
@@ -203,29 +257,45 @@ impl Worker {
     /// This process wants no more leases, for it is about to end.
     pub fn drain(&mut self) {
         self.draining = true;
+        for payer in self.watch.all() {
+            self.watch.touch(payer, Instant::EPOCH, Instant::EPOCH);
+        }
     }
 
     /// True if nobody waits and nothing is owed to billing.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.needs.len() == 0 && self.books.is_empty() && self.claims.len() == 0 && self.calls.is_empty()
+        let waits = self.needs.len().saturating_add(self.claims.len()).saturating_add(self.calls.len());
+        let owes = self.unpaids.len().saturating_add(self.unfinished.len());
+        waits == 0 && owes == 0 && self.books.is_empty() && self.watch.is_told()
+    }
+
+    /// True if something should be done right now, and not at the next tick.
+    #[must_use]
+    pub fn hurries(&self, now: Instant) -> bool {
+        !self.unfinished.is_empty() || self.next_poll().is_some_and(|due| due <= now)
     }
 
     /// What to do now. Call it after everything else, and from time to time.
     pub fn poll(&mut self, now: Instant, shelf: &mut dyn Shelf) -> Vec<WorkerEffect> {
+        self.look_after(now, shelf);
         for id in self.needs.late(now) {
-            self.fail_need(id, Fault::Late, now);
+            self.fail_need(id, Fault::Late, now, shelf);
         }
         for stream in self.claims.late(now) {
             self.unavailable(stream, Fault::Late);
         }
-        let may_speak = !self.speaking && self.pace.allows(now);
-        if may_speak && (self.needs.next_due().is_some_and(|due| due <= now) || self.books.is_due(now)) {
+        if !self.speaking && self.pace.allows(now) && self.has_reason(now) {
             if self.membership.is_none() {
                 self.membership = process::join(shelf);
             }
             match self.membership {
-                Some(membership) => self.send_sync(membership, now),
+                Some(membership) => {
+                    self.rouse(now, shelf);
+                    if self.has_reason(now) {
+                        self.send_sync(membership, now, shelf);
+                    }
+                }
                 None => self.send_hello(),
             }
         }
@@ -238,11 +308,19 @@ impl Worker {
         core::mem::take(&mut self.out)
     }
 
+    /// Is there anything to be told or asked now?
+    fn has_reason(&self, now: Instant) -> bool {
+        let due = [self.needs.next_due(), self.watch.next_due(self.quiet_until)];
+        self.unpaids.is_due() || self.books.is_due(now) || due.into_iter().flatten().any(|due| due <= now)
+    }
+
     /// When `poll` will have something to do, if nothing happens before; `None` if never.
     #[must_use]
     pub fn next_poll(&self) -> Option<Instant> {
-        let line = || [self.needs.next_due(), self.books.next_due()].into_iter().flatten().min();
-        let line = if self.speaking { None } else { line() };
+        let unpaid = self.unpaids.is_due().then_some(Instant::EPOCH);
+        let due =
+            [self.needs.next_due(), self.books.next_due(), self.watch.next_due(self.quiet_until), unpaid];
+        let line = if self.speaking { None } else { due.into_iter().flatten().min() };
         let line = line.map(|due| due.max(self.pace.not_before()));
         [line, self.claims.next_due()].into_iter().flatten().min()
     }
@@ -252,105 +330,34 @@ impl Worker {
         match self.calls.remove(&call) {
             None => self.count(Metric::Bug { bug: "answer_without_call" }),
             Some(Pending::Hello) => self.on_hello(result, now, shelf),
-            Some(Pending::Sync(batch)) => self.on_sync(&batch, result, now),
+            Some(Pending::Sync(batch)) => self.on_sync(&batch, result, now, shelf),
             Some(Pending::Claim(n)) => self.on_claim(n, result, now),
             Some(Pending::Complete(n)) => self.on_completion(n, result, now),
         }
     }
 
-    fn send_hello(&mut self) {
-        self.speaking = true;
-        self.send(v1::PATH_HELLO, &Hello { node: self.settings.node.clone() }, Pending::Hello);
-    }
-
-    fn on_hello(&mut self, result: &CallResult, now: Instant, shelf: &mut dyn Shelf) {
-        self.speaking = false;
-        let answer = result.document::<HelloAnswer>().and_then(|answer| {
-            if process::is_sound(&answer, &self.settings.node) { Ok(answer) } else { Err(Fault::Nonsense) }
-        });
-        self.called("hello", answer.as_ref().err().copied());
-        match answer {
-            Ok(answer) => {
-                self.pace.succeeded();
-                process::found(shelf, &answer);
-            }
-            Err(fault) => {
-                let everybody = self.needs.ids();
-                self.failed(fault, &everybody, now);
-            }
-        }
-    }
-
-    fn on_claim(&mut self, n: u64, result: &CallResult, now: Instant) {
-        let answer = result.document::<ClaimAnswer>();
-        self.called("claim", answer.as_ref().err().copied());
-        let again = matches!(&answer, Err(fault) if fault.passes());
-        match self.claims.claiming.get(&n) {
-            Some(claiming) if again && claiming.stream.is_some() => return self.claims.claim_failed(n, now),
-            _ => {}
-        }
-        let Some(claiming) = self.claims.claiming.remove(&n) else { return };
-        match (claiming.stream, answer) {
-            (Some(stream), Ok(answer)) => self.wake(stream, Answer::Claimed(answer)),
-            (Some(stream), Err(fault)) => self.unavailable(stream, fault),
-            (None, Ok(ClaimAnswer::Fresh { token, ttl_ms })) => {
-                let v1::Claim { endpoint, livemode, account, event_id, .. } = claiming.claim;
-                let outcome = CompleteOutcome::Failed;
-                let complete = Complete { endpoint, livemode, account, event_id, token, outcome };
-                self.claims.tell(complete, Span::from_millis(ttl_ms), now);
-            }
-            (None, _) => {}
-        }
-    }
-
-    fn on_completion(&mut self, n: u64, result: &CallResult, now: Instant) {
-        let answer = result.document::<CompleteAnswer>();
-        self.called("complete", answer.as_ref().err().copied());
-        match answer {
-            Ok(answer) => {
-                let completed = self.claims.completing.remove(&n);
-                if answer.result == CompleteResult::Stale
-                    && let Some(completed) = completed
-                {
-                    self.count(Metric::Fault { fault: "claim_stale" });
-                    let id = completed.complete.event_id;
-                    self.log(
-                        Level::Warn,
-                        format!("the claim on event {id} had run out before it was completed"),
-                    );
-                }
-            }
-            Err(_) if self.claims.completion_failed(n, now) => {
-                self.count(Metric::Fault { fault: "completion_lost" });
-                self.log(
-                    Level::Error,
-                    "what became of an event could not be told to billing in time".to_owned(),
-                );
-            }
-            Err(_) => {}
-        }
-    }
-
     /// A hello or a sync failed, and `waiting` had hoped for it.
-    fn failed(&mut self, fault: Fault, waiting: &[u64], now: Instant) {
+    fn failed(&mut self, fault: Fault, waiting: &[u64], now: Instant, shelf: &mut dyn Shelf) {
         self.pace.failed(now);
         if !fault.passes() || self.pace.is_out() {
             for id in waiting {
-                self.fail_need(*id, fault, now);
+                self.fail_need(*id, fault, now, shelf);
             }
         }
     }
 
-    fn fail_need(&mut self, id: u64, fault: Fault, now: Instant) {
-        if let Some(waiter) = self.needs.take(id) {
-            self.give_back(id, waiter.mode, waiter.sent);
-            self.count(Metric::WaitMs(now.since(waiter.asked).millis()));
-            self.unavailable(waiter.stream, fault);
+    fn fail_need(&mut self, id: u64, fault: Fault, now: Instant, shelf: &mut dyn Shelf) {
+        let Some(waiter) = self.needs.take(id) else { return };
+        self.give_back(id, &waiter);
+        self.count(Metric::WaitMs(now.since(waiter.asked).millis()));
+        match self.let_unpaid(&waiter, fault, shelf) {
+            Some(pass) => self.wake(waiter.stream, Answer::Ok(pass)),
+            None => self.unavailable(waiter.stream, fault),
         }
     }
 
-    fn give_back(&mut self, id: u64, mode: NeedMode, sent: bool) {
-        if sent && mode != NeedMode::Identify {
+    fn give_back(&mut self, id: u64, waiter: &Waiter) {
+        if waiter.holds {
             self.books.abandon(id);
         }
     }
@@ -374,17 +381,6 @@ impl Worker {
         self.last_call = self.last_call.saturating_add(1);
         self.calls.insert(self.last_call, pending);
         self.out.push(WorkerEffect::Call { id: self.last_call, path, body, timeout: self.settings.call });
-    }
-
-    fn called(&mut self, call: &'static str, fault: Option<Fault>) {
-        self.count(Metric::Call { call, result: fault.map_or("ok", Fault::as_str) });
-        if let Some(fault) = fault.filter(|fault| !fault.passes()) {
-            let fault = fault.as_str();
-            self.log(
-                Level::Error,
-                format!("billing's answer to {call} cannot be used ({fault}); see docs/failure.md"),
-            );
-        }
     }
 
     fn count(&mut self, metric: Metric) {

@@ -114,7 +114,7 @@ pub enum OnUnavailable {
     Deny,
     /// A bounded number of requests pass, and are charged later.
     AllowBounded {
-        /// At most so many, for each customer and each outage.
+        /// At most so many of this Envoy in each outage, whoever they are from.
         k: u32,
     },
 }
@@ -131,9 +131,9 @@ const USAGES: [(&str, Option<Usage>); 7] = [
     ("json_pointer", None),
 ];
 const CONSULTS: [(&str, Option<Consult>); 2] =
-    [("every_request", Some(Consult::EveryRequest)), ("lease", None)];
-const ON_UNAVAILABLE: [(&str, Option<OnUnavailable>); 2] =
-    [("deny", Some(OnUnavailable::Deny)), ("allow_bounded", None)];
+    [("every_request", Some(Consult::EveryRequest)), ("lease", Some(Consult::Lease))];
+/// The most requests that an outage may cost.
+const ALLOW_MAX: u64 = 10_000;
 
 /// Reads everything but `role`, which the caller took.
 pub(super) fn ai(s: Section<'_>, env: Env<'_>) -> Option<AiConfig> {
@@ -283,7 +283,7 @@ fn priced(s: &Section<'_>) -> Option<Priced> {
         None => Some(Usage::None),
     };
     let consult = s.need("consult").and_then(|i| i.word(&CONSULTS));
-    let on_unavailable = s.need("on_unavailable").and_then(|i| i.word(&ON_UNAVAILABLE));
+    let on_unavailable = s.need("on_unavailable").and_then(|i| on_unavailable(&i));
     Some(Priced {
         endpoint: endpoint?,
         hold: hold?,
@@ -291,6 +291,19 @@ fn priced(s: &Section<'_>) -> Option<Priced> {
         consult: consult?,
         on_unavailable: on_unavailable?,
     })
+}
+
+fn on_unavailable(item: &Item<'_>) -> Option<OnUnavailable> {
+    if item.says("deny") {
+        return Some(OnUnavailable::Deny);
+    }
+    if !item.is_object() {
+        return item.refuse(format!("write \"deny\", or {{\"allow_bounded\": 1 to {ALLOW_MAX}}}"));
+    }
+    let s = item.section()?;
+    let k = s.need("allow_bounded").and_then(|i| i.whole(1..=ALLOW_MAX, "requests"));
+    s.end();
+    k.and_then(|k| u32::try_from(k).ok()).map(|k| OnUnavailable::AllowBounded { k })
 }
 
 fn endpoint(s: &Section<'_>) -> Option<EndpointId> {

@@ -92,6 +92,14 @@ impl<'a> Item<'a> {
         None
     }
 
+    pub(super) fn says(&self, word: &str) -> bool {
+        matches!(self.tree, Tree::Text(text) if text == word)
+    }
+
+    pub(super) fn is_object(&self) -> bool {
+        matches!(self.tree, Tree::Object(_))
+    }
+
     pub(super) fn section(&self) -> Option<Section<'a>> {
         let Tree::Object(fields) = self.tree else { return self.refuse("write an object, { … }") };
         let known = RefCell::default();

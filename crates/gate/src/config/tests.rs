@@ -309,14 +309,8 @@ fn a_wrong_value_is_answered_with_what_to_write() {
         (
             ai_json(),
             "/routes/0/consult",
-            json!("lease"),
-            "routes[0].consult: \"lease\": this is not in this version; write \"every_request\"",
-        ),
-        (
-            ai_json(),
-            "/routes/0/consult",
             json!("leases"),
-            "routes[0].consult: \"leases\": write \"every_request\"",
+            "routes[0].consult: \"leases\": write \"every_request\" or \"lease\"",
         ),
         (
             ai_json(),
@@ -334,7 +328,19 @@ fn a_wrong_value_is_answered_with_what_to_write() {
             ai_json(),
             "/routes/0/on_unavailable",
             json!("allow_bounded"),
-            "routes[0].on_unavailable: \"allow_bounded\": this is not in this version",
+            "routes[0].on_unavailable: \"allow_bounded\": write \"deny\", or {\"allow_bounded\": 1 to 10000}",
+        ),
+        (
+            ai_json(),
+            "/routes/0/on_unavailable",
+            json!({"allow_bounded": 0}),
+            "routes[0].on_unavailable.allow_bounded: 0: write a whole number of requests from 1 to 10000",
+        ),
+        (
+            ai_json(),
+            "/routes/0/on_unavailable",
+            json!({"allow_bounded": 5, "per": "day"}),
+            "routes[0].on_unavailable.per: an unknown key",
         ),
         (
             ai_json(),

@@ -4,7 +4,7 @@
 //! Not here: what a price is, and whether somebody can pay it. Billing decides that; see [`crate::worker`].
 
 use super::terms;
-use crate::config::{AiConfig, Identity, Match, Mode, Terms, Wait};
+use crate::config::{AiConfig, Consult, Identity, Match, Mode, OnUnavailable, Terms, Wait};
 use crate::identity::{credential_headers, identify};
 use crate::input::{Flow, Headers, Input, Now};
 use crate::problem::{self, Plain};
@@ -75,7 +75,8 @@ impl Metered {
             Input::RequestHeaders { headers, end, verified } => self.on_request(headers, end, verified, now),
             Input::RequestBody { size, end, .. } => self.on_body(size, end, now),
             Input::RequestTrailers { .. } => self.on_body(0, true, now),
-            Input::Answered(answer) => self.on_answer(answer, now),
+            Input::Answered(answer) => self.on_answer(answer, false, now),
+            Input::AnsweredAtOnce(answer) => self.on_answer(answer, true, now),
             Input::ResponseHeaders { headers, .. } => {
                 self.on_response(headers, now);
                 Flow::Continue
@@ -127,10 +128,20 @@ impl Metered {
             }
             Match::None => return self.refuse(Reason::EndpointUnknown),
         };
-        let (endpoint, mode) = match terms {
-            Terms::Priced(priced) => (Some(&priced.endpoint), NeedMode::Hold),
-            Terms::Free { endpoint } => (Some(endpoint), NeedMode::Identify),
-            Terms::Vouch => (None, NeedMode::Identify),
+        let (endpoint, mode, allow) = match terms {
+            Terms::Priced(priced) => {
+                let allow = match priced.on_unavailable {
+                    OnUnavailable::Deny => 0,
+                    OnUnavailable::AllowBounded { k } => k,
+                };
+                let mode = match priced.consult {
+                    Consult::EveryRequest => NeedMode::Hold,
+                    Consult::Lease => NeedMode::Lease,
+                };
+                (Some(&priced.endpoint), mode, allow)
+            }
+            Terms::Free { endpoint } => (Some(endpoint), NeedMode::Identify, 0),
+            Terms::Vouch => (None, NeedMode::Identify, 0),
         };
         self.endpoint = endpoint.map(|id| id.as_str().to_owned());
         if let Some(endpoint) = &self.endpoint {
@@ -159,6 +170,7 @@ impl Metered {
             endpoint,
             mode,
             shape: NeedShape::Fixed,
+            allow,
         }));
         self.stage = Stage::Waiting { body_ended: end || config.wait == Wait::Head };
         Flow::Pause
@@ -196,26 +208,31 @@ impl Metered {
         }
     }
 
-    fn on_answer(&mut self, answer: Answer, now: Now) -> Flow {
+    /// What is decided `at_once` goes on at its headers: its body is looked at by nobody.
+    fn on_answer(&mut self, answer: Answer, at_once: bool, now: Now) -> Flow {
         let Stage::Waiting { body_ended } = self.stage else {
             if let Answer::Ok(pass) = answer {
                 self.give_back(Some(&pass), now);
             }
             return self.bug("answer_without_question", now);
         };
+        let body_ended = body_ended || at_once;
         self.stage = Stage::Ready(None);
         match answer {
             Answer::Ok(pass) => {
                 let Some(headers) = terms::to_upstream(&pass, &self.request_id) else {
                     self.effects.push_back(Effect::Count(Metric::Fault { fault: "attribute_unfit" }));
-                    let line = format!("tier {} has an attribute that is no header", pass.standing.tier);
+                    let tier = pass.standing.as_ref().map_or("?", |standing| standing.tier.as_str());
+                    let line = format!("tier {tier} has an attribute that is no header");
                     self.effects.push_back(Effect::Log(Level::Error, line));
                     self.give_back(Some(&pass), now);
                     return self.unavailable(Fault::Nonsense, body_ended);
                 };
                 self.effects.extend(headers);
-                self.note("tollgate.account", pass.standing.account.to_string());
-                self.note("tollgate.tier", pass.standing.tier.to_string());
+                if let Some(standing) = &pass.standing {
+                    self.note("tollgate.account", standing.account.to_string());
+                    self.note("tollgate.tier", standing.tier.to_string());
+                }
                 if body_ended {
                     return self.forward(Some(pass));
                 }
@@ -283,7 +300,11 @@ impl Metered {
 
     fn forward(&mut self, pass: Option<Box<Pass>>) -> Flow {
         if let Some(pass) = &pass {
-            self.decided(if pass.hold.is_some() { "pass" } else { "identified" });
+            self.decided(match (pass.hold, &pass.standing) {
+                (Some(_), Some(_)) => "pass",
+                (Some(_), None) => "unpaid",
+                (None, _) => "identified",
+            });
         }
         self.stage = Stage::Forwarded { pass, answer: None };
         Flow::Continue

@@ -54,7 +54,11 @@ impl Exchange {
     /// Takes in what happened, and says what becomes of the data that it brought.
     pub fn handle(&mut self, input: Input<'_>, now: Now, shelf: &mut dyn Shelf) -> Flow {
         match self {
-            Self::Webhook(delivery) => delivery.handle(input, now, shelf),
+            // A delivery asks at its last byte, so it makes no difference to it.
+            Self::Webhook(delivery) => match input {
+                Input::AnsweredAtOnce(answer) => delivery.handle(Input::Answered(answer), now, shelf),
+                other => delivery.handle(other, now, shelf),
+            },
             Self::Metered(metered) => metered.handle(input, now),
         }
     }

@@ -14,14 +14,15 @@ const HARMLESS: u64 = 1 << 9 | 1 << 10 | 1 << 13;
 
 /// The headers by which the upstream learns who pays; `None` if an attribute is not fit to be one.
 pub(super) fn to_upstream(pass: &Pass, request_id: &RequestId) -> Option<Vec<Effect>> {
-    let Standing { account, tier, state, attributes, .. } = &pass.standing;
-    let mut headers = vec![
+    let mut headers = vec![set("x-tollgate-request-id", request_id.as_str())];
+    let Some(standing) = &pass.standing else { return Some(headers) };
+    let Standing { account, tier, state, attributes, .. } = standing;
+    headers.extend([
         set("x-tollgate-account", account.as_str()),
         set("x-tollgate-tier", tier.as_str()),
         set("x-tollgate-state", state.as_str()),
-        set("x-tollgate-request-id", request_id.as_str()),
         set("x-tollgate-hold", &amount(pass.price.unit, pass.price.hold)),
-    ];
+    ]);
     for (name, value) in attributes {
         let name_fits =
             !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
@@ -42,8 +43,8 @@ pub(super) fn vouch(subject: &Subject, token: &str) -> [Effect; 2] {
 /// What the client learns with the answer's headers.
 pub(super) fn to_client(pass: &Pass, charged: Amount, now: Instant) -> Vec<Effect> {
     let mut headers = Vec::new();
+    let Pass { hold, standing: Some(standing), price } = pass else { return headers };
     let mut add = |name: &str, value| headers.push(Effect::SetResponseHeader(name.to_owned(), value));
-    let Pass { hold, standing, price } = pass;
     // What was held and is not charged goes back, and is the customer's again.
     let back = if price.unit == Unit::Credits { price.hold.saturating_sub(charged).get() } else { 0 };
     add("x-tollgate-balance", signed_credits(standing.balance_micro.saturating_add(back)));

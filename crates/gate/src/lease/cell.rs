@@ -35,6 +35,10 @@ pub struct Cell {
     pub state: CellState,
     /// False when the account is nearly empty: whatever becomes free goes back at once.
     pub keep: bool,
+    /// The [`Cell::sum`] of the latest totals that the ledger is known to have.
+    pub told: u64,
+    /// What the last request on it held.
+    pub need: Amount,
 }
 
 impl Cell {
@@ -55,7 +59,21 @@ impl Cell {
             deadline: sent.plus(Span::from_millis(lease.ttl_ms)),
             state: CellState::Open,
             keep: lease.keep,
+            told: 0,
+            need: Amount::ZERO,
         }
+    }
+
+    /// All totals of this side added up. Each only grows, so two snapshots with the same sum are the same.
+    #[must_use]
+    pub fn sum(&self) -> u64 {
+        sum([self.admitted, self.finished, self.used, self.returned])
+    }
+
+    /// True if the ledger knows everything.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        self.told >= self.sum()
     }
 
     /// What requests in flight hold.
@@ -86,6 +104,9 @@ impl Cell {
     /// Holds up to `want` of it; returns how much was held.
     pub fn admit(&mut self, want: Amount, now: Instant) -> Amount {
         let take = want.min(self.spendable(now));
+        if !take.is_zero() {
+            self.need = take;
+        }
         match self.admitted.checked_add(take) {
             Some(admitted) => {
                 self.admitted = admitted;
@@ -110,20 +131,21 @@ impl Cell {
         true
     }
 
-    /// Gives back everything free; returns how much that was. The total is raised before it is ever sent.
-    pub fn give_back(&mut self) -> Amount {
-        let free = self.free();
-        match self.returned.checked_add(free) {
-            Some(returned) => {
-                self.returned = returned;
-                free
-            }
-            None => Amount::ZERO,
+    /// Gives back everything free. The total is raised before it is ever sent.
+    pub fn give_back(&mut self) {
+        self.give_back_upto(Amount::MAX);
+    }
+
+    /// Gives back so much of what is free.
+    pub fn give_back_upto(&mut self, most: Amount) {
+        if let Some(returned) = self.returned.checked_add(self.free().min(most)) {
+            self.returned = returned;
         }
     }
 
-    /// Takes in the ledger's totals, in answer to a sync that was sent at `sent`; stale answers change nothing.
-    pub fn merge(&mut self, answer: &CellAnswer, sent: Instant) {
+    /// Takes in the ledger's totals, in answer to `told` in a sync that was sent at `sent`; stale answers change nothing.
+    pub fn merge(&mut self, answer: &CellAnswer, told: &CellReport, sent: Instant) {
+        self.told = self.told.max(sum([told.admitted, told.finished, told.used, told.returned]));
         self.granted = self.granted.max(answer.granted);
         self.acked = self.acked.max(answer.acked_admitted);
         self.exposure = answer.exposure;
@@ -143,22 +165,28 @@ impl Cell {
         self.deadline = self.deadline.max(sent.plus(Span::from_millis(lease.ttl_ms)));
     }
 
-    /// Nothing held, nothing free: when the ledger knows the totals, the cell can be forgotten.
+    /// Nothing held, nothing free.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.held().is_zero() && self.free().is_zero()
     }
 
-    /// Running totals, asking for `target` in all.
+    /// Running totals.
     #[must_use]
-    pub fn report(&self, target: Amount) -> CellReport {
+    pub fn report(&self) -> CellReport {
         CellReport {
             key: self.key,
             admitted: self.admitted,
             finished: self.finished,
             used: self.used,
             returned: self.returned,
-            target,
+            target: Amount::ZERO,
+            need: self.need,
         }
     }
+}
+
+/// Amounts have 53 bits, so four of them fit.
+fn sum(amounts: [Amount; 4]) -> u64 {
+    amounts.into_iter().fold(0, |sum, amount| sum.saturating_add(amount.get().unsigned_abs()))
 }

@@ -4,6 +4,8 @@
 
 mod cell;
 mod slot;
+mod table;
 
 pub use cell::Cell;
 pub use slot::{CELLS_MAX, Held, PayerKey, Slot, SlotError, scope_tag};
+pub use table::{Blocked, Changed, SLOTS, Table};

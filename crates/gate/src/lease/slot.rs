@@ -4,14 +4,17 @@
 //! as taken and falls back to consulting.
 
 use super::Cell;
-use contract::v1::{CellKey, CellState};
+use contract::v1::{CellKey, CellLease, CellReport, CellState};
 use sha2::{Digest, Sha256};
-use units::{AccountId, Amount, Instant, Unit};
+use units::{AccountId, Amount, Instant, Span, Unit};
 
 /// The most cells in a slot; a payer with more grants in use than this consults for each request.
 pub const CELLS_MAX: usize = 8;
 
 const VERSION: u8 = 1;
+
+/// No request lives so long after its lease's time: what is still held then was held by a worker that died.
+const LONGEST: Span = Span::from_secs(3600);
 
 /// The first 128 bits of SHA-256 over a payer's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,10 +25,16 @@ pub struct PayerKey(pub [u8; 16]);
 pub struct Slot {
     /// Whose.
     pub payer: PayerKey,
+    /// The life of this Envoy in which its cells were given.
+    pub incarnation: u64,
+    /// No cell of a generation below this is ever entered here again: what is forgotten is forgotten for good.
+    pub floor: u64,
     /// What was remembered in an earlier epoch is void.
     pub epoch: u64,
     /// On the monotonic clock: when something was last admitted.
     pub touched: Instant,
+    /// On the monotonic clock: until then no other payer may have the slot.
+    pub kept_until: Instant,
     /// In the order in which they are to be spent.
     pub cells: Vec<Cell>,
 }
@@ -74,8 +83,108 @@ impl PayerKey {
 impl Slot {
     /// A slot without cells.
     #[must_use]
-    pub fn new(payer: PayerKey, epoch: u64, now: Instant) -> Self {
-        Self { payer, epoch, touched: now, cells: Vec::new() }
+    pub fn new(payer: PayerKey, incarnation: u64) -> Self {
+        let (never, cells) = (Instant::EPOCH, Vec::new());
+        Self { payer, incarnation, floor: 1, epoch: 0, touched: never, kept_until: never, cells }
+    }
+
+    /// Enters the cells that a need was answered with, in their order, before those that were here. A cell that is
+    /// forgotten here, or past its time, is left out: nothing can be spent of it. Returns what goes back at once,
+    /// because there is no room for it.
+    pub fn place(&mut self, leases: &[CellLease], sent: Instant, now: Instant) -> Vec<CellReport> {
+        let mut before = core::mem::take(&mut self.cells);
+        let mut roomless = Vec::new();
+        for lease in leases {
+            let known = before.iter().position(|cell| cell.key == lease.key);
+            let mut cell = match known {
+                Some(at) => before.remove(at),
+                None if lease.key.generation < self.floor => continue,
+                None => Cell::new(lease, scope_tag(&lease.scope), sent),
+            };
+            cell.extend(lease, sent);
+            if known.is_none() && now >= cell.deadline {
+                continue;
+            }
+            if known.is_none() && self.cells.len().saturating_add(before.len()) >= CELLS_MAX {
+                if let Some(spent) = before.iter().position(|cell| cell.is_settled() && cell.is_told()) {
+                    self.raise_floor(before.remove(spent).key);
+                } else {
+                    self.raise_floor(cell.key);
+                    cell.give_back();
+                    roomless.push(cell.report());
+                    continue;
+                }
+            }
+            self.cells.push(cell);
+        }
+        self.cells.append(&mut before);
+        roomless
+    }
+
+    /// Puts in order what time has brought: what can no longer be spent goes back, and what is over, and known to be
+    /// over, is forgotten.
+    pub fn tidy(&mut self, now: Instant) {
+        for cell in &mut self.cells {
+            if cell.state != CellState::Open || now >= cell.deadline {
+                cell.give_back();
+            }
+        }
+        let over = |cell: &Cell| {
+            now >= cell.deadline
+                && cell.is_told()
+                && (cell.is_settled() || now >= cell.deadline.plus(LONGEST))
+        };
+        while let Some(out) = self.cells.iter().position(over) {
+            let cell = self.cells.remove(out);
+            self.raise_floor(cell.key);
+        }
+    }
+
+    /// What is forgotten must not come back: its totals would begin anew.
+    fn raise_floor(&mut self, forgotten: CellKey) {
+        self.floor = self.floor.max(forgotten.generation.saturating_add(1));
+    }
+
+    /// Gives back all that is free.
+    pub fn give_back(&mut self) {
+        for cell in &mut self.cells {
+            cell.give_back();
+        }
+    }
+
+    /// The requests in flight may be those of a worker that died: nothing more is admitted on their cells, and new
+    /// leases get new generations. What is left of such a cell is settled by the crash policy when nobody reports it.
+    pub fn condemn(&mut self) {
+        for cell in self.cells.iter_mut().filter(|cell| !cell.held().is_zero()) {
+            cell.state = cell.state.max(CellState::Soft);
+            cell.give_back();
+            self.floor = self.floor.max(cell.key.generation.saturating_add(1));
+        }
+    }
+
+    /// Gives the slot to another payer, if nothing of its own one can be lost by that. Returns what the ledger should
+    /// still hear of the cells that were here.
+    pub fn hand_over(&mut self, payer: PayerKey, incarnation: u64, now: Instant) -> Option<Vec<CellReport>> {
+        let over = |cell: &Cell| {
+            cell.is_settled()
+                || now >= cell.deadline.plus(LONGEST)
+                || (now >= cell.deadline && cell.held().is_zero())
+        };
+        let ours = self.incarnation == incarnation;
+        let lost = |cell: &Cell| !ours && !cell.is_told() && now < cell.deadline.plus(LONGEST);
+        if now < self.kept_until || !self.cells.iter().all(|cell| over(cell) && !lost(cell)) {
+            return None;
+        }
+        let mut last = Vec::new();
+        for cell in &mut self.cells {
+            cell.give_back();
+            if ours && !cell.is_told() {
+                last.push(cell.report());
+            }
+            self.floor = self.floor.max(cell.key.generation.saturating_add(1));
+        }
+        *self = Self { floor: self.floor, ..Self::new(payer, incarnation) };
+        Some(last)
     }
 
     /// Holds `need` on cells of `scope` in their order, all of it or nothing.
@@ -101,36 +210,22 @@ impl Slot {
         Some(held)
     }
 
-    /// Ends a hold on one of the cells. False if the cell or the hold is not known here.
-    pub fn finish(&mut self, held: Held, used: Amount) -> bool {
-        self.cell_mut(held.key).is_some_and(|cell| {
-            let known = cell.finish(held.amount, used);
-            if known && !cell.keep {
-                cell.give_back();
-            }
-            known
-        })
-    }
-
-    /// What could be admitted on `scope` at `now`.
-    #[must_use]
-    pub fn spendable(&self, scope: u64, unit: Unit, now: Instant) -> Amount {
-        self.cells
-            .iter()
-            .filter(|c| c.scope == scope && c.unit == unit)
-            .try_fold(Amount::ZERO, |sum, c| sum.checked_add(c.spendable(now)))
-            .unwrap_or(Amount::MAX)
+    /// Ends a hold on one of the cells. What is free after it goes back where it may not be kept. `None` if the cell
+    /// or the hold is not known here; else whether it may be kept.
+    pub fn finish(&mut self, held: Held, used: Amount) -> Option<bool> {
+        let cell = self.cell_mut(held.key)?;
+        if !cell.finish(held.amount, used) {
+            return None;
+        }
+        if !cell.keep {
+            cell.give_back_upto(held.amount.saturating_sub(used));
+        }
+        Some(cell.keep)
     }
 
     /// The cell of that key.
     pub fn cell_mut(&mut self, key: CellKey) -> Option<&mut Cell> {
         self.cells.iter_mut().find(|c| c.key == key)
-    }
-
-    /// Nothing left that the ledger would have to hear of: the slot may be given to another payer.
-    #[must_use]
-    pub fn is_settled(&self) -> bool {
-        self.cells.iter().all(|c| c.state == CellState::Closed || c.is_settled())
     }
 
     /// The stored form.
@@ -140,10 +235,14 @@ impl Slot {
             Vec::with_capacity(HEAD_BYTES.saturating_add(self.cells.len().saturating_mul(CELL_BYTES)));
         out.push(VERSION);
         out.extend_from_slice(&self.payer.0);
-        out.extend_from_slice(&self.epoch.to_le_bytes());
-        out.extend_from_slice(&self.touched.micros().to_le_bytes());
+        for word in [self.incarnation, self.floor, self.epoch] {
+            out.extend_from_slice(&word.to_le_bytes());
+        }
+        for instant in [self.touched, self.kept_until] {
+            out.extend_from_slice(&instant.micros().to_le_bytes());
+        }
         for cell in &self.cells {
-            for word in [cell.key.grant, cell.key.generation, cell.scope] {
+            for word in [cell.key.grant, cell.key.generation, cell.scope, cell.told] {
                 out.extend_from_slice(&word.to_le_bytes());
             }
             for amount in [
@@ -154,6 +253,7 @@ impl Slot {
                 cell.used,
                 cell.acked,
                 cell.exposure,
+                cell.need,
             ] {
                 out.extend_from_slice(&amount.get().to_le_bytes());
             }
@@ -178,9 +278,7 @@ impl Slot {
         if reader.byte() != Some(VERSION) {
             return Err(SlotError::Foreign);
         }
-        let head = (|| Some((reader.take::<16>()?, reader.word()?, reader.signed()?)))();
-        let Some((payer, epoch, touched)) = head else { return Err(SlotError::Malformed) };
-        let mut slot = Self::new(PayerKey(payer), epoch, Instant::from_micros(touched));
+        let mut slot = reader.head().ok_or(SlotError::Malformed)?;
         while !reader.0.is_empty() {
             let cell = reader.cell().ok_or(SlotError::Malformed)?;
             if slot.cells.len() == CELLS_MAX {
@@ -192,8 +290,8 @@ impl Slot {
     }
 }
 
-const HEAD_BYTES: usize = 1 + 16 + 8 + 8;
-const CELL_BYTES: usize = 3 * 8 + 7 * 8 + 8 + 3;
+const HEAD_BYTES: usize = 1 + 16 + 3 * 8 + 2 * 8;
+const CELL_BYTES: usize = 4 * 8 + 8 * 8 + 8 + 3;
 
 struct Reader<'a>(&'a [u8]);
 
@@ -220,10 +318,23 @@ impl Reader<'_> {
         self.signed().and_then(|n| Amount::new(n).ok())
     }
 
+    fn head(&mut self) -> Option<Slot> {
+        Some(Slot {
+            payer: PayerKey(self.take()?),
+            incarnation: self.word()?,
+            floor: self.word()?,
+            epoch: self.word()?,
+            touched: self.signed().map(Instant::from_micros)?,
+            kept_until: self.signed().map(Instant::from_micros)?,
+            cells: Vec::new(),
+        })
+    }
+
     fn cell(&mut self) -> Option<Cell> {
         Some(Cell {
             key: CellKey { grant: self.word()?, generation: self.word()? },
             scope: self.word()?,
+            told: self.word()?,
             granted: self.amount()?,
             returned: self.amount()?,
             admitted: self.amount()?,
@@ -231,6 +342,7 @@ impl Reader<'_> {
             used: self.amount()?,
             acked: self.amount()?,
             exposure: self.amount()?,
+            need: self.amount()?,
             deadline: Instant::from_micros(self.signed()?),
             unit: match self.byte()? {
                 0 => Unit::Credits,
@@ -253,126 +365,5 @@ impl Reader<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use contract::v1::{CellAnswer, CellLease};
-
-    fn amount(n: i64) -> Amount {
-        Amount::new(n).unwrap()
-    }
-
-    fn lease(grant: u64, granted: i64, keep: bool) -> CellLease {
-        CellLease {
-            key: CellKey { grant, generation: 1 },
-            unit: Unit::Credits,
-            granted: amount(granted),
-            held: Amount::ZERO,
-            ttl_ms: 1000,
-            exposure: amount(granted),
-            scope: String::new(),
-            keep,
-        }
-    }
-
-    fn slot(grants: &[(u64, i64)]) -> Slot {
-        let payer = PayerKey::of(&AccountId::new("alice").unwrap());
-        let mut slot = Slot::new(payer, 3, Instant::EPOCH);
-        slot.cells = grants
-            .iter()
-            .map(|(g, n)| Cell::new(&lease(*g, *n, true), scope_tag(""), Instant::EPOCH))
-            .collect();
-        slot
-    }
-
-    const NOW: Instant = Instant::from_micros(10);
-
-    #[test]
-    fn a_hold_takes_cells_in_order_and_all_or_nothing() {
-        let mut slot = slot(&[(1, 3), (2, 4)]);
-        let held = slot.admit(scope_tag(""), Unit::Credits, amount(5), NOW).unwrap();
-        assert_eq!(held.iter().map(|h| (h.key.grant, h.amount.get())).collect::<Vec<_>>(), [(1, 3), (2, 2)]);
-        let before = slot.clone();
-        assert_eq!(slot.admit(scope_tag(""), Unit::Credits, amount(3), NOW), None);
-        assert_eq!(slot, before, "a hold that does not fit leaves no trace");
-        assert_eq!(slot.admit(scope_tag("chat_day"), Unit::Credits, amount(1), NOW), None, "another scope");
-        assert_eq!(slot.admit(scope_tag(""), Unit::Requests, amount(1), NOW), None, "another unit");
-    }
-
-    #[test]
-    fn nothing_is_admitted_after_the_deadline_or_beyond_the_exposure() {
-        let mut late = slot(&[(1, 9)]);
-        assert_eq!(late.admit(scope_tag(""), Unit::Credits, amount(1), Instant::from_secs(1)), None);
-        let mut tight = slot(&[(1, 9)]);
-        tight.cells.first_mut().unwrap().exposure = amount(2);
-        assert!(tight.admit(scope_tag(""), Unit::Credits, amount(2), NOW).is_some());
-        assert_eq!(tight.admit(scope_tag(""), Unit::Credits, amount(1), NOW), None);
-        let answer = CellAnswer {
-            key: CellKey { grant: 1, generation: 1 },
-            granted: amount(9),
-            acked_admitted: amount(2),
-            ttl_ms: 1000,
-            exposure: amount(2),
-            state: CellState::Open,
-            keep: true,
-        };
-        tight.cells.first_mut().unwrap().merge(&answer, NOW);
-        assert!(tight.admit(scope_tag(""), Unit::Credits, amount(1), NOW).is_some());
-    }
-
-    #[test]
-    fn a_hold_ends_once_and_never_uses_more_than_it_held() {
-        let mut slot = slot(&[(1, 9)]);
-        let held = slot.admit(scope_tag(""), Unit::Credits, amount(4), NOW).unwrap()[0];
-        assert!(slot.finish(held, amount(99)));
-        assert_eq!(slot.cells[0].used, amount(4));
-        assert!(!slot.finish(held, amount(1)), "the hold is gone");
-        assert_eq!(slot.cells[0].free(), amount(5));
-    }
-
-    #[test]
-    fn a_nearly_empty_account_gets_back_at_once_what_a_hold_did_not_use() {
-        let mut slot = slot(&[(1, 4)]);
-        slot.cells[0].keep = false;
-        let held = slot.admit(scope_tag(""), Unit::Credits, amount(4), NOW).unwrap()[0];
-        assert!(slot.finish(held, amount(1)));
-        assert_eq!(slot.cells[0].returned, amount(3));
-        assert!(slot.is_settled());
-    }
-
-    #[test]
-    fn stale_answers_change_nothing() {
-        let mut cell = slot(&[(1, 9)]).cells[0];
-        let soft = CellAnswer {
-            key: cell.key,
-            granted: amount(12),
-            acked_admitted: amount(3),
-            ttl_ms: 500,
-            exposure: amount(9),
-            state: CellState::Soft,
-            keep: true,
-        };
-        cell.merge(&soft, Instant::from_secs(5));
-        let old =
-            CellAnswer { granted: amount(9), acked_admitted: amount(1), state: CellState::Open, ..soft };
-        cell.merge(&old, Instant::EPOCH);
-        assert_eq!((cell.granted, cell.acked, cell.state), (amount(12), amount(3), CellState::Soft));
-        assert_eq!(cell.deadline, Instant::from_secs(1), "a soft cell's deadline is never moved");
-    }
-
-    #[test]
-    fn the_stored_form_is_exact_and_refuses_what_is_not_ours() {
-        let slot = slot(&[(1, 3), (u64::MAX, 4)]);
-        let stored = slot.encode();
-        assert_eq!(Slot::decode(&stored), Ok(slot));
-        assert_eq!(Slot::decode(b""), Err(SlotError::Foreign));
-        assert_eq!(Slot::decode(b"\x02not ours"), Err(SlotError::Foreign));
-        for cut in 1..stored.len() {
-            let cut_short = Slot::decode(&stored[..cut]);
-            let whole_cells = cut >= HEAD_BYTES && (cut - HEAD_BYTES).is_multiple_of(CELL_BYTES);
-            assert_eq!(cut_short.is_ok(), whole_cells, "{cut}");
-        }
-        let mut negative = stored.clone();
-        negative[HEAD_BYTES + 24 + 7] = 0x80;
-        assert_eq!(Slot::decode(&negative), Err(SlotError::Malformed));
-    }
-}
+#[path = "slot_tests.rs"]
+mod tests;

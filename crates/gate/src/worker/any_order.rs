@@ -4,6 +4,7 @@ use super::rig::{Desk, PRICE, Stage};
 use super::*;
 use contract::v1::Outcome;
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 
 /// One thing that happens.
 #[derive(Clone, Debug)]

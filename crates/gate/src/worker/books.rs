@@ -1,6 +1,7 @@
 //! What is held for requests under way, and what billing must still be told of those that ended; nothing here is ever dropped.
 
 use super::talk::Report;
+use crate::lease::{Held, PayerKey};
 use contract::v1::{CellAnswer, CellKey, CellLease, CellReport, Charge, Outcome, UsageRecord};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use units::{AccountId, Amount, EndpointId, Instant, Span};
@@ -12,6 +13,26 @@ pub(super) struct Hold {
     pub(super) endpoint: EndpointId,
     pub(super) price_version: u64,
     pub(super) cells: Vec<CellLease>,
+    /// False if its end need not be told at once.
+    pub(super) prompt: bool,
+}
+
+/// What a request under way holds on leases.
+#[derive(Clone, Debug)]
+pub(super) struct Leased {
+    pub(super) account: AccountId,
+    pub(super) endpoint: EndpointId,
+    pub(super) price_version: u64,
+    pub(super) payer: PayerKey,
+    pub(super) held: Vec<Held>,
+}
+
+/// The end of such a request, to be entered into its payer's slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Finish {
+    pub(super) payer: PayerKey,
+    /// What was held, and how much of it was used.
+    pub(super) parts: Vec<(Held, Amount)>,
 }
 
 /// What a worker owes billing.
@@ -20,7 +41,14 @@ pub(super) struct Books {
     holds: BTreeMap<u64, (Instant, Hold)>,
     /// When each hold is to be reported again, so that billing does not take it for lost.
     due: BTreeSet<(Instant, u64)>,
+    leased: BTreeMap<u64, Leased>,
+    /// How many of these requests hold something on each leased cell.
+    on_cell: BTreeMap<CellKey, u32>,
     cells: VecDeque<CellReport>,
+    /// True if something of what ended must be told at once.
+    hurry: bool,
+    /// When the rest of it must be told.
+    lazy: Option<Instant>,
     usage: VecDeque<UsageRecord>,
     usage_n: u64,
     abandoned: BTreeSet<u64>,
@@ -29,19 +57,23 @@ pub(super) struct Books {
 /// The part of one sync that these books fill.
 #[derive(Debug, Default)]
 pub(super) struct Page {
-    pub(super) cells: Vec<CellReport>,
+    /// Of holds that ended.
+    pub(super) ended: Vec<CellReport>,
+    /// Of holds that live on.
+    pub(super) live: Vec<CellReport>,
     pub(super) usage: Vec<UsageRecord>,
     pub(super) abandoned: Vec<u64>,
 }
 
 impl Page {
-    /// The reports of holds that ended.
-    pub(super) fn ended(&self) -> impl Iterator<Item = &CellReport> {
-        self.cells.iter().filter(|cell| cell.finished == cell.admitted)
+    pub(super) fn cells(&self) -> impl Iterator<Item = &CellReport> {
+        self.ended.iter().chain(&self.live)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.cells.is_empty() && self.usage.is_empty() && self.abandoned.is_empty()
+    /// The longest of its lists.
+    pub(super) fn len(&self) -> usize {
+        let cells = self.ended.len().saturating_add(self.live.len());
+        cells.max(self.usage.len()).max(self.abandoned.len())
     }
 }
 
@@ -57,7 +89,8 @@ impl Books {
     /// How much is written here, each hold with what its end will add.
     pub(super) fn len(&self) -> usize {
         let ended = self.cells.len().max(self.usage.len());
-        self.holds.len().saturating_add(ended).saturating_add(self.abandoned.len())
+        let under_way = self.holds.len().saturating_add(self.leased.len());
+        under_way.saturating_add(ended).saturating_add(self.abandoned.len())
     }
 
     /// True if billing knows everything, and no request is under way.
@@ -77,62 +110,123 @@ impl Books {
         self.holds.insert(id, (due, hold));
     }
 
+    /// A request is under way on leases.
+    pub(super) fn open_leased(&mut self, id: u64, leased: Leased) {
+        for held in &leased.held {
+            let count = self.on_cell.entry(held.key).or_default();
+            *count = count.saturating_add(1);
+        }
+        self.leased.insert(id, leased);
+    }
+
+    /// Does a request of this worker hold anything on this leased cell?
+    pub(super) fn holds_on(&self, key: CellKey) -> bool {
+        self.on_cell.contains_key(&key)
+    }
+
+    fn take_leased(&mut self, id: u64) -> Option<Leased> {
+        let leased = self.leased.remove(&id)?;
+        for held in &leased.held {
+            if let Some(count) = self.on_cell.get_mut(&held.key) {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    self.on_cell.remove(&held.key);
+                }
+            }
+        }
+        Some(leased)
+    }
+
+    /// A request that held something on leases was never sent on: nothing of it was used.
+    pub(super) fn drop_leased(&mut self, id: u64) -> Option<Finish> {
+        let Leased { payer, held, .. } = self.take_leased(id)?;
+        Some(Finish { payer, parts: held.into_iter().map(|held| (held, Amount::ZERO)).collect() })
+    }
+
+    /// Totals that no slot remembers any more; told until acknowledged.
+    pub(super) fn leave_behind(&mut self, cells: Vec<CellReport>) {
+        self.hurry |= !cells.is_empty();
+        self.cells.extend(cells);
+    }
+
     /// Whatever is held for this need is to go back, whether or not we know of it.
     pub(super) fn abandon(&mut self, id: u64) {
+        self.hurry = true;
         if let Some((due, _)) = self.holds.remove(&id) {
             self.due.remove(&(due, id));
         }
         self.abandoned.insert(id);
     }
 
-    /// Writes down how a request ended.
-    ///
-    /// # Errors
-    /// The name of the broken invariant, if there is no such hold, or if more was charged than was held. In the second
-    /// case the whole hold is charged.
-    pub(super) fn end(&mut self, report: Report) -> Result<(), &'static str> {
+    /// Writes down how a request ended; what it held on leases is returned, to be entered there. What need not be told at
+    /// once is told at `later`. The second part names the broken invariant, if there is no such hold, or if more was
+    /// charged than was held; then the whole hold is charged.
+    pub(super) fn end(&mut self, report: Report, later: Instant) -> (Option<Finish>, Option<&'static str>) {
         let Report::Ended { hold: id, charged, outcome, tokens, request_id, at } = report else {
-            return Err("not_an_end");
+            return (None, Some("not_an_end"));
         };
-        let Some((due, hold)) = self.holds.remove(&id) else { return Err("end_without_hold") };
-        self.due.remove(&(due, id));
-        let mut charges = Vec::new();
-        let (mut rest, mut returned) = (charged, Amount::ZERO);
-        for cell in &hold.cells {
-            let used = rest.min(cell.held);
-            let back = cell.granted.saturating_sub(used);
+        let (mut rest, mut returned, mut charges) = (charged, Amount::ZERO, Vec::new());
+        let mut split = |key: CellKey, held: Amount| {
+            let used = rest.min(held);
+            let back = held.saturating_sub(used);
             rest = rest.saturating_sub(used);
             returned = returned.checked_add(back).unwrap_or(Amount::MAX);
             if !used.is_zero() {
-                charges.push(Charge { key: cell.key, amount: used });
+                charges.push(Charge { key, amount: used });
             }
-            self.cells.push_back(CellReport { finished: cell.held, used, returned: back, ..under_way(cell) });
+            (used, back)
+        };
+        let (finish, account, endpoint, price_version);
+        if let Some((due, hold)) = self.holds.remove(&id) {
+            self.due.remove(&(due, id));
+            for cell in &hold.cells {
+                let (used, returned) = split(cell.key, cell.held);
+                let ended = CellReport { finished: cell.held, used, returned, ..under_way(cell) };
+                self.cells.push_back(ended);
+            }
+            self.hurry |= hold.prompt;
+            (finish, account, endpoint, price_version) =
+                (None, hold.account, hold.endpoint, hold.price_version);
+        } else if let Some(leased) = self.take_leased(id) {
+            let parts = leased.held.iter().map(|held| (*held, split(held.key, held.amount).0)).collect();
+            finish = Some(Finish { payer: leased.payer, parts });
+            (account, endpoint, price_version) = (leased.account, leased.endpoint, leased.price_version);
+        } else {
+            return (None, Some("end_without_hold"));
         }
         self.usage_n = self.usage_n.saturating_add(1);
         self.usage.push_back(UsageRecord {
             n: self.usage_n,
             request_id,
-            account: hold.account,
-            endpoint: hold.endpoint,
+            account,
+            endpoint,
             charges,
             returned,
             outcome,
             tokens,
-            price_version: hold.price_version,
+            price_version,
             at,
         });
-        if rest.is_zero() { Ok(()) } else { Err("charged_beyond_hold") }
+        self.lazy = Some(self.lazy.map_or(later, |earlier| earlier.min(later)));
+        (finish, (!rest.is_zero()).then_some("charged_beyond_hold"))
+    }
+
+    /// Evidence of a request for which nothing could be charged.
+    pub(super) fn note_unpaid(&mut self, record: UsageRecord) {
+        self.usage_n = self.usage_n.saturating_add(1);
+        self.usage.push_back(UsageRecord { n: self.usage_n, ..record });
+        self.hurry = true;
     }
 
     /// Is there anything that should not wait?
     pub(super) fn is_due(&self, now: Instant) -> bool {
-        let ended = !self.cells.is_empty() || !self.usage.is_empty() || !self.abandoned.is_empty();
-        ended || self.next_due().is_some_and(|due| due <= now)
+        self.hurry || self.next_due().is_some_and(|due| due <= now)
     }
 
-    /// When the next hold is to be reported again.
+    /// When there is something to tell next, if nothing hurries.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.due.first().map(|(due, _)| *due)
+        let hurry = self.hurry.then_some(Instant::EPOCH);
+        [hurry, self.lazy, self.due.first().map(|(due, _)| *due)].into_iter().flatten().min()
     }
 
     /// What to tell now: how holds ended, first; then those that live on and were last reported a third of their time ago.
@@ -140,11 +234,26 @@ impl Books {
         let live =
             self.due.iter().take_while(|(due, _)| *due <= now).filter_map(|(_, id)| self.holds.get(id));
         let live = live.flat_map(|(_, hold)| &hold.cells).map(under_way);
+        let ended: Vec<_> = self.cells.iter().take(bounds.cells).copied().collect();
         Page {
-            cells: self.cells.iter().copied().chain(live).take(bounds.cells).collect(),
+            live: live.take(bounds.cells.saturating_sub(ended.len())).collect(),
+            ended,
             usage: self.usage.iter().take(bounds.usage).cloned().collect(),
             abandoned: self.abandoned.iter().take(bounds.abandoned).copied().collect(),
         }
+    }
+
+    /// A page is on its way; what did not fit onto it follows at once.
+    pub(super) fn sent(&mut self, page: &Page) {
+        let all = page.ended.len() == self.cells.len()
+            && page.usage.len() == self.usage.len()
+            && page.abandoned.len() == self.abandoned.len();
+        (self.hurry, self.lazy) = (!all, None);
+    }
+
+    /// It did not arrive, or nobody knows.
+    pub(super) fn unsent(&mut self) {
+        self.hurry |= !(self.cells.is_empty() && self.usage.is_empty() && self.abandoned.is_empty());
     }
 
     /// Billing answered a page that was sent at `sent`: what it acknowledged need not be told again. False if it passed
@@ -157,7 +266,7 @@ impl Books {
         sent: Instant,
     ) -> bool {
         let known: BTreeSet<CellKey> = answers.iter().map(|cell| cell.key).collect();
-        let told: BTreeSet<CellKey> = page.ended().map(|cell| cell.key).collect();
+        let told: BTreeSet<CellKey> = page.ended.iter().map(|cell| cell.key).collect();
         let left: Vec<_> =
             self.cells.iter().filter(|c| told.contains(&c.key) && !known.contains(&c.key)).copied().collect();
         self.cells.retain(|cell| !told.contains(&cell.key));
@@ -169,11 +278,13 @@ impl Books {
         while self.usage.front().is_some_and(|record| record.n <= usage_acked) {
             self.usage.pop_front();
         }
-        for cell in page.cells.iter().filter(|cell| known.contains(&cell.key)) {
+        for cell in page.live.iter().filter(|cell| known.contains(&cell.key)) {
             self.put_off(cell.key.generation & NEED_BITS, sent);
         }
-        page.cells.iter().all(|cell| known.contains(&cell.key))
-            && page.usage.iter().all(|record| record.n <= usage_acked)
+        let all = page.cells().all(|cell| known.contains(&cell.key))
+            && page.usage.iter().all(|record| record.n <= usage_acked);
+        self.hurry |= !all;
+        all
     }
 
     fn put_off(&mut self, id: u64, sent: Instant) {
@@ -202,6 +313,7 @@ fn under_way(cell: &CellLease) -> CellReport {
         used: nothing,
         returned: nothing,
         target: nothing,
+        need: cell.held,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Requests that wait for a decision: who, since when, and how long billing may still tell them to try again.
 
+use super::warm::Key;
 use contract::v1::{Need, NeedMode, NeedShape};
 use std::collections::BTreeMap;
 use units::{EndpointId, Instant, Span, Subject};
@@ -13,19 +14,26 @@ const ID_MAX: u64 = (1 << 40) - 1;
 #[derive(Clone, Debug)]
 pub(super) struct Waiter {
     pub(super) stream: u32,
+    /// What its route wants.
     pub(super) mode: NeedMode,
+    /// What it is asked for next, and the generation that a lease must have at least.
+    ask: (NeedMode, u64),
     pub(super) asked: Instant,
-    subject: Subject,
-    endpoint: EndpointId,
+    /// Who asks, for what.
+    pub(super) key: Key,
     shape: NeedShape,
+    /// How many may pass unpaid in an outage.
+    pub(super) allow: u32,
     /// Until then billing may answer `retry`.
     patience: Instant,
     /// From then on it is too late for any answer.
     deadline: Instant,
     /// When to ask (again).
     due: Instant,
-    /// True once it was in a sync: billing may hold something for it, whatever became of the answer.
-    pub(super) sent: bool,
+    /// True once a hold was asked for: billing may have made one, whatever became of the answer.
+    pub(super) holds: bool,
+    /// True if others took what was lent for it: next time it wants a hold of its own.
+    robbed: bool,
     /// True if the last time it was asked, it asked for a final answer.
     pub(super) last_call: bool,
 }
@@ -45,35 +53,39 @@ pub(super) struct Asked {
     pub(super) endpoint: EndpointId,
     pub(super) mode: NeedMode,
     pub(super) shape: NeedShape,
+    pub(super) allow: u32,
     pub(super) now: Instant,
 }
 
 impl Needs {
+    /// A number for a need or a hold, never given before.
+    pub(super) fn number(&mut self) -> Option<u64> {
+        self.last_id = self.last_id.checked_add(1).filter(|id| *id <= ID_MAX)?;
+        Some(self.last_id)
+    }
+
     /// Lets a request wait: `wait` for retries, and `call` more for the last answer. False if there are no ids left.
     pub(super) fn push(&mut self, asked: Asked, wait: Span, call: Span) -> bool {
-        let Some(id) = self.last_id.checked_add(1).filter(|id| *id <= ID_MAX) else { return false };
-        let Asked { stream, subject, endpoint, mode, shape, now } = asked;
+        let Some(id) = self.number() else { return false };
+        let Asked { stream, subject, endpoint, mode, shape, allow, now } = asked;
         let patience = now.plus(wait);
-        let deadline = patience.plus(call);
-        let (sent, last_call) = (false, false);
-        self.last_id = id;
+        let waiter = Waiter {
+            stream,
+            mode,
+            ask: (mode, 1),
+            asked: now,
+            key: (subject, endpoint),
+            shape,
+            allow,
+            patience,
+            deadline: patience.plus(call),
+            due: now,
+            holds: false,
+            robbed: false,
+            last_call: false,
+        };
         self.by_stream.insert(stream, id);
-        self.waiters.insert(
-            id,
-            Waiter {
-                stream,
-                mode,
-                asked: now,
-                subject,
-                endpoint,
-                shape,
-                patience,
-                deadline,
-                due: now,
-                sent,
-                last_call,
-            },
-        );
+        self.waiters.insert(id, waiter);
         true
     }
 
@@ -85,9 +97,25 @@ impl Needs {
         self.waiters.get(&id)
     }
 
-    /// What `id` was asked for.
-    pub(super) fn endpoint(&self, id: u64) -> Option<&EndpointId> {
-        self.waiters.get(&id).map(|waiter| &waiter.endpoint)
+    /// Those that a lease would serve, and that are about to be asked.
+    pub(super) fn due_leases(&self, now: Instant) -> Vec<u64> {
+        let due = self.waiters.iter().filter(|(_, w)| w.due <= now && w.mode == NeedMode::Lease);
+        due.map(|(id, _)| *id).collect()
+    }
+
+    /// How it is to be asked next.
+    pub(super) fn ask_for(&mut self, id: u64, mode: NeedMode, generation_min: u64) {
+        if let Some(waiter) = self.waiters.get_mut(&id) {
+            let mode = if core::mem::take(&mut waiter.robbed) { NeedMode::Hold } else { mode };
+            waiter.ask = (mode, generation_min);
+        }
+    }
+
+    /// Others took what was lent for it.
+    pub(super) fn rob(&mut self, id: u64, now: Instant) {
+        if let Some(waiter) = self.waiters.get_mut(&id) {
+            (waiter.robbed, waiter.due) = (true, now);
+        }
     }
 
     /// It is answered, or nobody waits for it any more.
@@ -125,10 +153,11 @@ impl Needs {
         let due = self.waiters.iter_mut().filter(|(_, w)| w.due <= now).take(max);
         due.map(|(id, w)| {
             let wait_ms = w.patience.since(now).millis();
-            w.sent = true;
+            let (mode, generation_min) = w.ask;
+            w.holds |= mode == NeedMode::Hold;
             w.last_call = wait_ms == 0;
-            let (subject, endpoint, shape) = (w.subject.clone(), w.endpoint.clone(), w.shape.clone());
-            Need { id: *id, subject, endpoint, mode: w.mode, shape, wait_ms }
+            let ((subject, endpoint), shape) = (w.key.clone(), w.shape.clone());
+            Need { id: *id, subject, endpoint, mode, shape, wait_ms, generation_min }
         })
         .collect()
     }

@@ -3,10 +3,11 @@
 //! The first worker whose hello was answered writes the incarnation down; each worker (and each VM that starts after a
 //! trap) then takes the next number. A number is never used twice within an incarnation, so neither are need ids.
 
+use crate::lease::Table;
 use crate::shelf::Shelf;
 use contract::v1::{HelloAnswer, Intervals, Limits};
 use serde::{Deserialize, Serialize};
-use units::NodeName;
+use units::{NodeName, Span};
 
 /// Where it is written down.
 const KEY: &str = "tollgate/process/1";
@@ -25,6 +26,25 @@ pub(super) struct Membership {
     pub(super) worker: u16,
     pub(super) intervals: Intervals,
     pub(super) limits: Limits,
+}
+
+impl Membership {
+    /// The leases of this life.
+    pub(super) fn table(&self) -> Table {
+        Table { incarnation: self.incarnation }
+    }
+
+    /// How long a lease lives unreported.
+    pub(super) fn ttl(&self) -> Span {
+        Span::from_millis(self.intervals.lease_ttl_ms)
+    }
+
+    /// Between two syncs that nobody waits for: a quarter longer than the shortest time that the server asks for, so
+    /// that the few syncs which somebody did wait for are within its pace as well.
+    pub(super) fn pause(&self) -> Span {
+        let shortest = Span::from_millis(self.intervals.sync_ms);
+        shortest.plus(shortest.part(4))
+    }
 }
 
 #[derive(Serialize, Deserialize)]

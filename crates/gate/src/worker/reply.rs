@@ -1,7 +1,7 @@
 //! What came back from billing, and whether it can be believed: anything but a sound answer has the name of a fault.
 
-use super::talk::{Fault, Pass};
-use contract::v1::{CellKey, CellLease, NeedMode, Price, Standing, SyncAnswer};
+use super::talk::Fault;
+use contract::v1::{CellKey, CellLease, NeedMode, Price, SyncAnswer};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 use units::Amount;
@@ -47,17 +47,24 @@ impl Fault {
     pub(super) const fn passes(self) -> bool {
         matches!(self, Self::NotSent | Self::Reset | Self::Unreachable | Self::Failing)
     }
+
+    /// True if billing is away, and not we or it in the wrong.
+    pub(super) const fn is_outage(self) -> bool {
+        self.passes() || matches!(self, Self::Late)
+    }
 }
+
+/// Generations from here on are holds of single requests; smaller ones are leases.
+pub(super) const HOLD_GENERATION_MIN: u64 = 1 << 40;
 
 /// Is this the answer to that sync: its number, its needs and its cells, each at most once and no other?
 pub(super) fn check_sync(
     answer: &SyncAnswer,
     seq: u64,
-    needs: &BTreeSet<u64>,
-    cells: &BTreeSet<CellKey>,
+    mut needs_left: BTreeSet<u64>,
+    mut cells_left: BTreeSet<CellKey>,
     usage_max: u64,
 ) -> Result<(), Fault> {
-    let (mut needs_left, mut cells_left) = (needs.clone(), cells.clone());
     let known = answer.needs.iter().all(|need| needs_left.remove(&need.id))
         && answer.cells.iter().all(|cell| cells_left.remove(&cell.key));
     if answer.sent_seq == seq && known && answer.usage_acked <= usage_max {
@@ -67,19 +74,18 @@ pub(super) fn check_sync(
     }
 }
 
-/// Does an `ok` hold exactly what its own price says, in cells that belong to the need alone?
+/// Does an `ok` hold exactly what its own price says, in cells that belong to the need alone; or lend cells of that kind?
 pub(super) fn check_pass(
     (mode, generation): (NeedMode, u64),
-    standing: Standing,
-    price: Price,
+    price: &Price,
     cells: &[CellLease],
-) -> Result<Pass, Fault> {
+) -> Result<(), Fault> {
     let held = cells.iter().try_fold(Amount::ZERO, |sum, cell| sum.checked_add(cell.held));
     let sound = match mode {
         NeedMode::Identify => cells.is_empty(),
         NeedMode::Hold => {
             held == Some(price.hold)
-                && cells.iter().map(|c| c.key).collect::<BTreeSet<_>>().len() == cells.len()
+                && distinct(cells)
                 && cells.iter().all(|c| {
                     c.unit == price.unit
                         && c.key.generation == generation
@@ -88,10 +94,22 @@ pub(super) fn check_pass(
                         && c.ttl_ms > 0
                 })
         }
-        // Nobody asks for leases yet, so nobody can have been given one.
-        NeedMode::Lease => false,
+        NeedMode::Lease => {
+            !price.hold.is_zero()
+                && distinct(cells)
+                && cells.iter().all(|c| {
+                    c.unit == price.unit
+                        && c.scope == price.scope
+                        && (1..HOLD_GENERATION_MIN).contains(&c.key.generation)
+                        && c.held.is_zero()
+                })
+        }
     };
-    if sound { Ok(Pass { hold: None, standing, price }) } else { Err(Fault::Nonsense) }
+    if sound { Ok(()) } else { Err(Fault::Nonsense) }
+}
+
+fn distinct(cells: &[CellLease]) -> bool {
+    cells.iter().map(|c| c.key).collect::<BTreeSet<_>>().len() == cells.len()
 }
 
 #[cfg(test)]

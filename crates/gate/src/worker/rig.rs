@@ -3,7 +3,7 @@
 use super::*;
 use crate::shelf::MemoryShelf;
 use contract::v1::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use units::{AccountId, Amount, EndpointId, RequestId, Subject, SubjectKind, TierId, Unit};
 
 pub(crate) fn hello_answer(incarnation: u64) -> HelloAnswer {
@@ -167,6 +167,11 @@ impl Stage {
         }
     }
 
+    fn put(&mut self, stream: u32, question: Question) {
+        let answer = self.worker.ask(stream, question, self.now, &mut self.shelf);
+        self.woken.extend(answer.map(|answer| (stream, answer)));
+    }
+
     pub(crate) fn later(&mut self, millis: u64) {
         self.now = self.now.plus(Span::from_millis(millis));
         self.poll();
@@ -175,8 +180,9 @@ impl Stage {
     pub(crate) fn ask(&mut self, stream: u32) {
         let subject = Subject::new(SubjectKind::JwtSub, "alice").unwrap();
         let endpoint = EndpointId::new("chat").unwrap();
-        let need = Question::Need { subject, endpoint, mode: NeedMode::Hold, shape: NeedShape::Fixed };
-        self.worker.ask(stream, need, self.now);
+        let (mode, shape, allow) = (NeedMode::Hold, NeedShape::Fixed, 0);
+        let need = Question::Need { subject, endpoint, mode, shape, allow };
+        self.put(stream, need);
         self.poll();
     }
 
@@ -189,7 +195,7 @@ impl Stage {
             event_type: "invoice.paid".into(),
             claimant: format!("c{stream}"),
         };
-        self.worker.ask(stream, Question::Claim(claim), self.now);
+        self.put(stream, Question::Claim(claim));
         self.poll();
     }
 
@@ -247,7 +253,7 @@ impl Stage {
         let charged = Amount::new(charged).unwrap();
         let request_id = RequestId::new("r1").unwrap();
         let report = Report::Ended { hold, charged, outcome, tokens: None, request_id, at: self.now };
-        self.worker.tell(report, self.now);
+        self.worker.tell(report, self.now, &mut self.shelf);
         self.poll();
     }
 

@@ -1,36 +1,60 @@
 //! The worker's sync: everything that waits goes out in one call, and every part of the answer goes to whom it belongs.
 
+use super::allowance;
 use super::books::{Bounds, Hold};
 use super::process::Membership;
-use super::reply::{check_pass, check_sync};
-use super::talk::{Answer, Fault};
+use super::reply::{HOLD_GENERATION_MIN, check_pass, check_sync};
+use super::talk::{Answer, Fault, Pass};
 use super::{Batch, CallResult, Pending, Worker};
 use crate::effect::{Level, Metric};
-use contract::v1::{CellKey, Need, NeedAnswer, NeedDecision, NeedMode, PATH_SYNC, Sync, SyncAnswer};
-use std::collections::BTreeSet;
+use crate::lease::PayerKey;
+use crate::shelf::Shelf;
+use contract::v1::{
+    CellKey, CellLease, CellReport, Need, NeedAnswer, NeedDecision, NeedMode, PATH_SYNC, Price, Refusal,
+    Standing, Sync, SyncAnswer,
+};
 use units::{Instant, Span};
+
+/// What an `ok` says.
+pub(super) struct Granted {
+    pub(super) standing: Standing,
+    pub(super) price: Price,
+    pub(super) cells: Vec<CellLease>,
+}
 
 impl Worker {
     /// Sends one sync with as much of what waits as the server's bounds allow.
-    pub(super) fn send_sync(&mut self, membership: Membership, now: Instant) {
-        self.seq = self.seq.saturating_add(1);
+    pub(super) fn send_sync(&mut self, membership: Membership, now: Instant, shelf: &mut dyn Shelf) {
         let limits = membership.limits;
+        let most = |max: u32, share: u32| usize::try_from(max.div_ceil(share)).unwrap_or(usize::MAX);
+        let mut leases = self.compose_leases(&membership, now, most(limits.cells_max, 1), shelf);
         let mut share = 1;
         loop {
-            let part = |max: u32| usize::try_from(max.div_ceil(share)).unwrap_or(usize::MAX);
-            let needs = self.needs.compose(now, part(limits.needs_max));
-            let (cells, usage) = (part(limits.cells_max), part(limits.usage_max));
-            let page = self.books.compose(now, Bounds { cells, usage, abandoned: part(limits.needs_max) });
-            if needs.is_empty() && page.is_empty() {
+            let (needs_max, cells_max) = (most(limits.needs_max, share), most(limits.cells_max, share));
+            let mut needs = self.needs.compose(now, needs_max);
+            needs.extend(self.unpaids.compose(needs_max.saturating_sub(needs.len())));
+            // Neither kind of report keeps the other one from being heard.
+            let cells = cells_max.saturating_sub(leases.len().min(cells_max.div_euclid(2)));
+            let bounds = Bounds { cells, usage: most(limits.usage_max, share), abandoned: needs_max };
+            let page = self.books.compose(now, bounds);
+            let told = leases.len().min(cells_max.saturating_sub(page.cells().count()));
+            if needs.is_empty() && page.len() == 0 && told == 0 {
                 return;
             }
-            let least =
-                needs.len().max(page.cells.len()).max(page.usage.len()).max(page.abandoned.len()) <= 1;
-            let ids = needs.iter().map(|need| need.id).collect();
-            let body = self.body(membership, needs, &page);
+            let least = needs.len().max(page.len()).max(told) <= 1;
+            let modes = needs.iter().map(|need| (need.id, need.mode)).collect();
+            let reports =
+                page.cells().copied().chain(leases.iter().take(told).map(|(_, cell)| *cell)).collect();
+            let body = self.body(membership, needs, reports, &page);
             if least || body.len() <= usize::try_from(limits.body_bytes_max).unwrap_or(usize::MAX) {
-                let batch = Batch { seq: self.seq, needs: ids, page, sent: now };
+                for (payer, _) in leases.split_off(told) {
+                    self.watch.touch(payer, now, now);
+                }
+                self.seq = self.seq.saturating_add(1);
+                let batch = Batch { seq: self.seq, needs: modes, page, leases, sent: now };
+                self.books.sent(&batch.page);
                 self.speaking = true;
+                self.quiet_until = now.plus(membership.pause());
                 return self.send_bytes(PATH_SYNC, body, Pending::Sync(Box::new(batch)));
             }
             // Too long for one body: half of it, then.
@@ -38,13 +62,19 @@ impl Worker {
         }
     }
 
-    fn body(&self, membership: Membership, needs: Vec<Need>, page: &super::Page) -> Vec<u8> {
+    fn body(
+        &self,
+        membership: Membership,
+        needs: Vec<Need>,
+        cells: Vec<CellReport>,
+        page: &super::Page,
+    ) -> Vec<u8> {
         let sync = Sync {
             node: self.settings.node.clone(),
             incarnation: membership.incarnation,
             worker: membership.worker,
-            sent_seq: self.seq,
-            cells: page.cells.clone(),
+            sent_seq: self.seq.saturating_add(1),
+            cells,
             needs,
             abandoned: page.abandoned.clone(),
             usage: page.usage.clone(),
@@ -53,28 +83,60 @@ impl Worker {
         serde_json::to_vec(&sync).unwrap_or_default()
     }
 
-    pub(super) fn on_sync(&mut self, batch: &Batch, result: &CallResult, now: Instant) {
+    pub(super) fn on_sync(
+        &mut self,
+        batch: &Batch,
+        result: &CallResult,
+        now: Instant,
+        shelf: &mut dyn Shelf,
+    ) {
         self.speaking = false;
-        let cells: BTreeSet<CellKey> = batch.page.cells.iter().map(|cell| cell.key).collect();
         let answer = result.document::<SyncAnswer>().and_then(|answer| {
-            check_sync(&answer, batch.seq, &batch.needs, &cells, self.books.usage_n()).map(|()| answer)
+            let cells = batch.page.cells().chain(batch.leases.iter().map(|(_, told)| told));
+            let (needs, cells) =
+                (batch.needs.keys().copied().collect(), cells.map(|cell| cell.key).collect());
+            check_sync(&answer, batch.seq, needs, cells, self.books.usage_n()).map(|()| answer)
         });
         self.called("sync", answer.as_ref().err().copied());
         let answer = match answer {
             Ok(answer) => answer,
             Err(fault) => {
-                let waiting: Vec<u64> = batch.needs.iter().copied().collect();
-                return self.failed(fault, &waiting, now);
+                self.books.unsent();
+                for (payer, _) in &batch.leases {
+                    self.watch.touch(*payer, now, now);
+                }
+                let waiting: Vec<u64> = batch.needs.keys().copied().collect();
+                return self.failed(fault, &waiting, now, shelf);
             }
         };
-        if self.books.acknowledge(&batch.page, &answer.cells, answer.usage_acked, batch.sent) {
-            self.pace.succeeded();
-        } else {
+        allowance::refill(shelf);
+        let all = self.books.acknowledge(&batch.page, &answer.cells, answer.usage_acked, batch.sent);
+        let mut passed_over = !self.merge_leases(batch, &answer.cells, now, shelf) || !all;
+        self.complain_of_untaken(batch, &answer);
+        self.heed(&answer.notes, now, shelf);
+        let mut unanswered = batch.needs.clone();
+        for need in answer.needs {
+            if let Some(mode) = unanswered.remove(&need.id) {
+                self.on_decision(need, mode, batch.sent, now, shelf);
+            }
+        }
+        for id in unanswered.into_keys() {
+            passed_over |= self.unpaids.has(id);
+            self.fail_need(id, Fault::Unanswered, now, shelf);
+        }
+        if passed_over {
             // A moment of peace before the same is told again.
             self.count(Metric::Fault { fault: "unacknowledged" });
             self.pace.failed(now);
+        } else {
+            self.pace.succeeded();
         }
-        let untaken = batch.page.ended().filter(|told| {
+    }
+
+    /// A hold whose end billing heard of and did not believe.
+    fn complain_of_untaken(&mut self, batch: &Batch, answer: &SyncAnswer) {
+        let holds = batch.page.ended.iter().filter(|told| told.key.generation >= HOLD_GENERATION_MIN);
+        let untaken = holds.filter(|told| {
             answer.cells.iter().any(|cell| cell.key == told.key && cell.acked_admitted < told.admitted)
         });
         for told in untaken {
@@ -83,61 +145,83 @@ impl Worker {
             let line = format!("billing did not take the report of cell {grant}/{generation}; see its log");
             self.log(Level::Error, line);
         }
-        let mut unanswered = batch.needs.clone();
-        for need in answer.needs {
-            unanswered.remove(&need.id);
-            self.on_decision(need, batch.sent, now);
+    }
+
+    /// Billing decided about a need that was asked in `mode`. Nobody may be waiting for it any more; a hold has been
+    /// abandoned then, and a lease is there for whoever comes next.
+    fn on_decision(
+        &mut self,
+        need: NeedAnswer,
+        mode: NeedMode,
+        sent: Instant,
+        now: Instant,
+        shelf: &mut dyn Shelf,
+    ) {
+        let id = need.id;
+        if let Some((unpaid, end)) = self.unpaids.take(id) {
+            return self.charge_unpaid(id, &unpaid, end, need.decision, sent);
         }
-        for id in unanswered {
-            self.fail_need(id, Fault::Unanswered, now);
+        let granted = match need.decision {
+            NeedDecision::Ok { standing, price, cells } => Granted { standing: *standing, price, cells },
+            NeedDecision::Retry { retry_ms } => return self.on_retry(id, retry_ms, now, shelf),
+            NeedDecision::Refused { refusal } => return self.on_refusal(id, refusal, now, shelf),
+        };
+        if let Err(fault) = check_pass((mode, self.generation(id)), &granted.price, &granted.cells) {
+            return self.nonsense(id, fault, now, shelf);
+        }
+        if mode == NeedMode::Lease {
+            return self.on_lent(id, granted, sent, now, shelf);
+        }
+        let Some(waiter) = self.needs.take(id) else { return };
+        let Granted { standing, price, cells } = granted;
+        let mut pass = Pass { hold: None, standing: None, price };
+        if mode == NeedMode::Hold {
+            let by_lease = waiter.mode == NeedMode::Lease;
+            let prompt = !by_lease || cells.iter().any(|cell| !cell.keep);
+            let (account, endpoint) = (standing.account.clone(), waiter.key.1.clone());
+            let price_version = pass.price.version;
+            self.books.open(id, Hold { account, endpoint, price_version, cells, prompt }, sent);
+            pass.hold = Some(id);
+            if by_lease {
+                self.memory.put(waiter.key, standing.clone(), pass.price.clone(), sent);
+            }
+        } else if waiter.holds {
+            self.books.abandon(id);
+        }
+        pass.standing = Some(standing);
+        self.count(Metric::WaitMs(now.since(waiter.asked).millis()));
+        self.wake(waiter.stream, Answer::Ok(Box::new(pass)));
+    }
+
+    fn on_retry(&mut self, id: u64, retry_ms: u64, now: Instant, shelf: &mut dyn Shelf) {
+        match self.needs.get(id) {
+            Some(waiter) if waiter.last_call => self.nonsense(id, Fault::Nonsense, now, shelf),
+            Some(_) => self.needs.retry(id, Span::from_millis(retry_ms), now),
+            None => {}
         }
     }
 
-    /// Billing decided about a need; nobody may be waiting for it any more, and then it has been abandoned already.
-    fn on_decision(&mut self, need: NeedAnswer, sent: Instant, now: Instant) {
-        let id = need.id;
-        let Some(waiter) = self.needs.get(id) else { return };
-        let (mode, last_call) = (waiter.mode, waiter.last_call);
-        let answer = match need.decision {
-            NeedDecision::Retry { .. } if last_call => Err(Fault::Nonsense),
-            NeedDecision::Retry { retry_ms } => {
-                return self.needs.retry(id, Span::from_millis(retry_ms), now);
-            }
-            NeedDecision::Refused { refusal } if !(400..=599).contains(&refusal.status) => {
-                Err(Fault::Nonsense)
-            }
-            NeedDecision::Refused { refusal } => Ok(Answer::Refused(refusal)),
-            NeedDecision::Ok { standing, price, cells } => {
-                let generation = self.generation(id);
-                check_pass((mode, generation), *standing, price, &cells).map(|mut pass| {
-                    if mode == NeedMode::Hold
-                        && let Some(endpoint) = self.needs.endpoint(id)
-                    {
-                        let (account, endpoint) = (pass.standing.account.clone(), endpoint.clone());
-                        let hold = Hold { account, endpoint, price_version: pass.price.version, cells };
-                        self.books.open(id, hold, sent);
-                        pass.hold = Some(id);
-                    }
-                    Answer::Ok(Box::new(pass))
-                })
-            }
-        };
-        match answer {
-            Ok(answer) => {
-                if let Some(waiter) = self.needs.take(id) {
-                    self.count(Metric::WaitMs(now.since(waiter.asked).millis()));
-                    self.wake(waiter.stream, answer);
-                }
-            }
-            Err(fault) => {
-                self.log(Level::Error, format!("billing's decision on need {id} is {}", fault.as_str()));
-                self.fail_need(id, fault, now);
-            }
+    fn on_refusal(&mut self, id: u64, refusal: Box<Refusal>, now: Instant, shelf: &mut dyn Shelf) {
+        if !(400..=599).contains(&refusal.status) {
+            return self.nonsense(id, Fault::Nonsense, now, shelf);
         }
+        if let (Some(membership), Some(payer)) = (self.membership, &refusal.payer) {
+            self.raise_epoch(membership, PayerKey::of(payer), refusal.epoch, now, shelf);
+        }
+        let Some(waiter) = self.needs.take(id) else { return };
+        self.give_back(id, &waiter);
+        self.memory.remove(&waiter.key);
+        self.count(Metric::WaitMs(now.since(waiter.asked).millis()));
+        self.wake(waiter.stream, Answer::Refused(refusal));
+    }
+
+    fn nonsense(&mut self, id: u64, fault: Fault, now: Instant, shelf: &mut dyn Shelf) {
+        self.log(Level::Error, format!("billing's decision on need {id} is {}", fault.as_str()));
+        self.fail_need(id, fault, now, shelf);
     }
 
     /// The generation of the cells that hold this need.
-    fn generation(&self, id: u64) -> u64 {
+    pub(super) fn generation(&self, id: u64) -> u64 {
         let worker = self.membership.map_or(0, |membership| u64::from(membership.worker));
         worker.checked_shl(40).unwrap_or(0) | id
     }

@@ -18,6 +18,8 @@ pub enum Question {
         mode: NeedMode,
         /// How large the request can be.
         shape: NeedShape,
+        /// How many such requests may pass unpaid in one outage of billing.
+        allow: u32,
     },
     /// May this event be forwarded? The same claim may be sent several times.
     Claim(Claim),
@@ -41,8 +43,9 @@ pub enum Answer {
 pub struct Pass {
     /// What to call the hold in [`Report::Ended`], exactly one of which must follow; `None` if nothing is held.
     pub hold: Option<u64>,
-    /// Who it is, and where they stand.
-    pub standing: Standing,
+    /// Who it is, and where they stand. `None` if nobody could say, because billing is away: the request passes within
+    /// the route's allowance, its price is not known, and it is charged when billing is back.
+    pub standing: Option<Standing>,
     /// What it costs at most.
     pub price: Price,
 }

@@ -2,7 +2,7 @@
 
 use super::rig::{Desk, PRICE, Stage, hello_answer, standing};
 use super::*;
-use contract::v1::{Limits, Outcome, PATH_HELLO, PATH_SYNC, Sync};
+use contract::v1::*;
 use std::collections::BTreeSet;
 
 #[test]
@@ -346,7 +346,8 @@ fn a_completion_is_given_up_when_it_is_of_no_use_any_more() {
     };
     for (outcome, seconds) in [(CompleteOutcome::Failed, 30), (CompleteOutcome::Accepted, 600)] {
         let told = stage.now;
-        stage.worker.tell(Report::Completed { complete: complete(outcome), ttl: Span::from_secs(30) }, told);
+        let report = Report::Completed { complete: complete(outcome), ttl: Span::from_secs(30) };
+        stage.worker.tell(report, told, &mut stage.shelf);
         stage.poll();
         while !stage.worker.is_idle() {
             if !stage.calls.is_empty() {

@@ -127,7 +127,7 @@ fn pass(hold: i64) -> Answer {
     standing.attributes.insert("Model-Max".into(), "big".into());
     let resets_at = Instant::from_secs(1_800_000_060);
     standing.window = Some(Window { name: "daily".into(), limit: 3, remaining: 1, resets_at });
-    Answer::Ok(Box::new(Pass { hold: (hold > 0).then_some(9), standing, price }))
+    Answer::Ok(Box::new(Pass { hold: (hold > 0).then_some(9), standing: Some(standing), price }))
 }
 
 #[test]
@@ -224,6 +224,34 @@ fn it_goes_on_when_both_the_answer_and_the_last_byte_are_there() {
     head.request("POST /v1/chat", &[("x-api-key", KEY)], false);
     assert_eq!(head.tell(Input::Answered(pass(1))), Flow::Continue, "nobody waits for the body");
     assert_eq!(head.body(5000, true), Flow::Continue);
+}
+
+#[test]
+fn what_is_decided_at_once_goes_on_at_its_headers() {
+    let mut story = Story::new();
+    story.request("POST /v1/chat", &[("x-api-key", KEY)], false);
+    assert_eq!(story.tell(Input::AnsweredAtOnce(pass(1))), Flow::Continue);
+    assert_eq!(story.body(5000, true), Flow::Continue);
+    let mut crowded = Story::new();
+    crowded.request("POST /v1/chat", &[("x-api-key", KEY)], false);
+    assert_eq!(crowded.tell(Input::AnsweredAtOnce(Answer::Unavailable(Fault::Backlog))), Flow::Pause);
+    assert_eq!(crowded.reply().0, 503);
+}
+
+#[test]
+fn what_passes_while_billing_is_away_says_nothing_of_who_it_is_and_is_charged_later() {
+    let Answer::Ok(mut unpaid) = pass(0) else { panic!() };
+    (unpaid.standing, unpaid.hold) = (None, Some(9));
+    let mut story = Story::asked();
+    assert_eq!(story.tell(Input::Answered(Answer::Ok(unpaid))), Flow::Continue);
+    let set = |e: &Effect| if let Effect::SetRequestHeader(name, _) = e { Some(name.clone()) } else { None };
+    assert_eq!(story.effects.iter().filter_map(set).collect::<Vec<_>>(), ["x-tollgate-request-id"]);
+    story.response("200", &[]);
+    story.closed(Some(200), 0);
+    let told =
+        story.effects.iter().filter_map(|e| if let Effect::Tell(told) = e { Some(told) } else { None });
+    let told: Vec<_> = told.collect();
+    assert!(matches!(told[..], [Report::Ended { hold: 9, outcome: Outcome::Charged, .. }]), "{told:?}");
 }
 
 #[test]
@@ -345,7 +373,7 @@ fn an_attribute_that_is_no_header_lets_nobody_pass() {
     for (name, value) in [("a b", "1"), ("", "1"), ("a", "1\r\nx-admin: 1")] {
         let mut story = Story::asked();
         let Answer::Ok(mut granted) = pass(1) else { panic!() };
-        granted.standing.attributes.insert(name.into(), value.into());
+        granted.standing.as_mut().unwrap().attributes.insert(name.into(), value.into());
         assert_eq!(story.tell(Input::Answered(Answer::Ok(granted))), Flow::Pause);
         assert_eq!((story.reply().0, story.reports()), (503, vec![(0, Outcome::NotForwarded)]));
     }

@@ -1,0 +1,144 @@
+//! Requests that were let through while billing was away: how many, and what is charged for them when it is back.
+//!
+//! The bound is per process and outage: a count on the shelf, which the first sync that succeeds sets back to nothing.
+
+use crate::shelf::Shelf;
+use contract::v1::{Need, NeedMode, Outcome, Tokens};
+use std::collections::{BTreeMap, BTreeSet};
+use units::{EndpointId, Instant, RequestId, Subject};
+
+const KEY: &str = "tollgate/allowance/1";
+const TRIES: usize = 16;
+
+/// Takes one of the `most` that may pass; false if there are none left, or if others were always faster.
+pub(super) fn take(shelf: &mut dyn Shelf, most: u32) -> bool {
+    for _ in 0..TRIES {
+        let stored = shelf.read(KEY);
+        let taken = match &stored {
+            None => 0,
+            // What is no number is no allowance.
+            Some((bytes, _)) => bytes.as_slice().try_into().map_or(u32::MAX, u32::from_le_bytes),
+        };
+        let Some(next) = taken.checked_add(1).filter(|next| *next <= most) else { return false };
+        if shelf.write(KEY, &next.to_le_bytes(), stored.map(|(_, seen)| seen)).is_ok() {
+            return true;
+        }
+    }
+    false
+}
+
+/// Billing answers: whatever comes is another outage.
+pub(super) fn refill(shelf: &mut dyn Shelf) {
+    if let Some((bytes, seen)) = shelf.read(KEY)
+        && bytes != 0_u32.to_le_bytes()
+    {
+        // Should another worker be faster, it does the same.
+        _ = shelf.write(KEY, &0_u32.to_le_bytes(), Some(seen));
+    }
+}
+
+/// How such a request ended.
+#[derive(Clone, Debug)]
+pub(super) struct End {
+    pub(super) outcome: Outcome,
+    pub(super) tokens: Option<Tokens>,
+    pub(super) request_id: RequestId,
+    pub(super) at: Instant,
+}
+
+/// One of them, from when it was let through until it is charged.
+#[derive(Clone, Debug)]
+pub(super) struct Unpaid {
+    pub(super) subject: Subject,
+    pub(super) endpoint: EndpointId,
+    end: Option<End>,
+}
+
+/// All of them, by the id of the need that will charge for each.
+#[derive(Debug, Default)]
+pub(super) struct Unpaids {
+    all: BTreeMap<u64, Unpaid>,
+    ended: BTreeSet<u64>,
+}
+
+impl Unpaids {
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(super) fn has(&self, id: u64) -> bool {
+        self.all.contains_key(&id)
+    }
+
+    /// A request goes through unpaid.
+    pub(super) fn open(&mut self, id: u64, subject: Subject, endpoint: EndpointId) {
+        self.all.insert(id, Unpaid { subject, endpoint, end: None });
+    }
+
+    /// It ended: what was delivered is to be charged, anything else is forgotten. False if it is not one of these.
+    pub(super) fn end(&mut self, id: u64, end: End) -> bool {
+        let Some(unpaid) = self.all.get_mut(&id) else { return false };
+        match end.outcome {
+            Outcome::Charged | Outcome::ClientLeft | Outcome::Broken => {
+                unpaid.end = Some(end);
+                self.ended.insert(id);
+            }
+            Outcome::Failed | Outcome::NotForwarded => _ = self.all.remove(&id),
+        }
+        true
+    }
+
+    /// It is charged, or never will be.
+    pub(super) fn take(&mut self, id: u64) -> Option<(Unpaid, End)> {
+        if !self.ended.remove(&id) {
+            return None;
+        }
+        let unpaid = self.all.remove(&id)?;
+        let end = unpaid.end.clone()?;
+        Some((unpaid, end))
+    }
+
+    /// It was never sent on.
+    pub(super) fn drop(&mut self, id: u64) -> bool {
+        self.ended.remove(&id);
+        self.all.remove(&id).is_some()
+    }
+
+    /// Is there anything to charge for?
+    pub(super) fn is_due(&self) -> bool {
+        !self.ended.is_empty()
+    }
+
+    /// What charges for up to `max` of them: a final question each, repeated under the same id until it is answered.
+    pub(super) fn compose(&self, max: usize) -> Vec<Need> {
+        let ended = self.ended.iter().take(max).filter_map(|id| Some((*id, self.all.get(id)?)));
+        ended
+            .map(|(id, unpaid)| Need {
+                id,
+                subject: unpaid.subject.clone(),
+                endpoint: unpaid.endpoint.clone(),
+                mode: NeedMode::Hold,
+                shape: contract::v1::NeedShape::Fixed,
+                wait_ms: 0,
+                generation_min: 1,
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shelf::MemoryShelf;
+
+    #[test]
+    fn an_outage_lets_so_many_through_and_the_next_one_as_many_again() {
+        let mut shelf = MemoryShelf::default();
+        assert!(take(&mut shelf, 2) && take(&mut shelf, 2) && !take(&mut shelf, 2));
+        assert!(take(&mut shelf, 3), "another route allows more");
+        refill(&mut shelf);
+        assert!(take(&mut shelf, 1) && !take(&mut shelf, 1));
+        shelf.write(KEY, b"nonsense", shelf.read(KEY).map(|(_, seen)| seen)).unwrap();
+        assert!(!take(&mut shelf, u32::MAX));
+    }
+}

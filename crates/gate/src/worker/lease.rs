@@ -1,0 +1,402 @@
+//! What a worker does with leases: lets requests through on them, enters what billing lent, and tells what became of it.
+//!
+//! Every worker tells of the slots that it changed itself, in totals read from the slot at that moment, so it does not
+//! matter who else tells of them. A lease that is in use is told again every third of its time; one on which nothing was
+//! admitted for half of its time goes back.
+
+use super::allowance::{self, End, Unpaid};
+use super::books::{Finish, Hold, Leased};
+use super::needs::Waiter;
+use super::process::Membership;
+use super::reply::check_pass;
+use super::sync::Granted;
+use super::talk::{Answer, Fault, Pass, Report};
+use super::warm::Key;
+use super::{Batch, Worker, alive};
+use crate::effect::{Level, Metric};
+use crate::lease::{Blocked, Changed, Held, PayerKey, SLOTS, scope_tag};
+use crate::shelf::Shelf;
+use contract::v1::{
+    CellAnswer, CellKey, CellReport, CellState, NeedDecision, NeedMode, Note, Price, UsageRecord,
+};
+use std::collections::BTreeMap;
+use units::{Amount, Instant, Span, Unit};
+
+/// How many slots are looked through at a time after a worker died.
+const SWEEP: u32 = 256;
+
+/// Whether a request can be let through without asking.
+pub(super) enum Warmth {
+    Warm(Box<Pass>),
+    /// It has to be asked for, in this mode, and a lease's generation must be at least so much.
+    Cold(NeedMode, u64),
+}
+
+impl Worker {
+    /// Lets a request through on its payer's slot, if that has enough. If not, the slot is kept for what billing lends.
+    /// Who is not known yet is asked for with a hold: whose slot it would be is known only afterwards.
+    pub(super) fn warm(&mut self, key: &Key, now: Instant, shelf: &mut dyn Shelf) -> Warmth {
+        let by_hold = Warmth::Cold(NeedMode::Hold, 1);
+        let (Some(membership), Some(warm)) = (self.membership, self.memory.get(key)) else { return by_hold };
+        // Whatever is asked now is answered by then.
+        let answered = now.plus(self.settings.wait).plus(self.settings.call);
+        let kept = answered.plus(self.settings.wait).plus(self.settings.call);
+        let Price { unit, hold, version, .. } = warm.price;
+        let (payer, scope) = (warm.payer, warm.scope);
+        let changed = membership.table().claim(shelf, payer, now, |slot| {
+            let holds = warm.holds(slot.epoch, now);
+            let held = if holds { slot.admit(scope, unit, hold, now) } else { None };
+            if held.is_none() && slot.kept_until < answered {
+                slot.kept_until = kept;
+            }
+            (held, slot.floor)
+        });
+        let (held, floor) = match changed {
+            Ok(changed) => self.take_over(changed),
+            Err(blocked) => {
+                self.count_blocked(blocked);
+                return by_hold;
+            }
+        };
+        let Some(held) = held else { return Warmth::Cold(NeedMode::Lease, floor) };
+        let (Some(id), Some(warm)) = (self.needs.number(), self.memory.get(key)) else {
+            let parts = held.into_iter().map(|held| (held, Amount::ZERO)).collect();
+            self.unfinished.push_back(Finish { payer, parts });
+            return by_hold;
+        };
+        let pass = Box::new(warm.pass(id));
+        let (account, endpoint) = (warm.standing.account.clone(), key.1.clone());
+        self.books.open_leased(id, Leased { account, endpoint, price_version: version, payer, held });
+        self.touch(payer, membership, true, now);
+        Warmth::Warm(pass)
+    }
+
+    /// Those who are about to be asked for may have been served by what was lent to others.
+    pub(super) fn rouse(&mut self, now: Instant, shelf: &mut dyn Shelf) {
+        for id in self.needs.due_leases(now) {
+            let Some(key) = self.needs.get(id).map(|waiter| waiter.key.clone()) else { continue };
+            match self.warm(&key, now, shelf) {
+                Warmth::Warm(pass) => self.let_through(id, pass, now),
+                Warmth::Cold(mode, generation_min) => self.needs.ask_for(id, mode, generation_min),
+            }
+        }
+    }
+
+    fn let_through(&mut self, id: u64, pass: Box<Pass>, now: Instant) {
+        if let Some(waiter) = self.needs.take(id) {
+            self.give_back(id, &waiter);
+            self.count(Metric::WaitMs(now.since(waiter.asked).millis()));
+            self.wake(waiter.stream, Answer::Ok(pass));
+        }
+    }
+
+    /// Billing lent something, in answer to need `id`: it is entered, and the need served, in one change.
+    pub(super) fn on_lent(
+        &mut self,
+        id: u64,
+        granted: Granted,
+        sent: Instant,
+        now: Instant,
+        shelf: &mut dyn Shelf,
+    ) {
+        let Some(membership) = self.membership else { return };
+        let Granted { standing, price, cells } = granted;
+        let (payer, scope) = (PayerKey::of(&standing.payer), scope_tag(&price.scope));
+        let waiter = self.needs.get(id).cloned();
+        let changed = membership.table().claim(shelf, payer, now, |slot| {
+            slot.epoch = slot.epoch.max(standing.epoch);
+            let roomless = slot.place(&cells, sent, now);
+            let held = waiter.as_ref().and_then(|_| slot.admit(scope, price.unit, price.hold, now));
+            if held.is_none() {
+                // Nobody takes it, so it does not stay where it is wanted back.
+                cells.iter().filter(|lease| !lease.keep).for_each(|lease| {
+                    if let Some(cell) = slot.cell_mut(lease.key) {
+                        cell.give_back();
+                    }
+                });
+            }
+            (held, roomless)
+        });
+        let held = match changed {
+            Ok(changed) => {
+                let (held, roomless) = self.take_over(changed);
+                self.books.leave_behind(roomless);
+                let keep = cells.iter().all(|lease| lease.keep);
+                self.touch(payer, membership, keep || held.is_some(), now);
+                held
+            }
+            Err(blocked) => {
+                self.count(Metric::Fault { fault: blocked.as_str() });
+                None
+            }
+        };
+        let Some(waiter) = waiter else { return };
+        let (account, price_version) = (standing.account.clone(), price.version);
+        self.memory.put(waiter.key.clone(), standing.clone(), price.clone(), sent);
+        match (held, self.needs.number()) {
+            (Some(held), Some(hold)) => {
+                let endpoint = waiter.key.1;
+                self.books.open_leased(hold, Leased { account, endpoint, price_version, payer, held });
+                let pass = Pass { hold: Some(hold), standing: Some(standing), price };
+                self.let_through(id, Box::new(pass), now);
+            }
+            (Some(held), None) => self.put_back(payer, held),
+            // Another worker was faster: next time it wants a hold of its own.
+            (None, _) => self.needs.rob(id, now),
+        }
+    }
+
+    fn put_back(&mut self, payer: PayerKey, held: Vec<Held>) {
+        let parts = held.into_iter().map(|held| (held, Amount::ZERO)).collect();
+        self.unfinished.push_back(Finish { payer, parts });
+    }
+
+    /// Enters the end of a request into its payer's slot; later, if other workers are faster now.
+    pub(super) fn finish(&mut self, finish: Finish, now: Instant, shelf: &mut dyn Shelf) {
+        let Some(membership) = self.membership else { return self.unfinished.push_back(finish) };
+        let changed = membership.table().change(shelf, finish.payer, now, |slot| {
+            let ended = finish.parts.iter().map(|(held, used)| slot.finish(*held, *used));
+            let ended: Vec<Option<bool>> = ended.collect();
+            (ended.iter().all(Option::is_some), ended.into_iter().flatten().all(|keep| keep))
+        });
+        let known = match changed {
+            Ok(changed) => {
+                let (known, keep) = self.take_over(changed);
+                self.touch(finish.payer, membership, keep, now);
+                known
+            }
+            Err(Blocked::Busy) => return self.unfinished.push_back(finish),
+            Err(Blocked::Taken | Blocked::Malformed) => false,
+        };
+        if !known {
+            // Its cell was settled by the crash policy long ago; what it used is in its usage record.
+            self.count(Metric::Fault { fault: "end_without_cell" });
+            self.log(Level::Warn, "a request outlived the lease that it was let through on".to_owned());
+        }
+    }
+
+    /// Reads what is to be told of slots, and gives back what lies idle in them.
+    pub(super) fn compose_leases(
+        &mut self,
+        membership: &Membership,
+        now: Instant,
+        most: usize,
+        shelf: &mut dyn Shelf,
+    ) -> Vec<(PayerKey, CellReport)> {
+        let (ttl, table, draining) = (membership.ttl(), membership.table(), self.draining);
+        let (beat, soon) = (now.plus(ttl.part(3)), now.plus(ttl.part(3)).plus(ttl.part(3)));
+        let (books, mut told) = (&self.books, Vec::new());
+        for payer in self.watch.take(now) {
+            if told.len() >= most {
+                self.watch.touch(payer, now, now);
+                continue;
+            }
+            let changed = table.change(shelf, payer, now, |slot| {
+                if draining || now.since(slot.touched) >= ttl.part(2) {
+                    slot.give_back();
+                }
+                slot.tidy(now);
+                let lives = |cell: &crate::lease::Cell| {
+                    let in_use = cell.state == CellState::Open && !cell.is_settled();
+                    cell.deadline <= soon && (in_use || books.holds_on(cell.key))
+                };
+                let cells = slot.cells.iter().filter(|cell| !cell.is_told() || lives(cell));
+                (cells.map(|cell| (payer, cell.report())).collect::<Vec<_>>(), slot.cells.is_empty())
+            });
+            match changed {
+                Ok(Changed { result: (_, true), .. }) | Err(Blocked::Taken | Blocked::Malformed) => {
+                    self.watch.forget(payer);
+                }
+                Ok(Changed { result: (cells, false), .. }) => {
+                    self.watch.look_again(payer, beat);
+                    told.extend(cells);
+                }
+                Err(Blocked::Busy) => self.watch.touch(payer, now, beat),
+            }
+        }
+        told
+    }
+
+    /// Takes in what billing answered to reports of leases. False if it passed over one.
+    pub(super) fn merge_leases(
+        &mut self,
+        batch: &Batch,
+        answers: &[CellAnswer],
+        now: Instant,
+        shelf: &mut dyn Shelf,
+    ) -> bool {
+        let Some(membership) = self.membership else { return true };
+        let answers: BTreeMap<CellKey, &CellAnswer> = answers.iter().map(|cell| (cell.key, cell)).collect();
+        let mut all = true;
+        for (payer, told) in &batch.leases {
+            let Some(answer) = answers.get(&told.key) else {
+                all = false;
+                self.watch.touch(*payer, now, now);
+                continue;
+            };
+            let changed = membership.table().change(shelf, *payer, now, |slot| {
+                let Some(cell) = slot.cell_mut(told.key) else { return false };
+                cell.merge(answer, told, batch.sent);
+                let before = cell.returned;
+                if !cell.keep {
+                    cell.give_back();
+                }
+                cell.returned > before
+            });
+            match changed {
+                Ok(Changed { result: gave_back, .. }) if gave_back => {
+                    self.touch(*payer, membership, false, now);
+                }
+                Err(Blocked::Busy) => self.touch(*payer, membership, true, now),
+                Ok(_) | Err(Blocked::Taken | Blocked::Malformed) => {}
+            }
+        }
+        all
+    }
+
+    /// Something happened to payers: what any worker of this process remembers of them from earlier is void.
+    pub(super) fn heed(&mut self, notes: &[Note], now: Instant, shelf: &mut dyn Shelf) {
+        let Some(membership) = self.membership else { return };
+        for note in notes {
+            self.raise_epoch(membership, PayerKey::of(&note.payer), note.epoch, now, shelf);
+        }
+    }
+
+    pub(super) fn raise_epoch(
+        &mut self,
+        membership: Membership,
+        payer: PayerKey,
+        epoch: u64,
+        now: Instant,
+        shelf: &mut dyn Shelf,
+    ) {
+        let raise = |slot: &mut crate::lease::Slot| slot.epoch = slot.epoch.max(epoch);
+        // A payer without a slot has nothing to be spent; and whoever is too slow here hears of it again.
+        if let Err(blocked @ (Blocked::Busy | Blocked::Malformed)) =
+            membership.table().change(shelf, payer, now, raise)
+        {
+            self.count_blocked(blocked);
+        }
+    }
+
+    /// What time brings, apart from calls: ends that wait for their slot, signs of life, and what the dead left.
+    pub(super) fn look_after(&mut self, now: Instant, shelf: &mut dyn Shelf) {
+        for finish in core::mem::take(&mut self.unfinished) {
+            self.finish(finish, now, shelf);
+        }
+        let Some(membership) = self.membership else { return };
+        if self.draining && self.is_idle() {
+            // Should others be faster, the next poll tries again; and at worst they take this worker for dead.
+            _ = alive::leave(shelf, membership.worker);
+            return;
+        }
+        if now >= self.alive_due {
+            self.alive_due = now.plus(alive::EVERY);
+            if alive::say(shelf, membership.worker, now) {
+                self.count(Metric::Fault { fault: "worker_lost" });
+                self.log(Level::Warn, "a worker of this Envoy fell silent: its leases are ended".to_owned());
+                self.sweep = Some(0);
+            }
+        }
+        if let Some(first) = self.sweep {
+            let end = first.saturating_add(SWEEP).min(SLOTS);
+            for n in first..end {
+                let Some(payer) = membership.table().payer_at(shelf, n) else { continue };
+                if membership.table().change(shelf, payer, now, crate::lease::Slot::condemn).is_ok() {
+                    self.touch(payer, membership, true, now);
+                }
+            }
+            self.sweep = (end < SLOTS).then_some(end);
+        }
+    }
+
+    /// Lets a request pass that nobody can decide about, within its route's allowance.
+    pub(super) fn let_unpaid(
+        &mut self,
+        waiter: &Waiter,
+        fault: Fault,
+        shelf: &mut dyn Shelf,
+    ) -> Option<Box<Pass>> {
+        if waiter.mode == NeedMode::Identify || !fault.is_outage() {
+            return None;
+        }
+        let id = self.needs.number()?;
+        if !allowance::take(shelf, waiter.allow) {
+            return None;
+        }
+        let (subject, endpoint) = waiter.key.clone();
+        self.unpaids.open(id, subject, endpoint);
+        let price = Price { unit: Unit::Credits, hold: Amount::ZERO, scope: String::new(), version: 0 };
+        Some(Box::new(Pass { hold: Some(id), standing: None, price }))
+    }
+
+    /// Billing is back, and decided about a request that was let through without it.
+    pub(super) fn charge_unpaid(
+        &mut self,
+        id: u64,
+        unpaid: &Unpaid,
+        end: End,
+        decision: NeedDecision,
+        sent: Instant,
+    ) {
+        let End { outcome, tokens, request_id, at } = end;
+        let endpoint = unpaid.endpoint.clone();
+        let (payer, why) = match decision {
+            NeedDecision::Ok { standing, price, cells }
+                if check_pass((NeedMode::Hold, self.generation(id)), &price, &cells).is_ok() =>
+            {
+                let (account, price_version) = (standing.account.clone(), price.version);
+                self.books.open(id, Hold { account, endpoint, price_version, cells, prompt: true }, sent);
+                let report = Report::Ended { hold: id, charged: price.hold, outcome, tokens, request_id, at };
+                let (_, bug) = self.books.end(report, sent);
+                return bug.into_iter().for_each(|bug| self.count(Metric::Bug { bug }));
+            }
+            NeedDecision::Ok { .. } => {
+                self.books.abandon(id);
+                (None, Fault::Nonsense.as_str())
+            }
+            NeedDecision::Retry { .. } => (None, "retry"),
+            NeedDecision::Refused { refusal } => (refusal.payer.clone(), refusal.reason.as_str()),
+        };
+        self.count(Metric::Fault { fault: "unpaid_allowance" });
+        let line = format!("request {request_id} passed while billing was away, and is not paid for: {why}");
+        self.log(Level::Error, line);
+        if let Some(account) = payer {
+            let (charges, returned, n, price_version) = (Vec::new(), Amount::ZERO, 0, 0);
+            self.books.note_unpaid(UsageRecord {
+                n,
+                request_id,
+                account,
+                endpoint,
+                charges,
+                returned,
+                outcome,
+                tokens,
+                price_version,
+                at,
+            });
+        }
+    }
+
+    /// What a change came to; what it found in the way is seen to.
+    fn take_over<T>(&mut self, changed: Changed<T>) -> T {
+        if changed.foreign {
+            self.count(Metric::Fault { fault: "slot_foreign" });
+        }
+        self.books.leave_behind(changed.left_behind);
+        changed.result
+    }
+
+    fn count_blocked(&mut self, blocked: Blocked) {
+        if blocked != Blocked::Taken {
+            self.count(Metric::Fault { fault: blocked.as_str() });
+        }
+    }
+
+    /// This worker changed a payer's slot. What may be kept is told in a while; what may not, at once.
+    fn touch(&mut self, payer: PayerKey, membership: Membership, keep: bool, now: Instant) {
+        let due = if keep { now.plus(membership.pause()) } else { now };
+        let beat = now.plus(Span::from_micros(membership.ttl().micros()).part(3));
+        self.watch.touch(payer, due, beat);
+    }
+}

@@ -1,0 +1,77 @@
+//! Which slots this worker has to tell billing of, and when: soon after it changed them, and from time to time as long as
+//! something is in them.
+//!
+//! Only numbers and times; what is in the slots is read when it is told.
+
+use crate::lease::{PayerKey, SLOTS};
+use std::collections::{BTreeMap, BTreeSet};
+use units::Instant;
+
+/// At most one entry per slot, so its size is bounded by the table's.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    slots: BTreeMap<u32, (PayerKey, Instant)>,
+    beats: BTreeSet<(Instant, u32)>,
+    dirty: BTreeSet<u32>,
+    due: Option<Instant>,
+}
+
+impl Watch {
+    /// This worker changed a payer's slot; billing is to be told at `due`, and after that again at `beat`.
+    pub(super) fn touch(&mut self, payer: PayerKey, due: Instant, beat: Instant) {
+        let n = payer.slot(SLOTS);
+        self.dirty.insert(n);
+        self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
+        if self.slots.get(&n).is_none_or(|(known, _)| *known != payer) {
+            self.look_again(payer, beat);
+        }
+    }
+
+    /// There is something in a payer's slot: look at it at `beat`.
+    pub(super) fn look_again(&mut self, payer: PayerKey, beat: Instant) {
+        let n = payer.slot(SLOTS);
+        self.drop_beat(n);
+        self.slots.insert(n, (payer, beat));
+        self.beats.insert((beat, n));
+    }
+
+    /// There is nothing of this payer's any more.
+    pub(super) fn forget(&mut self, payer: PayerKey) {
+        let n = payer.slot(SLOTS);
+        if self.slots.get(&n).is_some_and(|(known, _)| *known == payer) {
+            self.drop_beat(n);
+            self.slots.remove(&n);
+            self.dirty.remove(&n);
+        }
+    }
+
+    /// Whose slots are to be looked at when something is told at `now`: all that changed, and those whose time has come.
+    pub(super) fn take(&mut self, now: Instant) -> Vec<PayerKey> {
+        let mut slots = core::mem::take(&mut self.dirty);
+        self.due = None;
+        slots.extend(self.beats.iter().take_while(|(beat, _)| *beat <= now).map(|(_, n)| *n));
+        slots.iter().filter_map(|n| self.slots.get(n)).map(|(payer, _)| *payer).collect()
+    }
+
+    /// Every payer that is watched.
+    pub(super) fn all(&self) -> Vec<PayerKey> {
+        self.slots.values().map(|(payer, _)| *payer).collect()
+    }
+
+    /// When something is to be told next. What is only told again waits until `quiet_until`, to be told with the rest.
+    pub(super) fn next_due(&self, quiet_until: Instant) -> Option<Instant> {
+        let beat = self.beats.first().map(|(beat, _)| (*beat).max(quiet_until));
+        [self.due, beat].into_iter().flatten().min()
+    }
+
+    /// True if nothing has to be told.
+    pub(super) fn is_told(&self) -> bool {
+        self.dirty.is_empty()
+    }
+
+    fn drop_beat(&mut self, n: u32) {
+        if let Some((_, beat)) = self.slots.get(&n) {
+            self.beats.remove(&(*beat, n));
+        }
+    }
+}
