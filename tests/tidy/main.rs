@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Of our own crates, what each may use: (package, in what ships, besides in its tests).
-const ARROWS: [(&str, &[&str], &[&str]); 10] = [
+const ARROWS: [(&str, &[&str], &[&str]); 11] = [
     ("tollgate-units", &[], &[]),
     ("tollgate-webhook", &["tollgate-units"], &["tollgate-webhook"]),
     ("tollgate-contract", &["tollgate-units"], &[]),
@@ -33,6 +33,11 @@ const ARROWS: [(&str, &[&str], &[&str]); 10] = [
     ("tollgate-stage", &["tollgate-contract", "tollgate-webhook", "tollgate-units"], &[]),
     ("tollgate-bench", &["tollgate-stage"], &[]),
     ("tollgate-host", &[], &[]),
+    (
+        "tollgate-sim",
+        &["tollgate-gate", "tollgate-ledger", "tollgate-contract", "tollgate-billing", "tollgate-units"],
+        &[],
+    ),
 ];
 
 /// The crates without I/O, clock or randomness.

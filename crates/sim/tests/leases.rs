@@ -1,0 +1,359 @@
+//! Leases between real gateways and the real service: whatever the network and the clock do, nothing is spent twice,
+//! nothing is lost, and a warm request asks nobody.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use contract::v1::NeedMode;
+use ledger::CrashPolicy;
+use proptest::prelude::*;
+use sim::{Options, World};
+use units::Span;
+
+const CREDIT: i64 = 1_000_000;
+
+const PLAIN: Options = Options {
+    envoys: 2,
+    workers: 2,
+    credits: 10,
+    mode: NeedMode::Lease,
+    allow: 0,
+    crash: CrashPolicy::Refund,
+    ttl: Span::from_secs(3),
+};
+
+/// Long enough for everything to be told, given back, or settled.
+const QUIET: Span = Span::from_secs(20);
+
+/// All at once, and each that passes ends a moment later; `serve` says with what.
+fn rush(world: &mut World, requests: usize, mut serve: impl FnMut(usize) -> bool) {
+    for n in 0..requests {
+        world.ask((n % 2, n / 2 % 2));
+    }
+    let mut ended = 0;
+    for _ in 0..2_000 {
+        world.settle();
+        world.later(Span::from_millis(5));
+        while !world.requests.is_empty() {
+            world.end(0, serve(ended));
+            ended += 1;
+        }
+        if world.waiting() == 0 {
+            break;
+        }
+    }
+}
+
+#[test]
+fn ten_credits_are_ten_requests_however_many_ask_and_wherever() {
+    for mode in [NeedMode::Lease, NeedMode::Hold] {
+        let mut world = World::new(Options { mode, ..PLAIN });
+        rush(&mut world, 200, |_| true);
+        assert_eq!((world.oracle.answered, world.oracle.unavailable), (200, 0), "{mode:?}");
+        assert_eq!((world.oracle.served, world.oracle.refused), (10 * CREDIT, 190), "{mode:?}");
+        world.run(QUIET);
+        let totals = world.totals();
+        assert_eq!((totals.used, totals.avail, totals.leased), (10 * CREDIT, 0, 0));
+    }
+}
+
+#[test]
+fn what_fails_is_not_charged_and_is_spent_again() {
+    let mut world = World::new(PLAIN);
+    rush(&mut world, 200, |n| n % 2 == 0);
+    assert_eq!((world.oracle.served, world.oracle.unavailable), (10 * CREDIT, 0), "{:?}", world.oracle);
+    world.run(QUIET);
+    assert_eq!(world.totals().used, 10 * CREDIT);
+}
+
+#[test]
+fn a_warm_request_asks_nobody() {
+    let mut world = World::new(Options { envoys: 1, credits: 1_000_000, ..PLAIN });
+    let started = world.now;
+    for n in 0..200 {
+        // Fifty at a time, ten milliseconds each: 10,000 in two seconds.
+        (0..50).for_each(|k| world.ask((0, k % 2)));
+        let before = world.oracle.answered;
+        world.settle();
+        assert!(n < 2 || before == world.oracle.answered, "somebody waited");
+        world.later(Span::from_millis(10));
+        while !world.requests.is_empty() {
+            world.end(0, true);
+        }
+    }
+    assert_eq!(world.oracle.served, 10_000 * CREDIT);
+    let seconds = world.now.since(started).secs_up();
+    let allowed = (2 * seconds + 1) * 2;
+    assert!(world.billing.syncs <= allowed, "{} syncs in {seconds} s", world.billing.syncs);
+    world.run(QUIET);
+    let totals = world.totals();
+    assert_eq!(
+        (totals.used, totals.leased),
+        (10_000 * CREDIT, 0),
+        "and all of it is charged, and the rest back"
+    );
+}
+
+#[test]
+fn credits_that_lie_idle_in_one_envoy_are_back_before_long() {
+    let mut world = World::new(Options { credits: 100, ..PLAIN });
+    for _ in 0..3 {
+        world.ask((0, 0));
+        world.run(Span::from_millis(100));
+        world.end(0, true);
+    }
+    assert!(world.totals().leased > 8 * CREDIT, "{:?}", world.totals());
+    world.run(PLAIN.ttl);
+    assert_eq!(world.totals().avail, 97 * CREDIT);
+}
+
+#[test]
+fn a_suspended_customer_stops_at_the_next_sync_and_within_the_lease_time_at_the_latest() {
+    for told in [true, false] {
+        let mut world = World::new(Options { credits: 1000, envoys: 1, ..PLAIN });
+        for _ in 0..10 {
+            world.ask((0, 0));
+            world.run(Span::from_millis(100));
+            world.end(0, true);
+        }
+        world.suspend(true);
+        let (before, since) = (world.oracle.refused, world.now);
+        while world.oracle.refused == before && world.oracle.unavailable == 0 {
+            world.ask((0, 0));
+            if told {
+                world.settle();
+            }
+            world.later(Span::from_millis(100));
+            while !world.requests.is_empty() {
+                world.end(0, true);
+            }
+        }
+        let took = world.now.since(since).millis();
+        // Who cannot be reached waits for the answer a while longer, and is not let through.
+        assert!(took <= if told { 800 } else { 3000 + 2000 + 100 }, "{took} ms, told: {told}");
+    }
+}
+
+#[test]
+fn while_billing_is_away_the_warm_go_on_and_the_cold_get_their_routes_answer() {
+    for (allow, passed) in [(0, 0), (3, 3)] {
+        let mut world = World::new(Options { credits: 100, allow, ..PLAIN });
+        for _ in 0..3 {
+            world.ask((0, 0));
+            world.run(Span::from_millis(100));
+            world.end(0, true);
+        }
+        let lent = world.totals().leased / CREDIT;
+        assert!(lent > 8);
+        // Nothing arrives from now on.
+        let answered = world.oracle.forwarded;
+        for _ in 0..5 {
+            world.ask((0, 0));
+        }
+        assert_eq!(world.oracle.forwarded, answered + 5, "warm");
+        for n in 0..6 {
+            world.ask((1, n % 2));
+        }
+        for _ in 0..100 {
+            while world.calls() > 0 {
+                world.give_up(0, true);
+            }
+            world.later(Span::from_millis(50));
+        }
+        assert_eq!((world.oracle.unpaid, world.oracle.unavailable), (passed, 6 - passed), "cold");
+        while !world.requests.is_empty() {
+            world.end(0, true);
+        }
+        world.run(QUIET);
+        let totals = world.totals();
+        let expected = (3 + 5 + i64::try_from(passed).unwrap()) * CREDIT;
+        assert_eq!((totals.used + totals.debt, totals.leased), (expected, 0), "all of it is charged, once");
+        assert_eq!(world.faults("unpaid_allowance"), 0);
+    }
+}
+
+#[test]
+fn a_worker_that_dies_takes_nothing_along_but_what_it_held() {
+    for crash in [CrashPolicy::Refund, CrashPolicy::Charge] {
+        let mut world = World::new(Options { envoys: 1, credits: 1000, crash, ..PLAIN });
+        for n in 0..6 {
+            world.ask((0, n % 2));
+            world.run(Span::from_millis(100));
+            world.end(0, true);
+        }
+        world.ask((0, 0));
+        world.ask((0, 1));
+        world.kill_worker((0, 0));
+        let lived = world.oracle.orphaned;
+        assert_eq!(lived, CREDIT);
+        // The other worker goes on, on leases of a new generation once the silence is noticed.
+        for _ in 0..300 {
+            world.ask((0, 1));
+            world.run(Span::from_millis(100));
+            world.end(1, true);
+        }
+        assert_eq!(world.faults("worker_lost"), 1);
+        world.end(0, true);
+        world.run(QUIET);
+        let (totals, served) = (world.totals(), world.oracle.served);
+        assert_eq!(totals.leased, 0, "what it held is settled, although the lease was in use all the time");
+        let charged = if crash == CrashPolicy::Refund { served } else { served + CREDIT };
+        assert_eq!((totals.used, totals.debt), (charged, 0), "{crash:?}");
+        assert_eq!(world.oracle.unavailable + world.oracle.refused, 0);
+    }
+}
+
+#[test]
+fn an_envoy_that_dies_costs_at_most_its_lease_and_everything_else_is_back() {
+    for crash in [CrashPolicy::Refund, CrashPolicy::Charge] {
+        let mut world = World::new(Options { credits: 100, crash, ..PLAIN });
+        for n in 0..20 {
+            world.ask((n % 2, n / 2 % 2));
+            world.run(Span::from_millis(20));
+            world.end(0, true);
+        }
+        (0..4).for_each(|_| world.ask((0, 0)));
+        let lease = world.totals().leased;
+        world.kill_envoy(0);
+        world.run(QUIET);
+        let (totals, oracle) = (world.totals(), world.oracle);
+        assert_eq!(totals.leased, 0);
+        let lost = totals.used - oracle.served - oracle.orphaned;
+        match crash {
+            CrashPolicy::Refund => assert!((-lease..=0).contains(&lost), "{lost} {lease}"),
+            CrashPolicy::Charge => assert!((0..=lease).contains(&lost), "{lost} {lease}"),
+        }
+    }
+}
+
+/// One thing that happens.
+#[derive(Clone, Debug)]
+enum Event {
+    Ask(usize, usize),
+    Leave(usize),
+    End(usize, bool),
+    Deliver(usize),
+    AnswerLost(usize),
+    Twice(usize),
+    /// It arrives long after its sender gave it up.
+    Delayed(usize),
+    CallLost(usize),
+    Settle,
+    Later(u64),
+    Jump(u64),
+    KillWorker(usize, usize),
+    KillEnvoy(usize),
+}
+
+fn event(crashes: bool) -> impl Strategy<Value = Event> {
+    prop_oneof![
+        12 => (0..2_usize, 0..2_usize).prop_map(|(e, w)| Event::Ask(e, w)),
+        1 => any::<usize>().prop_map(Event::Leave),
+        8 => (any::<usize>(), prop::bool::weighted(0.7)).prop_map(|(n, served)| Event::End(n, served)),
+        4 => any::<usize>().prop_map(Event::Deliver),
+        1 => any::<usize>().prop_map(Event::AnswerLost),
+        1 => any::<usize>().prop_map(Event::Twice),
+        1 => any::<usize>().prop_map(Event::Delayed),
+        1 => any::<usize>().prop_map(Event::CallLost),
+        4 => Just(Event::Settle),
+        4 => (1..1_500_u64).prop_map(Event::Later),
+        1 => (3_000..20_000_u64).prop_map(move |ms| if crashes { Event::Jump(ms) } else { Event::Settle }),
+        2 => (0..2_usize, 0..3_usize).prop_map(move |(envoy, worker)| match (crashes, worker) {
+            (false, _) => Event::Settle,
+            (true, 2) => Event::KillEnvoy(envoy),
+            (true, _) => Event::KillWorker(envoy, worker),
+        }),
+    ]
+}
+
+fn happen(world: &mut World, event: &Event) {
+    match *event {
+        Event::Ask(envoy, worker) => world.ask((envoy, worker)),
+        Event::Leave(which) => world.leave(which % world.waiting().max(1)),
+        Event::End(which, served) => world.end(which, served),
+        Event::Deliver(which) => world.deliver(which, false),
+        Event::AnswerLost(which) => world.deliver(which, true),
+        Event::Twice(which) => world.deliver_twice(which),
+        Event::Delayed(which) => world.give_up(which, false),
+        Event::CallLost(which) => world.give_up(which, true),
+        Event::Settle => world.settle(),
+        Event::Later(millis) => world.later(Span::from_millis(millis)),
+        Event::Jump(millis) => world.jump(Span::from_millis(millis)),
+        Event::KillWorker(envoy, worker) => world.kill_worker((envoy, worker)),
+        Event::KillEnvoy(envoy) => world.kill_envoy(envoy),
+    }
+}
+
+/// Never is more used than was granted, but for what the crash policy had given back.
+fn check(world: &mut World) -> Result<(), TestCaseError> {
+    let (oracle, totals) = (world.oracle, world.totals());
+    prop_assert!(
+        oracle.used_at_most() <= totals.amount + totals.crash_refunded,
+        "more was let through than granted: {:?} {:?}",
+        oracle,
+        totals
+    );
+    Ok(())
+}
+
+/// The world comes to rest: every request ends, the network works, and all times are over.
+fn rest(world: &mut World) {
+    world.settle();
+    for n in 0.. {
+        if world.requests.is_empty() && world.waiting() == 0 {
+            break;
+        }
+        assert!(n < 200, "somebody waits for ever");
+        while !world.requests.is_empty() {
+            world.end(0, n % 2 == 0);
+        }
+        world.run(Span::from_millis(100));
+    }
+    world.run(QUIET);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_the_network_does_all_that_was_served_is_charged_and_nothing_else(
+        events in prop::collection::vec(event(false), 1..160),
+        credits in prop_oneof![Just(3_u64), Just(10), Just(40), Just(400)],
+    ) {
+        let mut world = World::new(Options { credits, ..PLAIN });
+        for event in &events {
+            happen(&mut world, event);
+            check(&mut world)?;
+        }
+        rest(&mut world);
+        check(&mut world)?;
+        let (totals, oracle) = (world.totals(), world.oracle);
+        prop_assert_eq!(totals.leased, 0, "something is stranded");
+        prop_assert_eq!(totals.used + totals.debt, oracle.served);
+        prop_assert_eq!(world.faults("end_without_cell"), 0);
+    }
+
+    #[test]
+    fn whatever_dies_no_more_is_lost_than_the_crash_policy_says(
+        events in prop::collection::vec(event(true), 1..160),
+        credits in prop_oneof![Just(10_u64), Just(40), Just(400)],
+        charge in any::<bool>(),
+    ) {
+        let crash = if charge { CrashPolicy::Charge } else { CrashPolicy::Refund };
+        let mut world = World::new(Options { credits, crash, ..PLAIN });
+        for event in &events {
+            happen(&mut world, event);
+            check(&mut world)?;
+        }
+        rest(&mut world);
+        check(&mut world)?;
+        let (totals, oracle) = (world.totals(), world.oracle);
+        prop_assert_eq!(totals.leased, 0, "something is stranded");
+        let used = oracle.served + oracle.orphaned;
+        match crash {
+            CrashPolicy::Refund => prop_assert!(totals.used + totals.debt <= used, "{:?} {:?}", totals, oracle),
+            CrashPolicy::Charge => prop_assert!(
+                (used..=used + totals.crash_charged).contains(&(totals.used + totals.debt)),
+                "{:?} {:?}", totals, oracle
+            ),
+        }
+    }
+}
