@@ -67,7 +67,8 @@ impl Worker {
         let pass = Box::new(warm.pass(id));
         let (account, endpoint) = (warm.standing.account.clone(), key.1.clone());
         self.books.open_leased(id, Leased { account, endpoint, price_version: version, payer, held });
-        self.touch(payer, membership, true, now);
+        // Its end will be told soon enough, and tells of its beginning.
+        self.touch_at(payer, membership, now.plus(membership.pause()), now);
         Warmth::Warm(pass)
     }
 
@@ -393,9 +394,14 @@ impl Worker {
         }
     }
 
-    /// This worker changed a payer's slot. What may be kept is told in a while; what may not, at once.
+    /// This worker changed a payer's slot. What may be kept is told as soon as the pause since the last sync is over;
+    /// what may not, at once.
     fn touch(&mut self, payer: PayerKey, membership: Membership, keep: bool, now: Instant) {
-        let due = if keep { now.plus(membership.pause()) } else { now };
+        let due = if keep { self.quiet_until.max(now) } else { now };
+        self.touch_at(payer, membership, due, now);
+    }
+
+    fn touch_at(&mut self, payer: PayerKey, membership: Membership, due: Instant, now: Instant) {
         let beat = now.plus(Span::from_micros(membership.ttl().micros()).part(3));
         self.watch.touch(payer, due, beat);
     }
