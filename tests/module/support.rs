@@ -150,15 +150,19 @@ pub(crate) type Decide<'a> = &'a dyn Fn(&Value, &Value) -> Value;
 
 /// It may pass, and a credit is held.
 pub(crate) fn pays(sync: &Value, need: &Value) -> Value {
-    let generation = sync["worker"].as_u64().unwrap() << 40 | need["id"].as_u64().unwrap();
-    let held = if need["mode"] == "hold" { 1_000_000 } else { 0 };
-    let cell = json!({"grant": 11, "generation": generation, "unit": "credits", "granted": held, "held": held,
-        "ttl_ms": 30_000, "exposure": 0, "scope": "", "keep": true});
+    let own = sync["worker"].as_u64().unwrap() << 40 | need["id"].as_u64().unwrap();
+    let (price, generation, granted, held) = match need["mode"].as_str().unwrap() {
+        "hold" => (1_000_000, own, 1_000_000, 1_000_000),
+        "lease" => (1_000_000, 1, 1_000_000_000, 0),
+        _ => (0, 0, 0, 0),
+    };
+    let cell = json!({"grant": 11, "generation": generation, "unit": "credits", "granted": granted, "held": held,
+        "ttl_ms": 30_000, "exposure": granted - held, "scope": "", "keep": true});
     json!({"decision": "ok",
         "standing": {"account": "alice", "payer": "alice", "tier": "pro", "state": "active",
             "balance_micro": 9_000_000, "attributes": {"priority": "high"}, "epoch": 1, "valid_ms": 60_000},
-        "price": {"unit": "credits", "hold": held, "scope": "", "version": 3},
-        "cells": if held > 0 { json!([cell]) } else { json!([]) }})
+        "price": {"unit": "credits", "hold": price, "scope": "", "version": 3},
+        "cells": if granted > 0 { json!([cell]) } else { json!([]) }})
 }
 
 /// It may not: the credits are used up.

@@ -164,7 +164,7 @@ impl Worker {
         let granted = match need.decision {
             NeedDecision::Ok { standing, price, cells } => Granted { standing: *standing, price, cells },
             NeedDecision::Retry { retry_ms } => return self.on_retry(id, retry_ms, now, shelf),
-            NeedDecision::Refused { refusal } => return self.on_refusal(id, refusal, now, shelf),
+            NeedDecision::Refused { refusal } => return self.on_refusal((id, mode), refusal, now, shelf),
         };
         if let Err(fault) = check_pass((mode, self.generation(id)), &granted.price, &granted.cells) {
             return self.nonsense(id, fault, now, shelf);
@@ -201,7 +201,13 @@ impl Worker {
         }
     }
 
-    fn on_refusal(&mut self, id: u64, refusal: Box<Refusal>, now: Instant, shelf: &mut dyn Shelf) {
+    fn on_refusal(
+        &mut self,
+        (id, mode): (u64, NeedMode),
+        refusal: Box<Refusal>,
+        now: Instant,
+        shelf: &mut dyn Shelf,
+    ) {
         if !(400..=599).contains(&refusal.status) {
             return self.nonsense(id, Fault::Nonsense, now, shelf);
         }
@@ -209,7 +215,10 @@ impl Worker {
             self.raise_epoch(membership, PayerKey::of(payer), refusal.epoch, now, shelf);
         }
         let Some(waiter) = self.needs.take(id) else { return };
-        self.give_back(id, &waiter);
+        // Had an earlier asking for a hold been granted unheard, this one would have been answered with that hold.
+        if mode != NeedMode::Hold {
+            self.give_back(id, &waiter);
+        }
         self.memory.remove(&waiter.key);
         self.count(Metric::WaitMs(now.since(waiter.asked).millis()));
         self.wake(waiter.stream, Answer::Refused(refusal));
