@@ -53,7 +53,7 @@ pub const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Streams that may wait in one worker.
 const WAITERS_MAX: usize = 8192;
 /// Holds under way and ends not yet acknowledged, in one worker; beyond, new requests are refused and no report is lost.
-const BOOKS_MAX: usize = 16_384;
+const BOOKS_MAX: usize = 32_768;
 
 /// What the configuration says about talking to billing.
 #[derive(Clone, Debug, PartialEq, Eq)]
