@@ -260,7 +260,7 @@ async fn what_is_wrong_is_refused_whole() {
         (&auth, "/gateway/v2/sync", good.clone(), 404),
         (&auth, "/gateway/v1/sync", "{".into(), 400),
         (&auth, "/gateway/v1/sync", "{}".into(), 400),
-        (&auth, "/gateway/v1/sync", " ".repeat(1_048_577), 413),
+        (&auth, "/gateway/v1/sync", " ".repeat(8_388_609), 413),
         (
             &auth,
             "/gateway/v1/sync",
