@@ -24,8 +24,9 @@ pub const fn limits() -> Limits {
 
 /// How long a waiting request may be told to retry in all.
 const WAIT_MS: u64 = 1_000;
-/// The shortest time between two background syncs of one worker: two a second.
-const SYNC_MS: u64 = 500;
+/// The shortest time between two background syncs of one worker: well below two a second, so that with the first
+/// question about a customer and the first lease it is not more.
+const SYNC_MS: u64 = 800;
 /// The greatest worker number and need id: together they make a generation of 52 bits.
 const WORKER_MAX: u16 = 4_095;
 const NEED_ID_MAX: u64 = HOLD_GENERATION_MIN - 1;

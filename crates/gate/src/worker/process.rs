@@ -43,7 +43,8 @@ impl Membership {
     /// that the few syncs which somebody did wait for are within its pace as well.
     pub(super) fn pause(&self) -> Span {
         let shortest = Span::from_millis(self.intervals.sync_ms);
-        shortest.plus(shortest.part(4))
+        // A lease must be told of before its time is over, however short that was made.
+        shortest.plus(shortest.part(4)).min(self.ttl().part(3))
     }
 }
 
