@@ -126,16 +126,22 @@ impl Amount {
 /// A signed number of micro-credits as people read credits: a balance in debt begins with `-`.
 #[must_use]
 pub fn signed_credits(micro: i64) -> String {
-    let sign = if micro < 0 { "-" } else { "" };
     let absolute = micro.unsigned_abs();
-    let whole = absolute.checked_div(1_000_000).unwrap_or(0);
-    let fraction = absolute.checked_rem(1_000_000).unwrap_or(0);
-    if fraction == 0 {
-        format!("{sign}{whole}")
-    } else {
-        let digits = format!("{fraction:06}");
-        format!("{sign}{whole}.{}", digits.trim_end_matches('0'))
+    let mut text = String::with_capacity(24);
+    if micro < 0 {
+        text.push('-');
     }
+    // The balance is written for each request.
+    let mut buffer = itoa::Buffer::new();
+    text.push_str(buffer.format(absolute.div_euclid(1_000_000)));
+    let fraction = absolute.rem_euclid(1_000_000);
+    if fraction > 0 {
+        text.push('.');
+        // Seven digits, of which the first stands for the zeros that may lead the others.
+        let digits = buffer.format(fraction.saturating_add(1_000_000));
+        text.push_str(digits.strip_prefix('1').unwrap_or(digits).trim_end_matches('0'));
+    }
+    text
 }
 
 impl TryFrom<i64> for Amount {
@@ -182,6 +188,7 @@ mod tests {
         }
         assert_eq!(signed_credits(-80_000_000), "-80");
         assert_eq!(signed_credits(-1), "-0.000001");
+        assert_eq!(signed_credits(11_100_110), "11.10011");
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! Identifiers are opaque, bounded, printable ASCII, and not interchangeable with one another.
+//! Identifiers are opaque, bounded, printable ASCII, not interchangeable with one another, and cheap to clone.
 
 use core::fmt;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+use std::sync::Arc;
 
 /// Why a text is not an identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,25 +33,31 @@ fn check(text: &str) -> Result<(), IdError> {
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(Box<str>);
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+        #[serde(try_from = "String")]
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Takes a text that is printable, not empty and at most 255 bytes long.
             ///
             /// # Errors
             /// [`IdError`] says which rule was broken.
-            pub fn new(text: impl Into<String>) -> Result<Self, IdError> {
-                let text: String = text.into();
+            pub fn new(text: impl Into<Arc<str>>) -> Result<Self, IdError> {
+                let text = text.into();
                 check(&text)?;
-                Ok(Self(text.into_boxed_str()))
+                Ok(Self(text))
             }
 
             /// The text itself.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+
+            /// The text, without a copy.
+            #[must_use]
+            pub fn shared(&self) -> Arc<str> {
+                Arc::clone(&self.0)
             }
         }
 
@@ -63,7 +70,13 @@ macro_rules! id {
 
         impl From<$name> for String {
             fn from(id: $name) -> String {
-                id.0.into_string()
+                id.as_str().to_owned()
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
             }
         }
 
@@ -104,7 +117,7 @@ impl RequestId {
     /// A name for a request that has no other.
     #[must_use]
     pub fn numbered(number: u64) -> Self {
-        Self(format!("tollgate-{number:016x}").into_boxed_str())
+        Self(format!("tollgate-{number:016x}").into())
     }
 }
 

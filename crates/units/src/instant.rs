@@ -1,14 +1,14 @@
 //! An instant is a number somebody handed us; nothing here knows what time it is.
 
 use core::fmt;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// Microseconds since 1970-01-01T00:00:00Z. On the gateway's monotonic clock the origin is arbitrary.
 ///
 /// In JSON it is RFC 3339 in UTC, to the millisecond.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Instant(i64);
 
 /// A length of time in microseconds, never negative.
@@ -71,11 +71,31 @@ impl Instant {
     /// As RFC 3339 in UTC with whole seconds, or with milliseconds where there are any.
     #[must_use]
     pub fn to_rfc3339(self) -> String {
-        let millis = self.0.div_euclid(1_000);
-        OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis).saturating_mul(1_000_000))
-            .ok()
-            .and_then(|at| at.format(&Rfc3339).ok())
-            .unwrap_or_else(|| String::from("9999-12-31T23:59:59Z"))
+        let at = OffsetDateTime::from_unix_timestamp(self.secs()).ok();
+        let Some(at) = at.filter(|at| (0..=9999).contains(&at.year())) else {
+            return String::from("9999-12-31T23:59:59Z");
+        };
+        let millis = self.0.rem_euclid(1_000_000).div_euclid(1_000);
+        // Every usage record has one, and formatting by a description takes ten times as long.
+        let mut text = String::with_capacity(24);
+        digits(&mut text, i64::from(at.year()), 1_000);
+        for (before, part) in [
+            ('-', u8::from(at.month())),
+            ('-', at.day()),
+            ('T', at.hour()),
+            (':', at.minute()),
+            (':', at.second()),
+        ] {
+            text.push(before);
+            digits(&mut text, i64::from(part), 10);
+        }
+        if millis > 0 {
+            text.push('.');
+            digits(&mut text, millis, 100);
+            text.truncate(text.trim_end_matches('0').len());
+        }
+        text.push('Z');
+        text
     }
 
     /// Reads RFC 3339.
@@ -149,9 +169,18 @@ impl TryFrom<String> for Instant {
     }
 }
 
-impl From<Instant> for String {
-    fn from(instant: Instant) -> String {
-        instant.to_rfc3339()
+impl Serialize for Instant {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.to_rfc3339())
+    }
+}
+
+/// The decimal digits of `number` from that of `place` (a power of ten) on, with leading zeros.
+fn digits(text: &mut String, number: i64, mut place: i64) {
+    while let Some(rest) = number.checked_div(place) {
+        let digit = u8::try_from(rest.rem_euclid(10)).unwrap_or(0);
+        text.push(char::from(b'0'.saturating_add(digit)));
+        place = place.div_euclid(10);
     }
 }
 
@@ -179,8 +208,16 @@ mod tests {
         assert_eq!(at.to_rfc3339(), "2025-11-20T09:30:00Z");
         assert_eq!(Instant::from_rfc3339("2025-11-20T10:30:00+01:00"), Ok(at));
         assert_eq!(Instant::FAR.to_rfc3339(), "9999-12-31T23:59:59Z");
+        for text in ["0001-02-03T04:05:06.07Z", "1969-12-31T23:59:59.999Z", "2028-02-29T00:00:00.1Z"] {
+            assert_eq!(Instant::from_rfc3339(text).unwrap().to_rfc3339(), text);
+        }
         assert_eq!(Instant::from_rfc3339("yesterday"), Err(InstantError));
         assert_eq!(Instant::from_micros(i64::MAX).to_rfc3339(), "9999-12-31T23:59:59Z");
+        assert_eq!(
+            Instant::from_secs(-70_000_000_000).to_rfc3339(),
+            "9999-12-31T23:59:59Z",
+            "before the year 0"
+        );
     }
 
     #[test]
