@@ -176,6 +176,20 @@ pub enum Outcome {
     NotForwarded,
 }
 
+impl Outcome {
+    /// As it is written on the wire, in metric labels and in the billing service's books.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Charged => "charged",
+            Self::ClientLeft => "client_left",
+            Self::Broken => "broken",
+            Self::Failed => "failed",
+            Self::NotForwarded => "not_forwarded",
+        }
+    }
+}
+
 /// Tokens as the provider counted them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tokens {
@@ -408,6 +422,20 @@ impl SubscriptionState {
             Self::Paused => "paused",
             Self::Canceled => "canceled",
             Self::Expired => "expired",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_is_called_the_same_everywhere() {
+        for outcome in
+            [Outcome::Charged, Outcome::ClientLeft, Outcome::Broken, Outcome::Failed, Outcome::NotForwarded]
+        {
+            assert_eq!(serde_json::to_value(outcome).unwrap(), outcome.as_str());
         }
     }
 }
