@@ -1,6 +1,8 @@
 //! What the gate can ask of the world; if it is not in this list, the filter cannot do it.
 
+use crate::text::Text;
 use crate::worker::{Question, Report};
+use std::rc::Rc;
 
 /// One thing to do, in the order in which they are given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,13 +10,15 @@ pub enum Effect {
     /// Answer the client from here. Nothing goes upstream any more; at most one per exchange.
     Reply(Reply),
     /// Replace a request header, every repetition of it, before it goes upstream.
-    SetRequestHeader(String, Vec<u8>),
+    SetRequestHeader(Text, Text),
+    /// The same for several, which many requests have in common.
+    SetRequestHeaders(Rc<[(Text, Text)]>),
     /// Remove a request header, every repetition of it.
-    RemoveRequestHeader(String),
+    RemoveRequestHeader(Text),
     /// Replace a response header.
-    SetResponseHeader(String, String),
+    SetResponseHeader(Text, Text),
     /// Remove a response header.
-    RemoveResponseHeader(String),
+    RemoveResponseHeader(Text),
     /// Ask this worker's machine; the answer comes back as [`crate::Input::Answered`]. At most one at a time.
     Ask(Question),
     /// The question's answer is no longer wanted.
@@ -28,7 +32,7 @@ pub enum Effect {
         /// `tollgate.account`, `tollgate.reason`, …
         key: &'static str,
         /// The fact.
-        value: String,
+        value: Text,
     },
     /// Write a line into Envoy's log.
     Log(Level, String),
@@ -62,7 +66,7 @@ pub enum Metric {
     /// A metered request was decided: `pass`, `identified`, `vouched`, `preflight`, or why not.
     Request {
         /// The endpoint's id; `none` where no rule covers it.
-        endpoint: String,
+        endpoint: Text,
         /// What was decided.
         decision: &'static str,
     },
@@ -79,7 +83,7 @@ pub enum Metric {
     /// A delivery of an event was decided or ended.
     Webhook {
         /// The webhook endpoint's id; `none` where no endpoint has that path.
-        endpoint: String,
+        endpoint: Text,
         /// What was decided, or how it ended.
         outcome: &'static str,
     },

@@ -5,9 +5,7 @@
 
 use crate::config::Identity;
 use crate::input::{Headers, Single};
-use core::fmt::Write;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeSet;
 use units::{Subject, SubjectKind};
 
 const AUTHORIZATION: &str = "authorization";
@@ -47,10 +45,10 @@ pub(crate) fn identify(
     headers: &Headers,
     verified: Option<&[u8]>,
 ) -> Result<Subject, Nobody> {
-    let mut callers = BTreeSet::new();
+    let (mut caller, mut contradictory) = (None, false);
     if let Some(claim) = verified {
         let claim = core::str::from_utf8(claim).map_err(|_| Nobody::Unreadable)?;
-        callers.insert(Subject::new(SubjectKind::JwtSub, claim).map_err(|_| Nobody::Unreadable)?);
+        caller = Some(Subject::new(SubjectKind::JwtSub, claim).map_err(|_| Nobody::Unreadable)?);
     }
     for name in credential_headers(ways) {
         let value = match headers.single(name) {
@@ -67,28 +65,33 @@ pub(crate) fn identify(
         }
         let credential = if name == AUTHORIZATION { bearer(value).ok_or(Nobody::Unreadable)? } else { value };
         match api_key(ways, name, credential) {
-            Some(subject) => _ = callers.insert(subject),
+            Some(subject) => match &caller {
+                Some(known) => contradictory |= *known != subject,
+                None => caller = Some(subject),
+            },
             // The Bearer that is no key is the token which Envoy verified.
             None if name == AUTHORIZATION && verified.is_some() => {}
             None => return Err(Nobody::Unreadable),
         }
     }
-    let mut callers = callers.into_iter();
-    match (callers.next(), callers.next()) {
-        (None, _) => Err(Nobody::Missing),
-        (Some(caller), None) => Ok(caller),
-        (Some(_), Some(_)) => Err(Nobody::Contradictory),
-    }
+    if contradictory { Err(Nobody::Contradictory) } else { caller.ok_or(Nobody::Missing) }
 }
 
-/// The headers that hold a credential of Tollgate's own, which must not go upstream.
-#[must_use]
-pub(crate) fn credential_headers(ways: &[Identity]) -> BTreeSet<&str> {
-    let names = ways.iter().flat_map(|way| match way {
-        Identity::Jwt { .. } => vec![AUTHORIZATION],
-        Identity::ApiKey { headers, .. } => headers.iter().map(String::as_str).collect(),
-    });
-    names.collect()
+/// The headers that hold a credential of Tollgate's own, each once; they must not go upstream.
+pub(crate) fn credential_headers(ways: &[Identity]) -> impl Iterator<Item = &str> {
+    let names = || {
+        ways.iter().flat_map(|way| {
+            let (token, keys) = match way {
+                Identity::Jwt { .. } => (Some(AUTHORIZATION), &[][..]),
+                Identity::ApiKey { headers, .. } => (None, headers.as_slice()),
+            };
+            token.into_iter().chain(keys.iter().map(String::as_str))
+        })
+    };
+    names()
+        .enumerate()
+        .filter(move |(n, name)| !names().take(*n).any(|earlier| earlier == *name))
+        .map(|(_, name)| name)
 }
 
 /// RFC 6750, section 2.1: the scheme, in any case, and one token.
@@ -118,10 +121,10 @@ fn api_key(ways: &[Identity], header: &str, credential: &str) -> Option<Subject>
 
 /// Lower-case hexadecimal digits of SHA-256.
 fn sha256_hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut hex, byte| {
-        _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    let digits = Sha256::digest(bytes).into_iter().flat_map(|byte| [byte.wrapping_shr(4), byte & 0xF]);
+    let mut hex = String::with_capacity(64);
+    hex.extend(digits.filter_map(|digit| char::from_digit(u32::from(digit), 16)));
+    hex
 }
 
 #[cfg(test)]

@@ -10,12 +10,15 @@ mod exchange;
 mod identity;
 mod input;
 pub mod lease;
+pub mod metrics;
 mod problem;
 pub mod seen;
 mod shelf;
+mod text;
 pub mod worker;
 
 pub use effect::{Effect, Level, Metric, Reply};
-pub use exchange::{Delivery, Exchange, Metered, Role};
+pub use exchange::{Delivery, EndWanted, Exchange, Metered, Role};
 pub use input::{Flow, Headers, Input, Now, Single};
 pub use shelf::{MemoryShelf, Shelf, Stale, Version};
+pub use text::Text;

@@ -15,6 +15,8 @@ mod any_order;
 mod books;
 mod calls;
 mod claims;
+#[cfg(test)]
+mod hostile_tests;
 mod lease;
 mod needs;
 mod pace;
@@ -29,9 +31,10 @@ mod tests;
 mod warm;
 mod watch;
 
-pub use books::outcome_name;
 pub use reply::CallResult;
-pub use talk::{Answer, Fault, Pass, Question, Report};
+pub(crate) use reply::attribute_fits;
+pub(crate) use talk::Told;
+pub use talk::{Answer, Decided, Fault, Pass, Question, Report};
 
 use crate::effect::{Level, Metric};
 use crate::lease::PayerKey;
@@ -235,7 +238,7 @@ impl Worker {
         match report {
             Report::Completed { complete, ttl } => self.claims.tell(complete, ttl, now),
             Report::Ended { hold, charged, outcome, tokens, request_id, at } => {
-                self.count(Metric::Ended { outcome: outcome_name(outcome) });
+                self.count(Metric::Ended { outcome: outcome.as_str() });
                 let end = End { outcome, tokens: tokens.clone(), request_id: request_id.clone(), at };
                 if self.unpaids.end(hold, end) {
                     return;
@@ -384,6 +387,7 @@ impl Worker {
     }
 
     fn count(&mut self, metric: Metric) {
+        debug_assert!(metric.is_listed(), "{metric:?} is counted, and not in the list of metrics");
         self.out.push(WorkerEffect::Count(metric));
     }
 

@@ -3,17 +3,17 @@
 //! Every hold that was granted ends in exactly one report, and nothing is forwarded that was not let through.
 //! Not here: what a price is, and whether somebody can pay it. Billing decides that; see [`crate::worker`].
 
-use super::terms;
+use super::{EndWanted, terms};
 use crate::config::{AiConfig, Consult, Identity, Match, Mode, OnUnavailable, Terms, Wait};
 use crate::identity::{credential_headers, identify};
 use crate::input::{Flow, Headers, Input, Now};
 use crate::problem::{self, Plain};
 use crate::worker::{Answer, Fault, Pass, Question, Report};
-use crate::{Effect, Level, Metric};
+use crate::{Effect, Level, Metric, Text};
 use contract::v1::{NeedMode, NeedShape, Outcome, Reason, Refusal};
 use std::collections::VecDeque;
 use std::rc::Rc;
-use units::{Amount, RequestId};
+use units::{Amount, EndpointId, RequestId};
 
 /// What every header of Tollgate's own begins with.
 const OWN: &str = "x-tollgate-";
@@ -26,7 +26,7 @@ pub struct Metered {
     config: Rc<AiConfig>,
     /// As Envoy calls it; a number of our own if it does not, or by a name that is unfit to be told.
     request_id: RequestId,
-    endpoint: Option<String>,
+    endpoint: Option<EndpointId>,
     stage: Stage,
     effects: VecDeque<Effect>,
 }
@@ -65,7 +65,7 @@ impl Metered {
     /// An exchange that nothing has happened to; see [`super::Role::exchange`].
     #[must_use]
     pub fn new(config: Rc<AiConfig>, number: u64) -> Self {
-        let (endpoint, stage, effects) = (None, Stage::Unread, VecDeque::new());
+        let (endpoint, stage, effects) = (None, Stage::Unread, VecDeque::with_capacity(16));
         Self { config, request_id: RequestId::numbered(number), endpoint, stage, effects }
     }
 
@@ -94,6 +94,15 @@ impl Metered {
         self.effects.pop_front()
     }
 
+    /// Only what was let through on a hold ends in a charge; the status is that of the answer's headers, if there were any.
+    #[must_use]
+    pub fn end_wanted(&self) -> EndWanted {
+        match &self.stage {
+            Stage::Forwarded { pass: Some(_), answer } => EndWanted { code: answer.is_none(), flags: true },
+            _ => EndWanted { code: false, flags: false },
+        }
+    }
+
     /// The body is looked at by nobody: a fixed price does not depend on it.
     #[must_use]
     pub const fn body_wanted(&self) -> Option<usize> {
@@ -105,7 +114,7 @@ impl Metered {
             return self.bug("headers_again", now);
         }
         for name in headers.names_under(OWN) {
-            self.effects.push_back(Effect::RemoveRequestHeader(name.to_owned()));
+            self.effects.push_back(Effect::RemoveRequestHeader(name.to_owned().into()));
         }
         let envoys = headers.text("x-request-id").filter(|id| id.len() <= REQUEST_ID_BYTES_MAX);
         if let Some(Ok(id)) = envoys.map(RequestId::new) {
@@ -143,18 +152,20 @@ impl Metered {
             Terms::Free { endpoint } => (Some(endpoint), NeedMode::Identify, 0),
             Terms::Vouch => (None, NeedMode::Identify, 0),
         };
-        self.endpoint = endpoint.map(|id| id.as_str().to_owned());
-        if let Some(endpoint) = &self.endpoint {
-            self.note("tollgate.endpoint", endpoint.clone());
+        self.endpoint = endpoint.cloned();
+        if let Some(endpoint) = endpoint {
+            self.note("tollgate.endpoint", endpoint.shared());
         }
-        let length = headers.text("content-length").and_then(|text| text.parse::<usize>().ok());
-        if config.wait == Wait::Body && length.is_some_and(|length| length > config.body_bytes_max) {
+        // In wasm32 a `usize` has 32 bits, and lengths beyond it are the ones to refuse.
+        let length = headers.text("content-length").and_then(|text| text.parse::<u64>().ok());
+        let fits = |length| usize::try_from(length).is_ok_and(|length| length <= config.body_bytes_max);
+        if config.wait == Wait::Body && length.is_some_and(|length| !fits(length)) {
             return self.reply(No::Plain(Plain::TooLarge { max: config.body_bytes_max }), true);
         }
         let subject = match identify(&config.identity, headers, verified) {
             Ok(subject) => subject,
             Err(nobody) => {
-                self.note("tollgate.identity", nobody.as_str().to_owned());
+                self.note("tollgate.identity", nobody.as_str());
                 return self.refuse(Reason::Unauthenticated);
             }
         };
@@ -178,8 +189,8 @@ impl Metered {
 
     /// Takes the credentials out, for they are this gateway's own.
     fn strip(&mut self, headers: &Headers, ways: &[Identity]) {
-        let ours = credential_headers(ways).into_iter().filter(|name| headers.has(name)).map(str::to_owned);
-        self.effects.extend(ours.map(Effect::RemoveRequestHeader));
+        let ours = credential_headers(ways).filter(|name| headers.has(name));
+        self.effects.extend(ours.map(|name| Effect::RemoveRequestHeader(name.to_owned().into())));
     }
 
     fn on_body(&mut self, size: usize, end: bool, now: Now) -> Flow {
@@ -220,19 +231,21 @@ impl Metered {
         self.stage = Stage::Ready(None);
         match answer {
             Answer::Ok(pass) => {
-                let Some(headers) = terms::to_upstream(&pass, &self.request_id) else {
-                    self.effects.push_back(Effect::Count(Metric::Fault { fault: "attribute_unfit" }));
-                    let tier = pass.standing.as_ref().map_or("?", |standing| standing.tier.as_str());
-                    let line = format!("tier {tier} has an attribute that is no header");
-                    self.effects.push_back(Effect::Log(Level::Error, line));
-                    self.give_back(Some(&pass), now);
-                    return self.unavailable(Fault::Nonsense, body_ended);
-                };
-                self.effects.extend(headers);
-                if let Some(standing) = &pass.standing {
-                    self.note("tollgate.account", standing.account.to_string());
-                    self.note("tollgate.tier", standing.tier.to_string());
+                if let Some(decided) = &pass.decided {
+                    let (account, tier) = (&decided.standing.account, &decided.standing.tier);
+                    let Some(told) = terms::told(decided) else {
+                        self.effects.push_back(Effect::Count(Metric::Fault { fault: "attribute_unfit" }));
+                        let line = format!("tier {tier} has an attribute that is no header");
+                        self.effects.push_back(Effect::Log(Level::Error, line));
+                        self.give_back(Some(&pass), now);
+                        return self.unavailable(Fault::Nonsense, body_ended);
+                    };
+                    self.effects.push_back(Effect::SetRequestHeaders(Rc::clone(&told.upstream)));
+                    self.note("tollgate.account", account.shared());
+                    self.note("tollgate.tier", tier.shared());
                 }
+                let id = self.request_id.shared().into();
+                self.effects.push_back(Effect::SetRequestHeader("x-tollgate-request-id".into(), id));
                 if body_ended {
                     return self.forward(Some(pass));
                 }
@@ -254,10 +267,10 @@ impl Metered {
             Stage::Forwarded { .. } => {}
         }
         for name in headers.names_under(OWN) {
-            self.effects.push_back(Effect::RemoveResponseHeader(name.to_owned()));
+            self.effects.push_back(Effect::RemoveResponseHeader(name.to_owned().into()));
         }
-        let id = self.request_id.to_string();
-        self.effects.push_back(Effect::SetResponseHeader("x-tollgate-request-id".to_owned(), id));
+        let id = self.request_id.shared().into();
+        self.effects.push_back(Effect::SetResponseHeader("x-tollgate-request-id".into(), id));
         if let Stage::Forwarded { pass, answer } = &mut self.stage {
             let status = headers.text(":status").and_then(|text| text.parse().ok()).unwrap_or(0);
             let free = headers.text("x-tollgate-charge") == Some("none");
@@ -300,7 +313,7 @@ impl Metered {
 
     fn forward(&mut self, pass: Option<Box<Pass>>) -> Flow {
         if let Some(pass) = &pass {
-            self.decided(match (pass.hold, &pass.standing) {
+            self.decided(match (pass.hold, &pass.decided) {
                 (Some(_), Some(_)) => "pass",
                 (Some(_), None) => "unpaid",
                 (None, _) => "identified",
@@ -315,7 +328,7 @@ impl Metered {
     }
 
     fn unavailable(&mut self, fault: Fault, whole: bool) -> Flow {
-        self.note("tollgate.fault", fault.as_str().to_owned());
+        self.note("tollgate.fault", fault.as_str());
         let refusal = Refusal { retry_after_s: Some(1), ..Refusal::plain(Reason::ServiceUnavailable) };
         self.reply(No::Refusal(Box::new(refusal)), whole)
     }
@@ -348,7 +361,7 @@ impl Metered {
             No::Refusal(refusal) => (refusal.reason.as_str(), problem::refusal(&refusal, id)),
             No::Plain(plain) => (plain.as_str(), plain.reply(id)),
         };
-        self.note("tollgate.reason", decision.to_owned());
+        self.note("tollgate.reason", decision);
         self.decided(decision);
         if self.config.mode == Mode::Shadow {
             self.effects.push_back(Effect::Count(Metric::Shadowed { decision }));
@@ -371,27 +384,28 @@ impl Metered {
 
     fn settle(&mut self, pass: &Pass, charged: Amount, outcome: Outcome, now: Now) {
         let Some(hold) = pass.hold else { return };
-        self.note("tollgate.charged", terms::amount(pass.price.unit, charged));
+        self.note("tollgate.charged", terms::charge_text(pass, charged));
         let (request_id, at) = (self.request_id.clone(), now.wall);
         let report = Report::Ended { hold, charged, outcome, tokens: None, request_id, at };
         self.effects.push_back(Effect::Tell(report));
     }
 
     fn decided(&mut self, decision: &'static str) {
-        let endpoint = self.endpoint.clone().unwrap_or_else(|| "none".to_owned());
+        let endpoint =
+            self.endpoint.as_ref().map_or(Text::Fixed("none"), |endpoint| endpoint.shared().into());
         self.effects.push_back(Effect::Count(Metric::Request { endpoint, decision }));
-        self.note("tollgate.decision", decision.to_owned());
+        self.note("tollgate.decision", decision);
     }
 
-    fn note(&mut self, key: &'static str, value: String) {
-        self.effects.push_back(Effect::Note { key, value });
+    fn note(&mut self, key: &'static str, value: impl Into<Text>) {
+        self.effects.push_back(Effect::Note { key, value: value.into() });
     }
 }
 
 /// At a fixed price a success costs what was held, and anything else nothing.
 fn charge(pass: &Pass, answer: Option<UpstreamAnswer>) -> Amount {
     match answer {
-        Some(UpstreamAnswer { status: 200..=299, free: false }) => pass.price.hold,
+        Some(UpstreamAnswer { status: 200..=299, free: false }) => pass.held(),
         _ => Amount::ZERO,
     }
 }

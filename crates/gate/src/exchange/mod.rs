@@ -30,6 +30,15 @@ pub enum Exchange {
     Metered(Metered),
 }
 
+/// See [`Exchange::end_wanted`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndWanted {
+    /// The status that the client saw.
+    pub code: bool,
+    /// Envoy's response flags.
+    pub flags: bool,
+}
+
 impl Role {
     /// An exchange that nothing has happened to. No other one under way in this Envoy may have the same `number`.
     #[must_use]
@@ -65,9 +74,22 @@ impl Exchange {
 
     /// The next thing to do.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        match self {
+        let effect = match self {
             Self::Webhook(delivery) => delivery.poll_effect(),
             Self::Metered(metered) => metered.poll_effect(),
+        };
+        if let Some(Effect::Count(metric)) = &effect {
+            debug_assert!(metric.is_listed(), "{metric:?} is counted, and not in the list of metrics");
+        }
+        effect
+    }
+
+    /// What of [`Input::Closed`] makes a difference; the rest need not be looked up.
+    #[must_use]
+    pub fn end_wanted(&self) -> EndWanted {
+        match self {
+            Self::Webhook(_) => EndWanted { code: false, flags: true },
+            Self::Metered(metered) => metered.end_wanted(),
         }
     }
 

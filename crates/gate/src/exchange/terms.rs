@@ -1,67 +1,85 @@
 //! What a granted request is told on its way: headers for the upstream, headers for the client, and how it ended.
 
 use crate::effect::Effect;
-use crate::worker::Pass;
+use crate::text::Text;
+use crate::worker::{Decided, Pass, Told, attribute_fits};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use contract::v1::{HEADER_SUBJECT, Outcome, Standing, Window};
-use units::{Amount, Instant, RequestId, Subject, Unit, signed_credits};
+use contract::v1::{HEADER_SUBJECT, Outcome, Price, Standing};
+use std::sync::Arc;
+use units::{Amount, Instant, Subject, Unit, signed_credits};
 
 /// Envoy's response flags that say that the client went away: DC and DR (bits of `CoreResponseFlag`).
 const CLIENT_LEFT: u64 = 1 << 14 | 1 << 28;
 /// Those that say nothing about how the answer went: a delay or a fault injected on purpose, a rate limit service passed over.
 const HARMLESS: u64 = 1 << 9 | 1 << 10 | 1 << 13;
 
-/// The headers by which the upstream learns who pays; `None` if an attribute is not fit to be one.
-pub(super) fn to_upstream(pass: &Pass, request_id: &RequestId) -> Option<Vec<Effect>> {
-    let mut headers = vec![set("x-tollgate-request-id", request_id.as_str())];
-    let Some(standing) = &pass.standing else { return Some(headers) };
-    let Standing { account, tier, state, attributes, .. } = standing;
-    headers.extend([
-        set("x-tollgate-account", account.as_str()),
-        set("x-tollgate-tier", tier.as_str()),
-        set("x-tollgate-state", state.as_str()),
-        set("x-tollgate-hold", &amount(pass.price.unit, pass.price.hold)),
-    ]);
+/// How a decision is told; `None` if an attribute is not fit to be a header. Made once, for all requests that pass on it.
+pub(super) fn told(decided: &Decided) -> Option<&Told> {
+    decided.told.get_or_init(|| prepare(&decided.standing, &decided.price)).as_ref()
+}
+
+fn prepare(standing: &Standing, price: &Price) -> Option<Told> {
+    let Standing { account, tier, state, attributes, window, .. } = standing;
+    let hold: Arc<str> = amount(price.unit, price.hold).into();
+    let mut upstream = vec![
+        ("x-tollgate-account".into(), account.shared().into()),
+        ("x-tollgate-tier".into(), tier.shared().into()),
+        ("x-tollgate-state".into(), state.as_str().into()),
+        ("x-tollgate-hold".into(), Arc::clone(&hold).into()),
+    ];
     for (name, value) in attributes {
-        let name_fits =
-            !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
-        if !name_fits || value.chars().any(char::is_control) {
+        if !attribute_fits(name, value) {
             return None;
         }
-        headers.push(set(&format!("x-tollgate-attr-{}", name.to_ascii_lowercase()), value));
+        upstream
+            .push((format!("x-tollgate-attr-{}", name.to_ascii_lowercase()).into(), value.clone().into()));
     }
-    Some(headers)
+    let window = window.as_ref().and_then(|window| Some((structured(&window.name)?, window.limit)));
+    // draft-ietf-httpapi-ratelimit-headers-10, section 2: the quota.
+    let window = window.map(|(name, limit)| (name.as_str().into(), format!("{name};q={limit}").into()));
+    Some(Told { upstream: upstream.into(), hold, window })
 }
 
 /// The gateway's word for who is asking, for billing's own routes.
 pub(super) fn vouch(subject: &Subject, token: &str) -> [Effect; 2] {
     let value = format!("{}:{}", subject.kind.as_str(), URL_SAFE_NO_PAD.encode(&subject.value));
-    [set(HEADER_SUBJECT, &value), set("authorization", &format!("Bearer {token}"))]
+    [set(HEADER_SUBJECT, value), set("authorization", format!("Bearer {token}"))]
 }
 
 /// What the client learns with the answer's headers.
-pub(super) fn to_client(pass: &Pass, charged: Amount, now: Instant) -> Vec<Effect> {
-    let mut headers = Vec::new();
-    let Pass { hold, standing: Some(standing), price } = pass else { return headers };
-    let mut add = |name: &str, value| headers.push(Effect::SetResponseHeader(name.to_owned(), value));
-    // What was held and is not charged goes back, and is the customer's again.
-    let back = if price.unit == Unit::Credits { price.hold.saturating_sub(charged).get() } else { 0 };
-    add("x-tollgate-balance", signed_credits(standing.balance_micro.saturating_add(back)));
-    if hold.is_some() {
-        add("x-tollgate-charged", amount(price.unit, charged));
-    }
-    if let Some(window) = &standing.window
-        && let Some(name) = structured(&window.name)
+pub(super) fn to_client(pass: &Pass, charged: Amount, now: Instant) -> impl Iterator<Item = Effect> {
+    let mut headers = [const { None }; 4];
+    if let Some(decided) = &pass.decided
+        && let Some(told) = told(decided)
     {
-        let back = u64::from(price.unit == Unit::Requests && charged.is_zero() && !price.hold.is_zero());
-        let Window { limit, remaining, resets_at, .. } = window;
-        let (left, seconds) = (remaining.saturating_add(back).min(*limit), resets_at.since(now).secs_up());
-        // draft-ietf-httpapi-ratelimit-headers-10, sections 2 and 3: quota, what is left of it, seconds until it refills.
-        add("ratelimit-policy", format!("{name};q={limit}"));
-        add("ratelimit", format!("{name};r={left};t={seconds}"));
+        let Decided { standing, price, .. } = &**decided;
+        // What was held and is not charged goes back, and is the customer's again.
+        let back = if price.unit == Unit::Credits { price.hold.saturating_sub(charged).get() } else { 0 };
+        let balance = signed_credits(pass.balance_micro.saturating_add(back));
+        let cost = pass.hold.map(|_| ("x-tollgate-charged", charge_text(pass, charged)));
+        headers = [Some(("x-tollgate-balance", balance.into())), cost, None, None];
+        if let (Some(window), Some((name, policy))) = (&standing.window, &told.window) {
+            let back = u64::from(price.unit == Unit::Requests && charged.is_zero() && !price.hold.is_zero());
+            let left = pass.remaining.saturating_add(back).min(window.limit);
+            let seconds = window.resets_at.since(now).secs_up();
+            // draft-ietf-httpapi-ratelimit-headers-10, section 3: what is left, and seconds until it refills.
+            let limit = format!("{name};r={left};t={seconds}");
+            let [.., quota, rest] = &mut headers;
+            *quota = Some(("ratelimit-policy", Arc::clone(policy).into()));
+            *rest = Some(("ratelimit", limit.into()));
+        }
     }
-    headers
+    headers.into_iter().flatten().map(|(name, value)| Effect::SetResponseHeader(name.into(), value))
+}
+
+/// What is charged, in credits.
+pub(super) fn charge_text(pass: &Pass, charged: Amount) -> Text {
+    let Some(decided) = &pass.decided else { return amount(Unit::Credits, charged).into() };
+    match told(decided) {
+        Some(told) if charged == decided.price.hold => Arc::clone(&told.hold).into(),
+        _ => amount(decided.price.unit, charged).into(),
+    }
 }
 
 /// How a request ended whose answer began with this status (and whether the upstream asked not to charge it).
@@ -76,15 +94,15 @@ pub(super) fn outcome(answer: Option<(u64, bool)>, flags: u64) -> Outcome {
 }
 
 /// An amount as credits. What a free window pays for costs none.
-pub(super) fn amount(unit: Unit, amount: Amount) -> String {
+fn amount(unit: Unit, amount: Amount) -> String {
     match unit {
         Unit::Credits => amount.to_credits(),
         Unit::Requests => "0".to_owned(),
     }
 }
 
-fn set(name: &str, value: &str) -> Effect {
-    Effect::SetRequestHeader(name.to_owned(), value.as_bytes().to_vec())
+fn set(name: &'static str, value: String) -> Effect {
+    Effect::SetRequestHeader(name.into(), value.into())
 }
 
 /// A structured field's string (RFC 9651, section 3.3.3).

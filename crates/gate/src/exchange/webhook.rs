@@ -333,7 +333,7 @@ impl Delivery {
     }
 
     fn forward(&mut self, case: Case, claim: Option<Token>, is_unchecked: bool) -> Stage {
-        let removed = case.forged.iter().cloned().map(Effect::RemoveRequestHeader);
+        let removed = case.forged.iter().cloned().map(|name| Effect::RemoveRequestHeader(name.into()));
         self.effects.extend(removed);
         let livemode = if case.event.livemode { "true" } else { "false" };
         let verified_at = case.verified.at.to_rfc3339();
@@ -347,7 +347,9 @@ impl Delivery {
         if is_unchecked {
             stamps.push(("x-tollgate-dedupe", "unavailable"));
         }
-        let set = |(name, value): (&str, &str)| Effect::SetRequestHeader(name.to_owned(), value.into());
+        let set = |(name, value): (&'static str, &str)| {
+            Effect::SetRequestHeader(name.into(), value.to_owned().into())
+        };
         self.effects.extend(stamps.into_iter().map(set));
         self.count(&case.endpoint.id, if is_unchecked { "forwarded_unclaimed" } else { "forwarded" });
         Stage::Forwarded(Box::new(Forwarded { case, claim, answer: None }))
@@ -355,14 +357,14 @@ impl Delivery {
 
     fn handler_answers(&mut self, mut forwarded: Box<Forwarded>, headers: &Headers, end: bool) -> Stage {
         for name in headers.names_under(OWN_HEADERS) {
-            self.effects.push_back(Effect::RemoveResponseHeader(name.to_owned()));
+            self.effects.push_back(Effect::RemoveResponseHeader(name.to_owned().into()));
         }
         // What is not a status is not a success.
         let status: u16 = headers.text(":status").and_then(|status| status.parse().ok()).unwrap_or(0);
         if (300..400).contains(&status) {
             // Stripe follows no redirect and takes it for a failure; saying so makes the mistake visible.
-            self.effects.push_back(Effect::SetResponseHeader(":status".to_owned(), "502".to_owned()));
-            self.effects.push_back(Effect::RemoveResponseHeader("location".to_owned()));
+            self.effects.push_back(Effect::SetResponseHeader(":status".into(), "502".into()));
+            self.effects.push_back(Effect::RemoveResponseHeader("location".into()));
             self.count(&forwarded.case.endpoint.id, "handler_redirected");
         }
         forwarded.answer = Some(HandlerAnswer { status, is_complete: end });

@@ -98,7 +98,8 @@ impl Cell {
             return Amount::ZERO;
         }
         let ahead = self.admitted.saturating_sub(self.acked);
-        self.free().min(self.exposure.saturating_sub(ahead))
+        let countable = Amount::MAX.saturating_sub(self.admitted);
+        self.free().min(self.exposure.saturating_sub(ahead)).min(countable)
     }
 
     /// Holds up to `want` of it; returns how much was held.

@@ -189,10 +189,15 @@ impl Slot {
 
     /// Holds `need` on cells of `scope` in their order, all of it or nothing.
     pub fn admit(&mut self, scope: u64, unit: Unit, need: Amount, now: Instant) -> Option<Vec<Held>> {
+        let fits = |cell: &Cell| cell.scope == scope && cell.unit == unit;
+        let short =
+            self.cells.iter().filter(|c| fits(c)).fold(need, |left, c| left.saturating_sub(c.spendable(now)));
+        if !short.is_zero() {
+            return None;
+        }
         let mut left = need;
         let mut held = Vec::with_capacity(1);
-        let mut cells = self.cells.clone();
-        for cell in cells.iter_mut().filter(|c| c.scope == scope && c.unit == unit) {
+        for cell in self.cells.iter_mut().filter(|c| fits(c)) {
             let amount = cell.admit(left, now);
             if !amount.is_zero() {
                 held.push(Held { key: cell.key, amount });
@@ -202,10 +207,6 @@ impl Slot {
                 break;
             }
         }
-        if !left.is_zero() {
-            return None;
-        }
-        self.cells = cells;
         self.touched = now;
         Some(held)
     }

@@ -216,4 +216,44 @@ fn a_repeated_lease_is_entered_once() {
     slot.place(&[lease(2, 5, true), lease(1, 4, true)], NOW, NOW);
     let seen: Vec<_> = slot.cells.iter().map(|c| (c.key.grant, c.granted.get(), c.free().get())).collect();
     assert_eq!(seen, [(2, 5, 5), (1, 6, 3)], "in the order of spending, and totals only grow");
+    slot.place(&[lease(1, 6, true)], Instant::EPOCH, Instant::from_micros(999_999));
+    assert_eq!(slot.cells[0].deadline, NOW.plus(Span::from_secs(1)), "counted from when it was asked for");
+}
+
+proptest::proptest! {
+    /// Somebody else may have written what decodes: whatever it says, working with it neither traps nor admits more
+    /// than it says was granted.
+    #[test]
+    fn whatever_decodes_can_be_worked_with(
+        mut stored in proptest::collection::vec(proptest::num::u8::ANY, HEAD_BYTES + CELL_BYTES..HEAD_BYTES + 2 * CELL_BYTES + 9),
+        want in 1..1_000_000_i64,
+        at in proptest::num::i64::ANY,
+    ) {
+        stored[0] = VERSION;
+        // Half of what is random is no amount, unit or state; give the rest of the code something to work with.
+        for n in 0..(stored.len() - HEAD_BYTES) / CELL_BYTES {
+            let cell = HEAD_BYTES + n * CELL_BYTES;
+            (0..8).for_each(|k| stored[cell + 32 + 8 * k + 6..cell + 32 + 8 * (k + 1)].fill(0));
+            stored[cell + CELL_BYTES - 3..cell + CELL_BYTES].iter_mut().for_each(|byte| *byte %= 2);
+        }
+        stored.truncate(HEAD_BYTES + (stored.len() - HEAD_BYTES) / CELL_BYTES * CELL_BYTES);
+        let mut slot = Slot::decode(&stored).unwrap();
+        let (now, scope) = (Instant::from_micros(at), slot.cells[0].scope);
+        let granted: i64 = slot.cells.iter().map(|cell| cell.granted.get()).sum();
+        if let Some(held) = slot.admit(scope, Unit::Credits, amount(want), now) {
+            assert!(want <= granted);
+            assert_eq!(held.iter().map(|held| held.amount.get()).sum::<i64>(), want);
+            held.into_iter().for_each(|held| _ = slot.finish(held, amount(want)));
+        }
+        slot.place(&[lease(1, want, true), lease(u64::MAX, want, false)], now, now);
+        slot.tidy(now);
+        slot.condemn();
+        slot.give_back();
+        slot.cells.iter().for_each(|cell| _ = cell.report());
+        let before = slot.clone();
+        if let Some(last) = slot.hand_over(slot.payer, 7, now) {
+            assert!(last.len() <= before.cells.len() && slot.cells.is_empty());
+        }
+        assert_eq!(Slot::decode(&before.encode()), Ok(before));
+    }
 }

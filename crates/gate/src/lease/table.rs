@@ -4,7 +4,7 @@
 //! that, and does without leases until then: it consults for each request.
 
 use super::{PayerKey, Slot, SlotError};
-use crate::shelf::{Shelf, Version};
+use crate::shelf::Shelf;
 use contract::v1::CellReport;
 use units::Instant;
 
@@ -102,11 +102,20 @@ impl Table {
     ) -> Result<Changed<T>, Blocked> {
         let key = key(payer.slot(SLOTS));
         for _ in 0..TRIES {
-            let (stored, seen, foreign) = load(shelf, &key)?;
-            let (mut slot, left_behind) = self.owned(stored.as_ref(), payer, now, claim)?;
+            let stored = shelf.read(&key);
+            let slot = match stored.as_ref().map(|(bytes, _)| Slot::decode(bytes)) {
+                None | Some(Err(SlotError::Foreign)) => None,
+                Some(Ok(slot)) => Some(slot),
+                Some(Err(SlotError::Malformed)) => return Err(Blocked::Malformed),
+            };
+            // A value of another version can hold no live cell, for the version is part of the key.
+            let foreign = slot.is_none() && stored.is_some();
+            let (mut slot, left_behind) = self.owned(slot, payer, now, claim)?;
             let result = change(&mut slot);
             slot.tidy(now);
-            if stored.as_ref() == Some(&slot) || shelf.write(&key, &slot.encode(), seen).is_ok() {
+            let (before, seen) = stored.unzip();
+            let after = slot.encode();
+            if before.as_ref() == Some(&after) || shelf.write(&key, &after, seen).is_ok() {
                 return Ok(Changed { result, left_behind, foreign });
             }
         }
@@ -116,18 +125,17 @@ impl Table {
     /// The slot as this payer's.
     fn owned(
         &self,
-        stored: Option<&Slot>,
+        stored: Option<Slot>,
         payer: PayerKey,
         now: Instant,
         claim: bool,
     ) -> Result<(Slot, Vec<CellReport>), Blocked> {
         match stored {
             Some(slot) if slot.payer == payer && slot.incarnation == self.incarnation => {
-                Ok((slot.clone(), Vec::new()))
+                Ok((slot, Vec::new()))
             }
             None if claim => Ok((Slot::new(payer, self.incarnation), Vec::new())),
-            Some(slot) if claim => {
-                let mut slot = slot.clone();
+            Some(mut slot) if claim => {
                 let left = slot.hand_over(payer, self.incarnation, now).ok_or(Blocked::Taken)?;
                 Ok((slot, left))
             }
@@ -136,20 +144,11 @@ impl Table {
     }
 }
 
-type Loaded = (Option<Slot>, Option<Version>, bool);
-
-/// What is stored. A value of another version can hold no live cell, for the version is part of the key.
-fn load(shelf: &dyn Shelf, key: &str) -> Result<Loaded, Blocked> {
-    let Some((bytes, seen)) = shelf.read(key) else { return Ok((None, None, false)) };
-    match Slot::decode(&bytes) {
-        Ok(slot) => Ok((Some(slot), Some(seen), false)),
-        Err(SlotError::Foreign) => Ok((None, Some(seen), true)),
-        Err(SlotError::Malformed) => Err(Blocked::Malformed),
-    }
-}
-
 fn key(n: u32) -> String {
-    format!("tollgate/lease/1/{n}")
+    let mut key = String::with_capacity(28);
+    key.push_str("tollgate/lease/1/");
+    key.push_str(itoa::Buffer::new().format(n));
+    key
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The loop around a slot: who may change it, and what becomes of a race.
 
 use super::*;
-use crate::shelf::{MemoryShelf, Stale};
+use crate::shelf::{MemoryShelf, Stale, Version};
 use units::AccountId;
 
 const TABLE: Table = Table { incarnation: 7 };

@@ -2,7 +2,7 @@
 
 use super::talk::Report;
 use crate::lease::{Held, PayerKey};
-use contract::v1::{CellAnswer, CellKey, CellLease, CellReport, Charge, Outcome, UsageRecord};
+use contract::v1::{CellAnswer, CellKey, CellLease, CellReport, Charge, UsageRecord};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use units::{AccountId, Amount, EndpointId, Instant, Span};
 
@@ -314,17 +314,5 @@ fn under_way(cell: &CellLease) -> CellReport {
         returned: nothing,
         target: nothing,
         need: cell.held,
-    }
-}
-
-/// An outcome in the contract's words.
-#[must_use]
-pub const fn outcome_name(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Charged => "charged",
-        Outcome::ClientLeft => "client_left",
-        Outcome::Broken => "broken",
-        Outcome::Failed => "failed",
-        Outcome::NotForwarded => "not_forwarded",
     }
 }

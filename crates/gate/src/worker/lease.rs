@@ -10,7 +10,7 @@ use super::needs::Waiter;
 use super::process::Membership;
 use super::reply::check_pass;
 use super::sync::Granted;
-use super::talk::{Answer, Fault, Pass, Report};
+use super::talk::{Answer, Decided, Fault, Pass, Report};
 use super::warm::Key;
 use super::{Batch, Worker, alive};
 use crate::effect::{Level, Metric};
@@ -20,7 +20,8 @@ use contract::v1::{
     CellAnswer, CellKey, CellReport, CellState, NeedDecision, NeedMode, Note, Price, UsageRecord,
 };
 use std::collections::BTreeMap;
-use units::{Amount, Instant, Span, Unit};
+use std::rc::Rc;
+use units::{Amount, Instant, Span};
 
 /// How many slots are looked through at a time after a worker died.
 const SWEEP: u32 = 256;
@@ -41,7 +42,7 @@ impl Worker {
         // Whatever is asked now is answered by then.
         let answered = now.plus(self.settings.wait).plus(self.settings.call);
         let kept = answered.plus(self.settings.wait).plus(self.settings.call);
-        let Price { unit, hold, version, .. } = warm.price;
+        let Price { unit, hold, version, .. } = warm.decided.price;
         let (payer, scope) = (warm.payer, warm.scope);
         let changed = membership.table().claim(shelf, payer, now, |slot| {
             let holds = warm.holds(slot.epoch, now);
@@ -65,7 +66,7 @@ impl Worker {
             return by_hold;
         };
         let pass = Box::new(warm.pass(id));
-        let (account, endpoint) = (warm.standing.account.clone(), key.1.clone());
+        let (account, endpoint) = (warm.decided.standing.account.clone(), key.1.clone());
         self.books.open_leased(id, Leased { account, endpoint, price_version: version, payer, held });
         // Its end will be told soon enough, and tells of its beginning.
         self.touch_at(payer, membership, now.plus(membership.pause()), now);
@@ -133,12 +134,15 @@ impl Worker {
         };
         let Some(waiter) = waiter else { return };
         let (account, price_version) = (standing.account.clone(), price.version);
-        self.memory.put(waiter.key.clone(), standing.clone(), price.clone(), sent);
+        let decided = Rc::new(Decided::new(standing, price));
+        self.memory.put(waiter.key.clone(), Rc::clone(&decided), sent);
         match (held, self.needs.number()) {
             (Some(held), Some(hold)) => {
+                // What is lent is still shown as its customer's: this request takes its part of it.
+                let known = self.memory.get(&waiter.key);
+                let pass = known.map_or_else(|| Pass::new(Some(hold), decided), |warm| warm.pass(hold));
                 let endpoint = waiter.key.1;
                 self.books.open_leased(hold, Leased { account, endpoint, price_version, payer, held });
-                let pass = Pass { hold: Some(hold), standing: Some(standing), price };
                 self.let_through(id, Box::new(pass), now);
             }
             (Some(held), None) => self.put_back(payer, held),
@@ -327,8 +331,7 @@ impl Worker {
         }
         let (subject, endpoint) = waiter.key.clone();
         self.unpaids.open(id, subject, endpoint);
-        let price = Price { unit: Unit::Credits, hold: Amount::ZERO, scope: String::new(), version: 0 };
-        Some(Box::new(Pass { hold: Some(id), standing: None, price }))
+        Some(Box::new(Pass::unpaid(id)))
     }
 
     /// Billing is back, and decided about a request that was let through without it.

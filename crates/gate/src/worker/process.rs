@@ -91,17 +91,21 @@ pub(super) fn found(shelf: &mut dyn Shelf, answer: &HelloAnswer) {
 
 /// Is this an answer to our hello that one can work with?
 pub(super) fn is_sound(answer: &HelloAnswer, node: &NodeName) -> bool {
-    let HelloAnswer { intervals: i, limits: l, .. } = answer;
-    answer.node == *node
-        && answer.incarnation > 0
+    answer.node == *node && can_work_with(answer.incarnation, &answer.intervals, &answer.limits)
+}
+
+fn can_work_with(incarnation: u64, i: &Intervals, l: &Limits) -> bool {
+    incarnation > 0
         && i.lease_ttl_ms > 0
         && l.cells_max.min(l.needs_max).min(l.usage_max) > 0
         && l.body_bytes_max >= BODY_BYTES_MIN
 }
 
+/// What is written there may be somebody else's, and is believed no more than an answer would be.
 fn usable(bytes: &[u8]) -> Option<Process> {
     let process: Process = serde_json::from_slice(bytes).ok()?;
-    (process.workers < WORKERS_MAX).then_some(process)
+    let Process { incarnation, workers, intervals, limits } = &process;
+    (*workers < WORKERS_MAX && can_work_with(*incarnation, intervals, limits)).then_some(process)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What came back from billing, and whether it can be believed: anything but a sound answer has the name of a fault.
 
 use super::talk::Fault;
-use contract::v1::{CellKey, CellLease, NeedMode, Price, SyncAnswer};
+use contract::v1::{CellKey, CellLease, NeedMode, Price, Standing, SyncAnswer};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 use units::Amount;
@@ -74,6 +74,18 @@ pub(super) fn check_sync(
     }
 }
 
+/// Can all of it be told upstream? What cannot is not remembered either, or it would spoil later requests too.
+pub(super) fn check_standing(standing: &Standing) -> Result<(), Fault> {
+    let fit = standing.attributes.iter().all(|(name, value)| attribute_fits(name, value));
+    if fit { Ok(()) } else { Err(Fault::Nonsense) }
+}
+
+/// Is a tier's attribute fit to be a header?
+pub(crate) fn attribute_fits(name: &str, value: &str) -> bool {
+    let name_fits = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+    name_fits && !value.chars().any(char::is_control)
+}
+
 /// Does an `ok` hold exactly what its own price says, in cells that belong to the need alone; or lend cells of that kind?
 pub(super) fn check_pass(
     (mode, generation): (NeedMode, u64),
@@ -84,7 +96,9 @@ pub(super) fn check_pass(
     let sound = match mode {
         NeedMode::Identify => cells.is_empty(),
         NeedMode::Hold => {
-            held == Some(price.hold)
+            // What is free says so in its route (`cost: 0`), and is never asked for with a hold.
+            !price.hold.is_zero()
+                && held == Some(price.hold)
                 && distinct(cells)
                 && cells.iter().all(|c| {
                     c.unit == price.unit

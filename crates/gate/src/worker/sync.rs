@@ -3,8 +3,8 @@
 use super::allowance;
 use super::books::{Bounds, Hold};
 use super::process::Membership;
-use super::reply::{HOLD_GENERATION_MIN, check_pass, check_sync};
-use super::talk::{Answer, Fault, Pass};
+use super::reply::{HOLD_GENERATION_MIN, check_pass, check_standing, check_sync};
+use super::talk::{Answer, Decided, Fault, Pass};
 use super::{Batch, CallResult, Pending, Worker};
 use crate::effect::{Level, Metric};
 use crate::lease::PayerKey;
@@ -13,6 +13,7 @@ use contract::v1::{
     CellKey, CellLease, CellReport, Need, NeedAnswer, NeedDecision, NeedMode, PATH_SYNC, Price, Refusal,
     Standing, Sync, SyncAnswer,
 };
+use std::rc::Rc;
 use units::{Instant, Span};
 
 /// What an `ok` says.
@@ -166,7 +167,9 @@ impl Worker {
             NeedDecision::Retry { retry_ms } => return self.on_retry(id, retry_ms, now, shelf),
             NeedDecision::Refused { refusal } => return self.on_refusal((id, mode), refusal, now, shelf),
         };
-        if let Err(fault) = check_pass((mode, self.generation(id)), &granted.price, &granted.cells) {
+        let sound = check_pass((mode, self.generation(id)), &granted.price, &granted.cells)
+            .and_then(|()| check_standing(&granted.standing));
+        if let Err(fault) = sound {
             return self.nonsense(id, fault, now, shelf);
         }
         if mode == NeedMode::Lease {
@@ -174,23 +177,23 @@ impl Worker {
         }
         let Some(waiter) = self.needs.take(id) else { return };
         let Granted { standing, price, cells } = granted;
-        let mut pass = Pass { hold: None, standing: None, price };
+        let mut hold = None;
+        let decided = Rc::new(Decided::new(standing, price));
         if mode == NeedMode::Hold {
             let by_lease = waiter.mode == NeedMode::Lease;
             let prompt = !by_lease || cells.iter().any(|cell| !cell.keep);
-            let (account, endpoint) = (standing.account.clone(), waiter.key.1.clone());
-            let price_version = pass.price.version;
+            let (account, endpoint) = (decided.standing.account.clone(), waiter.key.1.clone());
+            let price_version = decided.price.version;
             self.books.open(id, Hold { account, endpoint, price_version, cells, prompt }, sent);
-            pass.hold = Some(id);
+            hold = Some(id);
             if by_lease {
-                self.memory.put(waiter.key, standing.clone(), pass.price.clone(), sent);
+                self.memory.put(waiter.key, Rc::clone(&decided), sent);
             }
         } else if waiter.holds {
             self.books.abandon(id);
         }
-        pass.standing = Some(standing);
         self.count(Metric::WaitMs(now.since(waiter.asked).millis()));
-        self.wake(waiter.stream, Answer::Ok(Box::new(pass)));
+        self.wake(waiter.stream, Answer::Ok(Box::new(Pass::new(hold, decided))));
     }
 
     fn on_retry(&mut self, id: u64, retry_ms: u64, now: Instant, shelf: &mut dyn Shelf) {

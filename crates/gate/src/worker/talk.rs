@@ -1,8 +1,12 @@
 //! What an exchange and its worker's machine say to each other.
 
+use crate::text::Text;
 use contract::v1::{
     Claim, ClaimAnswer, Complete, NeedMode, NeedShape, Outcome, Price, Refusal, Standing, Tokens,
 };
+use core::cell::OnceCell;
+use std::rc::Rc;
+use std::sync::Arc;
 use units::{Amount, EndpointId, Instant, RequestId, Span, Subject};
 
 /// What an exchange asks, once, while its request is held.
@@ -43,11 +47,66 @@ pub enum Answer {
 pub struct Pass {
     /// What to call the hold in [`Report::Ended`], exactly one of which must follow; `None` if nothing is held.
     pub hold: Option<u64>,
-    /// Who it is, and where they stand. `None` if nobody could say, because billing is away: the request passes within
+    /// Who it is, and what it costs. `None` if nobody could say, because billing is away: the request passes within
     /// the route's allowance, its price is not known, and it is charged when billing is back.
-    pub standing: Option<Standing>,
-    /// What it costs at most.
+    pub decided: Option<Rc<Decided>>,
+    /// The balance when this request is held: below that of `decided`, if others have passed on it before.
+    pub balance_micro: i64,
+    /// What is left of the window, likewise.
+    pub remaining: u64,
+}
+
+/// What billing said about a customer and an endpoint. Any number of requests may pass on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decided {
+    /// Who it is, and where they stand.
+    pub standing: Standing,
+    /// What each request costs at most.
     pub price: Price,
+    /// What the exchanges make of it, once for all of them.
+    pub(crate) told: OnceCell<Option<Told>>,
+}
+
+/// How a decision is told to the upstream and to the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// Headers for the upstream.
+    pub(crate) upstream: Rc<[(Text, Text)]>,
+    /// The hold in credits.
+    pub(crate) hold: Arc<str>,
+    /// The window's name and its quota, as the client is told of them.
+    pub(crate) window: Option<(Arc<str>, Arc<str>)>,
+}
+
+impl Decided {
+    /// As billing said it.
+    #[must_use]
+    pub fn new(standing: Standing, price: Price) -> Self {
+        Self { standing, price, told: OnceCell::new() }
+    }
+}
+
+impl Pass {
+    /// Leave for a first request: what is shown is what was decided.
+    #[must_use]
+    pub fn new(hold: Option<u64>, decided: Rc<Decided>) -> Self {
+        let Standing { balance_micro, window, .. } = &decided.standing;
+        let (balance_micro, remaining) =
+            (*balance_micro, window.as_ref().map_or(0, |window| window.remaining));
+        Self { hold, decided: Some(decided), balance_micro, remaining }
+    }
+
+    /// Leave that nobody decided about.
+    #[must_use]
+    pub fn unpaid(hold: u64) -> Self {
+        Self { hold: Some(hold), decided: None, balance_micro: 0, remaining: 0 }
+    }
+
+    /// How much is held, as far as that is known.
+    #[must_use]
+    pub fn held(&self) -> Amount {
+        self.decided.as_ref().map_or(Amount::ZERO, |decided| decided.price.hold)
+    }
 }
 
 /// What an exchange tells when it is over; carried to billing until acknowledged.
@@ -109,6 +168,23 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Every fault.
+    pub const ALL: [Self; 13] = [
+        Self::Backlog,
+        Self::NotSent,
+        Self::Reset,
+        Self::Unreachable,
+        Self::Unauthorized,
+        Self::Rejected,
+        Self::Failing,
+        Self::TooLarge,
+        Self::Garbage,
+        Self::Mismatch,
+        Self::Nonsense,
+        Self::Unanswered,
+        Self::Late,
+    ];
+
     /// As it is written in metric labels and the access log.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

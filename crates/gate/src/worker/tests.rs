@@ -126,6 +126,7 @@ fn what_makes_no_sense_is_a_fault_and_whatever_it_may_hold_goes_back() {
         (sync(r#"{"id":1,"decision":"maybe"}"#), Fault::Garbage),
         (sync("").replace("\"usage_acked\":0", "\"usage_acked\":3"), Fault::Mismatch),
         (sync(""), Fault::Unanswered),
+        (ok(0, ""), Fault::Nonsense),
         (ok(5, ""), Fault::Nonsense),
         (ok(5, &cell(own, 4)), Fault::Nonsense),
         (ok(5, &cell(own + 1, 5)), Fault::Nonsense),

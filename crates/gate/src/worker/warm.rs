@@ -4,10 +4,11 @@
 //! the host, and save each worker one question per customer and lease time. What must be known by all workers, that
 //! something has changed, is the epoch in the payer's slot.
 
-use super::talk::Pass;
+use super::talk::{Decided, Pass};
 use crate::lease::{PayerKey, scope_tag};
-use contract::v1::{Price, Standing};
+use contract::v1::Price;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use units::{EndpointId, Instant, Span, Subject, Unit};
 
 /// How many are remembered; the oldest give way.
@@ -22,8 +23,10 @@ pub(super) struct Warm {
     pub(super) payer: PayerKey,
     /// The price's scope, as slots know it.
     pub(super) scope: u64,
-    pub(super) standing: Standing,
-    pub(super) price: Price,
+    pub(super) decided: Rc<Decided>,
+    /// The balance and what is left of the window, after those who passed since it was decided.
+    balance_micro: i64,
+    remaining: u64,
     /// From then on it is only a hint at who pays.
     valid_until: Instant,
     age: u64,
@@ -40,23 +43,18 @@ pub(super) struct Memory {
 impl Warm {
     /// May a request be let through on this, if its payer's slot is in this epoch?
     pub(super) fn holds(&self, epoch: u64, now: Instant) -> bool {
-        now < self.valid_until && self.standing.epoch >= epoch
+        now < self.valid_until && self.decided.standing.epoch >= epoch
     }
 
     /// Leave for one more request, which brings down what is shown of the balance or the window.
     pub(super) fn pass(&mut self, hold: u64) -> Pass {
-        match self.price.unit {
-            Unit::Credits => {
-                let balance = &mut self.standing.balance_micro;
-                *balance = balance.saturating_sub(self.price.hold.get());
-            }
-            Unit::Requests => {
-                if let Some(window) = &mut self.standing.window {
-                    window.remaining = window.remaining.saturating_sub(1);
-                }
-            }
+        let Price { unit, hold: amount, .. } = &self.decided.price;
+        match unit {
+            Unit::Credits => self.balance_micro = self.balance_micro.saturating_sub(amount.get()),
+            Unit::Requests => self.remaining = self.remaining.saturating_sub(1),
         }
-        Pass { hold: Some(hold), standing: Some(self.standing.clone()), price: self.price.clone() }
+        let (balance_micro, remaining) = (self.balance_micro, self.remaining);
+        Pass { hold: Some(hold), decided: Some(Rc::clone(&self.decided)), balance_micro, remaining }
     }
 }
 
@@ -66,7 +64,7 @@ impl Memory {
     }
 
     /// Remembers what a sync that was sent at `sent` was answered.
-    pub(super) fn put(&mut self, key: Key, standing: Standing, price: Price, sent: Instant) {
+    pub(super) fn put(&mut self, key: Key, decided: Rc<Decided>, sent: Instant) {
         self.remove(&key);
         if self.entries.len() >= WARM_MAX
             && let Some((_, oldest)) = self.by_age.pop_first()
@@ -74,9 +72,11 @@ impl Memory {
             self.entries.remove(&oldest);
         }
         self.last_age = self.last_age.saturating_add(1);
+        let Decided { standing, price, .. } = &*decided;
         let (payer, scope) = (PayerKey::of(&standing.payer), scope_tag(&price.scope));
         let valid_until = sent.plus(Span::from_millis(standing.valid_ms));
-        let warm = Warm { payer, scope, standing, price, valid_until, age: self.last_age };
+        let Pass { balance_micro, remaining, .. } = Pass::new(None, Rc::clone(&decided));
+        let warm = Warm { payer, scope, decided, balance_micro, remaining, valid_until, age: self.last_age };
         self.by_age.insert(self.last_age, key.clone());
         self.entries.insert(key, warm);
     }
@@ -93,6 +93,7 @@ impl Memory {
 mod tests {
     use super::*;
     use crate::worker::rig::standing;
+    use contract::v1::Standing;
     use units::{Amount, SubjectKind};
 
     fn key(n: usize) -> Key {
@@ -103,7 +104,7 @@ mod tests {
         let hold = Amount::new(2).unwrap();
         let price = Price { unit: Unit::Credits, hold, scope: String::new(), version: 1 };
         let standing = Standing { valid_ms: 1000, balance_micro: 9, epoch: 3, ..standing("alice") };
-        memory.put(key(n), standing, price, Instant::EPOCH);
+        memory.put(key(n), Rc::new(Decided::new(standing, price)), Instant::EPOCH);
     }
 
     #[test]
@@ -126,7 +127,7 @@ mod tests {
         assert!(warm.holds(3, Instant::from_micros(999_999)));
         assert!(!warm.holds(3, Instant::from_secs(1)), "its time is over");
         assert!(!warm.holds(4, Instant::EPOCH), "something has changed");
-        let shown: Vec<i64> = (0..3).map(|n| warm.pass(n).standing.unwrap().balance_micro).collect();
+        let shown: Vec<i64> = (0..3).map(|n| warm.pass(n).balance_micro).collect();
         assert_eq!(shown, [7, 5, 3]);
     }
 }

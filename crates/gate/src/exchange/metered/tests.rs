@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::Config;
+use crate::worker::Decided;
 use crate::worker::rig::standing;
 use contract::v1::{Price, Window};
 use proptest::prelude::*;
@@ -105,8 +106,12 @@ impl Story {
 
     fn sent(&self, name: &str) -> Option<&str> {
         self.effects.iter().rev().find_map(|effect| match effect {
-            Effect::SetRequestHeader(key, value) if key == name => core::str::from_utf8(value).ok(),
-            Effect::SetResponseHeader(key, value) if key == name => Some(value.as_str()),
+            Effect::SetRequestHeader(key, value) | Effect::SetResponseHeader(key, value) => {
+                (*key == name).then_some(&**value)
+            }
+            Effect::SetRequestHeaders(all) => {
+                all.iter().find(|(key, _)| *key == name).map(|(_, value)| &**value)
+            }
             _ => None,
         })
     }
@@ -117,7 +122,7 @@ impl Story {
 }
 
 fn removed(name: &str) -> Effect {
-    Effect::RemoveRequestHeader(name.to_owned())
+    Effect::RemoveRequestHeader(name.to_owned().into())
 }
 
 fn pass(hold: i64) -> Answer {
@@ -127,7 +132,7 @@ fn pass(hold: i64) -> Answer {
     standing.attributes.insert("Model-Max".into(), "big".into());
     let resets_at = Instant::from_secs(1_800_000_060);
     standing.window = Some(Window { name: "daily".into(), limit: 3, remaining: 1, resets_at });
-    Answer::Ok(Box::new(Pass { hold: (hold > 0).then_some(9), standing: Some(standing), price }))
+    Answer::Ok(Box::new(Pass::new((hold > 0).then_some(9), Rc::new(Decided::new(standing, price)))))
 }
 
 #[test]
@@ -240,10 +245,10 @@ fn what_is_decided_at_once_goes_on_at_its_headers() {
 
 #[test]
 fn what_passes_while_billing_is_away_says_nothing_of_who_it_is_and_is_charged_later() {
-    let Answer::Ok(mut unpaid) = pass(0) else { panic!() };
-    (unpaid.standing, unpaid.hold) = (None, Some(9));
+    let unpaid = Answer::Ok(Box::new(Pass::unpaid(9)));
     let mut story = Story::asked();
-    assert_eq!(story.tell(Input::Answered(Answer::Ok(unpaid))), Flow::Continue);
+    assert_eq!(story.tell(Input::Answered(unpaid)), Flow::Continue);
+    assert!(!story.effects.iter().any(|e| matches!(e, Effect::SetRequestHeaders(_))));
     let set = |e: &Effect| if let Effect::SetRequestHeader(name, _) = e { Some(name.clone()) } else { None };
     assert_eq!(story.effects.iter().filter_map(set).collect::<Vec<_>>(), ["x-tollgate-request-id"]);
     story.response("200", &[]);
@@ -336,7 +341,7 @@ fn the_gateway_vouches_on_billings_own_routes() {
         .effects
         .iter()
         .filter(|e| match e {
-            Effect::RemoveRequestHeader(name) | Effect::SetRequestHeader(name, _) => name == "authorization",
+            Effect::RemoveRequestHeader(name) | Effect::SetRequestHeader(name, _) => *name == "authorization",
             _ => false,
         })
         .collect();
@@ -373,7 +378,9 @@ fn an_attribute_that_is_no_header_lets_nobody_pass() {
     for (name, value) in [("a b", "1"), ("", "1"), ("a", "1\r\nx-admin: 1")] {
         let mut story = Story::asked();
         let Answer::Ok(mut granted) = pass(1) else { panic!() };
-        granted.standing.as_mut().unwrap().attributes.insert(name.into(), value.into());
+        let Decided { mut standing, price, .. } = Rc::unwrap_or_clone(granted.decided.take().unwrap());
+        standing.attributes.insert(name.into(), value.into());
+        granted.decided = Some(Rc::new(Decided::new(standing, price)));
         assert_eq!(story.tell(Input::Answered(Answer::Ok(granted))), Flow::Pause);
         assert_eq!((story.reply().0, story.reports()), (503, vec![(0, Outcome::NotForwarded)]));
     }

@@ -53,7 +53,8 @@ impl Delivery {
 
     pub(super) fn count(&mut self, endpoint: &str, outcome: &'static str) {
         self.note("tollgate.webhook", outcome);
-        self.effects.push_back(Effect::Count(Metric::Webhook { endpoint: endpoint.to_owned(), outcome }));
+        self.effects
+            .push_back(Effect::Count(Metric::Webhook { endpoint: endpoint.to_owned().into(), outcome }));
     }
 
     pub(super) fn fault(&mut self, fault: &'static str) {
@@ -65,7 +66,7 @@ impl Delivery {
     }
 
     pub(super) fn note(&mut self, key: &'static str, value: &str) {
-        self.effects.push_back(Effect::Note { key, value: value.to_owned() });
+        self.effects.push_back(Effect::Note { key, value: value.to_owned().into() });
     }
 
     pub(super) fn log(&mut self, level: Level, endpoint: &Endpoint, text: &str) {

@@ -1,7 +1,9 @@
 //! Genuine events: which go on, how often, and when one counts as accepted.
 
 use super::*;
+use crate::Text;
 
+/// F6, F20: once, and afterwards a duplicate; a version of the API that nobody knows is no reason to refuse.
 #[test]
 fn a_genuine_event_goes_on_unchanged_with_what_was_verified_and_is_remembered() {
     let mut world = World::new();
@@ -28,6 +30,7 @@ fn a_genuine_event_goes_on_unchanged_with_what_was_verified_and_is_remembered() 
     assert!(world.deliver("/webhooks/stripe", &body).is_forwarded(), "forgotten after remember_s");
 }
 
+/// F7: what a handler did not accept comes again.
 #[test]
 fn f7_an_event_whose_handler_failed_goes_through_on_the_retry() {
     let mut world = World::new();
@@ -49,6 +52,7 @@ fn f7_an_event_whose_handler_failed_goes_through_on_the_retry() {
     world.deliver("/webhooks/app", &event("evt_2")).assert_answered(200, "duplicate");
 }
 
+/// F8: one copy at a time.
 #[test]
 fn f8_copies_at_once_are_told_to_come_again() {
     for path in ["/webhooks/stripe", "/webhooks/app"] {
@@ -66,6 +70,7 @@ fn f8_copies_at_once_are_told_to_come_again() {
     }
 }
 
+/// F9: only a whole 2xx counts.
 #[test]
 fn f9_an_answer_that_broke_off_is_none() {
     let (reset, timeout, left, left_h2) = (0x0080_0000, 0x4, 0x4000, 0x1000_0000);
@@ -99,6 +104,7 @@ fn f9_an_answer_that_broke_off_is_none() {
     }
 }
 
+/// F10: a delivery whose Envoy died blocks its event only for a while.
 #[test]
 fn f10_a_delivery_that_vanished_blocks_its_event_only_until_its_mark_runs_out() {
     let mut world = World::new();
@@ -110,6 +116,7 @@ fn f10_a_delivery_that_vanished_blocks_its_event_only_until_its_mark_runs_out() 
     assert!(world.deliver("/webhooks/stripe", &event("evt_1")).is_forwarded());
 }
 
+/// F11: the store of claims is away.
 #[test]
 fn f11_without_claims_an_event_is_refused_or_marked_as_the_configuration_says() {
     let mut world = World::new();
@@ -218,6 +225,7 @@ fn without_a_memory_nothing_goes_on_and_stripe_tries_again() {
     Told { delivery, effects }.assert_answered(503, "memory_contended");
 }
 
+/// F12: the same id is another event at another endpoint, or for another account.
 #[test]
 fn f12_one_event_at_two_endpoints_or_for_two_accounts_is_two() {
     let mut world = World::new();
@@ -229,6 +237,7 @@ fn f12_one_event_at_two_endpoints_or_for_two_accounts_is_two() {
     assert_eq!(told.request_header("x-tollgate-event-account"), Some("acct_1"));
 }
 
+/// F17: no header of ours comes from outside.
 #[test]
 fn f17_nobody_else_sets_our_headers_in_either_direction() {
     let mut world = World::new();
@@ -240,7 +249,7 @@ fn f17_nobody_else_sets_our_headers_in_either_direction() {
     let removal = Effect::RemoveRequestHeader("x-tollgate-event-verified".into());
     assert!(told.effects.contains(&removal));
     let at = |e: &Effect| told.effects.iter().position(|other| other == e).unwrap();
-    let (id, value) = ("x-tollgate-event-id".to_owned(), b"evt_1".to_vec());
+    let (id, value) = (Text::from("x-tollgate-event-id"), Text::from("evt_1"));
     assert!(at(&Effect::RemoveRequestHeader(id.clone())) < at(&Effect::SetRequestHeader(id, value)));
     let answer: Headers = [(":status", "200"), ("x-tollgate-duplicate", "true")].into_iter().collect();
     told.hear(&mut world, Input::ResponseHeaders { headers: &answer, end: true });

@@ -167,7 +167,7 @@ impl Told {
 
     pub(super) fn request_header(&self, name: &str) -> Option<&str> {
         self.effects.iter().rev().find_map(|e| match e {
-            Effect::SetRequestHeader(n, value) if n == name => Some(core::str::from_utf8(value).unwrap()),
+            Effect::SetRequestHeader(n, value) if *n == name => Some(&**value),
             _ => None,
         })
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 
+/// F1: one `v1` of several, under one secret of several, is enough.
 #[test]
 fn f1_any_secret_under_any_signature_is_enough() {
     let body = event("evt_1");
@@ -18,6 +19,7 @@ fn f1_any_secret_under_any_signature_is_enough() {
     }
 }
 
+/// F2: other schemes, malformed, upper-case, absent, repeated: each 400, each with a reason of its own in the metric only.
 #[test]
 fn f2_a_signature_that_proves_nothing_is_refused_and_only_the_metric_says_why() {
     let body = event("evt_1");
@@ -57,6 +59,7 @@ fn f2_a_signature_that_proves_nothing_is_refused_and_only_the_metric_says_why() 
     assert_eq!(bodies.len(), 1, "the sender cannot tell one reason from another");
 }
 
+/// F3, F5: the raw bytes count, whatever a JSON or text library would make of them; and no key is no proof.
 #[test]
 fn f3_the_raw_bytes_are_what_was_signed() {
     let compact = br#"{"id":"evt_test_webhook","object":"event"}"#;
@@ -102,6 +105,7 @@ fn f3_the_raw_bytes_are_what_was_signed() {
     }
 }
 
+/// F4: 300 seconds either way are in, 301 are out.
 #[test]
 fn f4_both_ends_of_the_tolerance_are_included() {
     let body = event("evt_1");
@@ -117,6 +121,7 @@ fn f4_both_ends_of_the_tolerance_are_included() {
     }
 }
 
+/// F13, F14: another mode and unwanted types are acknowledged; a type that nobody knows goes on.
 #[test]
 fn f13_f14_what_is_not_wanted_is_acknowledged_and_not_forwarded() {
     let mut world = World::with(|e| {
@@ -132,6 +137,7 @@ fn f13_f14_what_is_not_wanted_is_acknowledged_and_not_forwarded() {
     assert!(world.deliver("/webhooks/stripe", unknown).is_forwarded());
 }
 
+/// F15: a thin event names itself at its top level.
 #[test]
 fn f15_a_thin_event_is_an_event() {
     let body =
@@ -142,6 +148,7 @@ fn f15_a_thin_event_is_an_event() {
     assert_eq!(told.request_header("x-tollgate-event-account"), Some("acct_7"));
 }
 
+/// F18: 413 as soon as it is known, with or without an announced length, and nothing is buffered beyond it.
 #[test]
 fn f18_a_body_beyond_the_cap_is_refused_as_soon_as_that_is_known() {
     let mut world = World::new();
@@ -181,6 +188,7 @@ fn f18_a_body_beyond_the_cap_is_refused_as_soon_as_that_is_known() {
     told.assert_answered(413, "too_large");
 }
 
+/// F19: another method is 405, another spelling of the path no path of ours.
 #[test]
 fn f19_only_post_to_a_known_path_is_read_at_all() {
     for (method, path, code, why) in [
@@ -241,6 +249,7 @@ fn a_body_that_ends_with_trailers_is_verified_too() {
     }
 }
 
+/// F21: repeated fields and deep nesting are refused by name.
 #[test]
 fn f21_what_two_readers_could_read_differently_is_refused() {
     let deep = format!("{{\"id\":\"evt_1\",\"x\":{}1{}}}", "[".repeat(1000), "]".repeat(1000));
