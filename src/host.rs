@@ -8,6 +8,7 @@ use gate::worker::{ANSWER_BYTES_MAX, CallResult};
 use gate::{Flow, Headers, Level, Now, Reply};
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{Action, BufferType, LogLevel, MapType};
+use std::cell::Cell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use units::{Instant, Span};
 
@@ -22,13 +23,43 @@ pub(crate) enum Phase {
     Past,
 }
 
-/// Both clocks. The monotonic one is the machine's, the same for all workers.
-pub(crate) fn now() -> Now {
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
-    // Ticks of 2^-32 seconds.
-    let mono = u128::from(coarsetime::Instant::now().as_ticks()).saturating_mul(1_000_000) >> 32;
-    let instant = |micros| Instant::from_micros(i64::try_from(micros).unwrap_or(i64::MAX));
-    Now { mono: instant(mono), wall: instant(wall) }
+/// A VM's clocks. The monotonic one is the machine's, the same for all workers.
+///
+/// Each reading is a call to the host, and on a virtual machine often a system call beneath it. So the time of day is
+/// reckoned from the monotonic clock, and looked up once a second.
+#[derive(Debug, Default)]
+pub(crate) struct Clock {
+    recent: Cell<Now>,
+    looked_up: Cell<Now>,
+}
+
+/// How long the time of day is reckoned.
+const RECKONED: Span = Span::from_secs(1);
+
+impl Clock {
+    /// What time it is.
+    pub(crate) fn now(&self) -> Now {
+        // Ticks of 2^-32 seconds.
+        let mono = u128::from(coarsetime::Instant::now().as_ticks()).saturating_mul(1_000_000) >> 32;
+        let instant = |micros| Instant::from_micros(i64::try_from(micros).unwrap_or(i64::MAX));
+        let (mono, last) = (instant(mono), self.looked_up.get());
+        let passed = mono.since(last.mono);
+        let now = if last != Now::default() && passed < RECKONED {
+            Now { mono, wall: last.wall.plus(passed) }
+        } else {
+            let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+            let now = Now { mono, wall: instant(wall) };
+            self.looked_up.set(now);
+            now
+        };
+        self.recent.set(now);
+        now
+    }
+
+    /// What time it was when somebody last looked: a tick ago at most, unless the process was stopped. Not for deadlines.
+    pub(crate) fn recent(&self) -> Now {
+        self.recent.get()
+    }
 }
 
 /// A number that no other VM has.
@@ -42,15 +73,14 @@ pub(crate) fn headers(map: MapType) -> Headers {
     Headers::new(hostcalls::get_map_bytes(map).unwrap_or_default())
 }
 
-/// A property's bytes.
-pub(crate) fn property(path: &[String]) -> Option<Vec<u8>> {
-    hostcalls::get_property(path.iter().map(String::as_str).collect()).ok().flatten()
+/// A property's bytes. The parts of its path are separated by NUL, as on the wire.
+pub(crate) fn property(path: &str) -> Option<Vec<u8>> {
+    hostcalls::get_property(vec![path]).ok().flatten()
 }
 
 /// A property that is a number.
-pub(crate) fn property_u64(path: [&str; 2]) -> Option<u64> {
-    let bytes = hostcalls::get_property(path.to_vec()).ok().flatten()?;
-    bytes.try_into().ok().map(u64::from_le_bytes)
+pub(crate) fn property_u64(path: &str) -> Option<u64> {
+    property(path)?.try_into().ok().map(u64::from_le_bytes)
 }
 
 /// The request's body so far, up to `max` bytes and one more.
@@ -59,8 +89,8 @@ pub(crate) fn request_body(max: usize) -> Option<Vec<u8>> {
 }
 
 /// Sets, or with `None` removes, a request header. Only while [`Phase::Held`].
-pub(crate) fn set_request_header(name: &str, value: Option<&[u8]>) {
-    _ = hostcalls::set_map_value_bytes(MapType::HttpRequestHeaders, name, value);
+pub(crate) fn set_request_header(name: &str, value: Option<&str>) {
+    _ = hostcalls::set_map_value(MapType::HttpRequestHeaders, name, value);
 }
 
 /// Sets, or with `None` removes, a response header. Only while [`Phase::Answering`].

@@ -6,6 +6,8 @@ mod shared;
 mod shelf;
 mod stream;
 mod telemetry;
+#[cfg(feature = "trap")]
+mod trap;
 
 proxy_wasm::main! {{
     proxy_wasm::set_log_level(proxy_wasm::types::LogLevel::Info);

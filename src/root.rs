@@ -31,10 +31,12 @@ impl Root {
     }
 
     fn run(&mut self) {
+        #[cfg(feature = "trap")]
+        crate::trap::in_root();
         let Some(shared) = &self.shared else { return };
         shared.run();
         if let Some(since) = self.draining
-            && (shared.is_idle() || host::now().mono.since(since.mono) > DRAIN)
+            && (shared.is_idle() || shared.clock.now().mono.since(since.mono) > DRAIN)
         {
             self.draining = None;
             host::done();
@@ -51,9 +53,10 @@ impl Context for Root {
     }
 
     fn on_done(&mut self) -> bool {
-        let idle = self.shared.as_ref().is_none_or(|shared| shared.drain());
+        let Some(shared) = &self.shared else { return true };
+        let idle = shared.drain();
         if !idle {
-            self.draining = Some(host::now());
+            self.draining = Some(shared.clock.now());
         }
         idle
     }

@@ -1,11 +1,11 @@
 //! What a VM's root and its streams have in common: the role, the worker's machine, and the streams that wait for it.
 
-use crate::host::{self, Phase};
+use crate::host::{self, Clock, Phase};
 use crate::shelf::SharedData;
 use crate::telemetry::Telemetry;
 use gate::config::{Billing, Config, Identity};
 use gate::worker::{Answer, Settings, Worker, WorkerEffect};
-use gate::{Effect, Exchange, Flow, Input, Level, Metric, Role};
+use gate::{Effect, Exchange, Flow, Input, Level, Metric, Now, Role};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -25,11 +25,12 @@ pub(crate) struct Shared {
     role: Role,
     billing: Billing,
     /// Where the claim lies that names the caller.
-    claims: Vec<Vec<String>>,
+    claims: Vec<String>,
     worker: RefCell<Worker>,
     calls: RefCell<BTreeMap<u32, u64>>,
     waiting: RefCell<BTreeMap<u32, Rc<RefCell<Exchange>>>>,
     telemetry: Telemetry,
+    pub(crate) clock: Clock,
     queue: Option<u32>,
     poked: Cell<bool>,
     tick: Cell<Duration>,
@@ -45,6 +46,8 @@ impl Shared {
             Config::Ai(ai) => (ai.wait_for, ai.identity.iter().filter_map(claim_path).collect()),
             Config::Webhook(_) => (Span::ZERO, Vec::new()),
         };
+        let telemetry = Telemetry::default();
+        gate::metrics::all(&config).iter().for_each(|metric| telemetry.define(metric));
         let settings = Settings { node: billing.node.clone(), call: billing.timeout, wait };
         let salt = host::random();
         host::tick_every(TICK);
@@ -56,7 +59,8 @@ impl Shared {
             worker: RefCell::new(Worker::new(settings)),
             calls: RefCell::default(),
             waiting: RefCell::default(),
-            telemetry: Telemetry::default(),
+            telemetry,
+            clock: Clock::default(),
             queue: host::queue(&format!("tollgate-{salt:016x}")),
             poked: Cell::new(false),
             tick: Cell::new(TICK),
@@ -80,15 +84,19 @@ impl Shared {
         stream: u32,
         exchange: &Rc<RefCell<Exchange>>,
         input: Input<'_>,
+        now: Now,
         phase: Phase,
     ) -> Flow {
         let mut machine = exchange.borrow_mut();
-        let mut flow = machine.handle(input, host::now(), &mut SharedData);
+        let mut flow = machine.handle(input, now, &mut SharedData);
         let mut replied = false;
         while let Some(effect) = machine.poll_effect() {
             match (effect, phase) {
                 (Effect::SetRequestHeader(name, value), Phase::Held) => {
                     host::set_request_header(&name, Some(&value));
+                }
+                (Effect::SetRequestHeaders(all), Phase::Held) => {
+                    all.iter().for_each(|(name, value)| host::set_request_header(name, Some(value)));
                 }
                 (Effect::RemoveRequestHeader(name), Phase::Held) => host::set_request_header(&name, None),
                 (Effect::SetResponseHeader(name, value), Phase::Answering) => {
@@ -102,7 +110,6 @@ impl Shared {
                     replied = true;
                 }
                 (Effect::Ask(question), Phase::Held) => {
-                    let now = host::now();
                     let answer = self.worker.borrow_mut().ask(stream, question, now.mono, &mut SharedData);
                     if let Some(answer) = answer {
                         flow = machine.handle(Input::AnsweredAtOnce(answer), now, &mut SharedData);
@@ -117,9 +124,8 @@ impl Shared {
                     self.poke();
                 }
                 (Effect::Tell(report), _) => {
-                    let now = host::now().mono;
-                    self.worker.borrow_mut().tell(report, now, &mut SharedData);
-                    if self.worker.borrow().hurries(now) {
+                    self.worker.borrow_mut().tell(report, now.mono, &mut SharedData);
+                    if self.worker.borrow().hurries(now.mono) {
                         self.poke();
                     }
                 }
@@ -155,7 +161,7 @@ impl Shared {
         let result = host::call_result(headers, body);
         let call = self.calls.borrow_mut().remove(&token);
         if let Some(call) = call {
-            self.worker.borrow_mut().on_answer(call, &result, host::now().mono, &mut SharedData);
+            self.worker.borrow_mut().on_answer(call, &result, self.clock.now().mono, &mut SharedData);
         }
         self.run();
     }
@@ -163,7 +169,7 @@ impl Shared {
     /// Does what the worker's machine wants done. Only in a callback of the root.
     pub(crate) fn run(&self) {
         for _ in 0..ROUNDS_MAX {
-            let effects = self.worker.borrow_mut().poll(host::now().mono, &mut SharedData);
+            let effects = self.worker.borrow_mut().poll(self.clock.now().mono, &mut SharedData);
             if effects.is_empty() {
                 break;
             }
@@ -196,7 +202,7 @@ impl Shared {
             Some(token) => _ = self.calls.borrow_mut().insert(token, id),
             None => {
                 let refused = gate::worker::CallResult::NotSent;
-                self.worker.borrow_mut().on_answer(id, &refused, host::now().mono, &mut SharedData);
+                self.worker.borrow_mut().on_answer(id, &refused, self.clock.now().mono, &mut SharedData);
             }
         }
     }
@@ -205,7 +211,8 @@ impl Shared {
         let exchange = self.waiting.borrow_mut().remove(&stream);
         match exchange {
             Some(exchange) if host::act_for(stream) => {
-                let flow = self.handle(stream, &exchange, Input::Answered(answer), Phase::Held);
+                let flow =
+                    self.handle(stream, &exchange, Input::Answered(answer), self.clock.now(), Phase::Held);
                 if flow == Flow::Continue {
                     host::resume();
                 }
@@ -224,7 +231,7 @@ impl Shared {
     }
 
     fn set_tick(&self) {
-        let soon = host::now().mono.plus(Span::from_millis(100));
+        let soon = self.clock.now().mono.plus(Span::from_millis(100));
         let tick = match self.worker.borrow().next_poll() {
             Some(due) if due < soon => TICK_SOON,
             Some(_) | None => TICK,
@@ -235,8 +242,14 @@ impl Shared {
     }
 }
 
-fn claim_path(way: &Identity) -> Option<Vec<String>> {
+fn claim_path(way: &Identity) -> Option<String> {
     let Identity::Jwt { metadata, claim } = way else { return None };
-    let begin = ["metadata", "filter_metadata"].map(str::to_owned);
-    Some(begin.into_iter().chain(metadata.iter().cloned()).chain([claim.clone()]).collect())
+    let begin = ["metadata", "filter_metadata"].into_iter();
+    Some(
+        begin
+            .chain(metadata.iter().map(String::as_str))
+            .chain([claim.as_str()])
+            .collect::<Vec<_>>()
+            .join("\0"),
+    )
 }

@@ -2,7 +2,7 @@
 
 use crate::host::{self, Phase};
 use crate::shared::Shared;
-use gate::{Exchange, Flow, Input, Reply};
+use gate::{Exchange, Flow, Input, Now, Reply};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, MapType};
 use std::cell::RefCell;
@@ -28,11 +28,20 @@ impl Stream {
     }
 
     /// An input of the request's way; what it says goes for the callback that brought it.
-    fn request(&mut self, input: Input<'_>) -> Action {
+    fn request(&mut self, input: Input<'_>, now: Now) -> Action {
         let phase = if self.passed { Phase::Past } else { Phase::Held };
-        let flow = self.shared.handle(self.id, &self.exchange, input, phase);
+        let flow = self.shared.handle(self.id, &self.exchange, input, now, phase);
         self.passed = self.passed || flow == Flow::Continue;
         host::action(flow)
+    }
+
+    /// The time for everything but a request's headers. Nothing is let through by it, and what an event's delivery
+    /// remembers by it is exact.
+    fn now(&self) -> Now {
+        match *self.exchange.borrow() {
+            Exchange::Metered(_) => self.shared.clock.recent(),
+            Exchange::Webhook(_) => self.shared.clock.now(),
+        }
     }
 
     /// The body, if it is complete and wanted.
@@ -47,36 +56,42 @@ impl Context for Stream {}
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _count: usize, end: bool) -> Action {
         let headers = host::headers(MapType::HttpRequestHeaders);
+        #[cfg(feature = "trap")]
+        crate::trap::in_request(&headers);
         let verified = self.shared.verified();
-        self.request(Input::RequestHeaders { headers: &headers, end, verified: verified.as_deref() })
+        let input = Input::RequestHeaders { headers: &headers, end, verified: verified.as_deref() };
+        self.request(input, self.shared.clock.now())
     }
 
     fn on_http_request_body(&mut self, size: usize, end: bool) -> Action {
         let body = self.body(end);
-        self.request(Input::RequestBody { size, end, body: body.as_deref() })
+        self.request(Input::RequestBody { size, end, body: body.as_deref() }, self.now())
     }
 
     fn on_http_request_trailers(&mut self, _count: usize) -> Action {
         let body = self.body(true);
-        self.request(Input::RequestTrailers { body: body.as_deref() })
+        self.request(Input::RequestTrailers { body: body.as_deref() }, self.now())
     }
 
     fn on_http_response_headers(&mut self, _count: usize, end: bool) -> Action {
         let headers = host::headers(MapType::HttpResponseHeaders);
         let input = Input::ResponseHeaders { headers: &headers, end };
-        self.shared.handle(self.id, &self.exchange, input, Phase::Answering);
+        self.shared.handle(self.id, &self.exchange, input, self.now(), Phase::Answering);
         Action::Continue
     }
 
     fn on_http_response_body(&mut self, size: usize, end: bool) -> Action {
-        self.shared.handle(self.id, &self.exchange, Input::ResponseBody { size, end }, Phase::Past);
+        let input = Input::ResponseBody { size, end };
+        self.shared.handle(self.id, &self.exchange, input, self.now(), Phase::Past);
         Action::Continue
     }
 
     fn on_log(&mut self) {
-        let code = host::property_u64(["response", "code"]);
-        let flags = host::property_u64(["response", "flags"]).unwrap_or(u64::MAX);
-        self.shared.handle(self.id, &self.exchange, Input::Closed { code, flags }, Phase::Past);
+        let wanted = self.exchange.borrow().end_wanted();
+        let code = if wanted.code { host::property_u64("response\0code") } else { None };
+        let flags = if wanted.flags { host::property_u64("response\0flags") } else { None };
+        let input = Input::Closed { code, flags: flags.unwrap_or(u64::MAX) };
+        self.shared.handle(self.id, &self.exchange, input, self.now(), Phase::Past);
         self.shared.forget(self.id);
     }
 }
