@@ -39,6 +39,17 @@ pub enum Invalid {
 }
 
 impl Invalid {
+    /// Every kind.
+    pub const ALL: [Self; 7] = [
+        Self::Malformed,
+        Self::Unauthorized,
+        Self::NotFound,
+        Self::Method,
+        Self::Conflict,
+        Self::TooLarge,
+        Self::Unprocessable,
+    ];
+
     /// HTTP status, short name, title.
     #[must_use]
     pub const fn told(self) -> (u16, &'static str, &'static str) {
@@ -60,6 +71,9 @@ impl Invalid {
 }
 
 impl Error {
+    /// The short names of what is not the asker's fault.
+    pub const OF_OURS: [&'static str; 4] = ["store_unavailable", "busy", "stopping", "bug"];
+
     /// HTTP status, short name, title.
     #[must_use]
     pub const fn told(&self) -> (u16, &'static str, &'static str) {

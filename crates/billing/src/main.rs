@@ -68,7 +68,10 @@ fn main() -> ExitCode {
 
 fn serve() -> Result<(), String> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // A log that cannot be written, as on a full disk, would otherwise be complained of on stderr, and where stderr cannot be
+    // written either that is a panic: of a call, or of the thread that writes the ledger.
+    let log = tracing_subscriber::fmt().json().log_internal_errors(false);
+    log.with_env_filter(filter).with_writer(std::io::stderr).init();
     let (config, catalog) = configure(|name| std::env::var(name).ok()).map_err(|error| error.to_string())?;
     let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
     runtime.block_on(async {

@@ -127,6 +127,12 @@ pub async fn start(config: Config, catalog: Catalog, clock: Clock) -> Result<Run
     let (engine, threads) = Engine::start(store, readers, rim)?;
     let setup = Arc::new(Setup::new(&config, catalog));
     note_catalog(&engine, &setup).await?;
+    // A restart is no silence of Stripe's.
+    let last = engine.read(|work| work.store.last_event_at()).await?;
+    metrics.set(
+        "tollgate_billing_last_event_seconds",
+        last.map_or(0, |at| u64::try_from(at.secs()).unwrap_or(0)),
+    );
     let (ending, on_end) = watch::channel(false);
     let tick = Duration::from_millis(config.lease_ttl.part(4).millis().clamp(20, 1_000));
     let parts = Parts { engine, config, secrets, setup, clock, metrics, notes, ending: on_end.clone() };

@@ -12,7 +12,7 @@ use contract::v1::{
 use ledger::{
     Abandon, CellId, Command, Exposure, GrantId, HOLD_GENERATION_MIN, Reply, Report, Rows, Shortfall, Totals,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use units::{AccountId, Amount, NodeName};
 
 /// Bounds of one call. Two syncs a second of this size carry the records of some 30,000 requests a second from one worker;
@@ -253,12 +253,15 @@ pub(super) fn report(
 fn keep_usage(session: &mut Session<'_, '_, '_>, sync: &Sync) -> Result<u64, Error> {
     let key = UsageKey { node: sync.node.clone(), incarnation: sync.incarnation, worker: sync.worker };
     let work = &mut *session.work;
+    let mut new = BTreeMap::<_, u64>::new();
     for record in &sync.usage {
         if work.store.put_usage(&key, record, work.now)? {
-            let outcome = serde_json::to_value(record.outcome).ok();
-            let outcome = outcome.as_ref().and_then(|word| word.as_str()).unwrap_or("unknown");
-            work.count("tollgate_billing_usage_records_total", "outcome", outcome);
+            let count = new.entry(record.outcome.as_str()).or_default();
+            *count = count.saturating_add(1);
         }
+    }
+    for (outcome, count) in new {
+        work.counts.push(("tollgate_billing_usage_records_total", ("outcome", outcome.to_owned()), count));
     }
     work.store.usage_acked(&key)
 }

@@ -421,10 +421,7 @@ impl Gateways for Memory {
         let shown = |record: &UsageRecord| UsageRow {
             request_id: record.request_id.clone(),
             endpoint: record.endpoint.clone(),
-            outcome: serde_json::to_value(record.outcome)
-                .ok()
-                .and_then(|v| v.as_str().map(str::to_owned))
-                .unwrap_or_default(),
+            outcome: record.outcome.as_str().to_owned(),
             charged_micro: charged(record, Unit::Credits),
             charged_requests: charged(record, Unit::Requests),
             model: record.tokens.as_ref().map(|tokens| tokens.model.clone()),

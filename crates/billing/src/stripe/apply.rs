@@ -152,7 +152,10 @@ fn invoice(
     }
     let words: Vec<_> = withheld.iter().map(|why| why.as_str()).collect();
     let words = words.join(", ");
-    let odd = |why: &Withheld| matches!(why, Withheld::UnknownPrice | Withheld::Ended | Withheld::Nonsense);
+    let odd = |why: &Withheld| {
+        use Withheld::{Ended, Nonsense, UnknownPrice, UnknownReason};
+        matches!(why, UnknownPrice | UnknownReason | Ended | Nonsense)
+    };
     Ok(if withheld.contains(&Withheld::UnknownTrial) {
         Applied::new(
             EventStatus::Waiting,

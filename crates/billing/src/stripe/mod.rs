@@ -78,15 +78,17 @@ pub fn replay(session: &mut Session<'_, '_, '_>, customer: &str) -> Result<(), E
 
 /// Applies one event and records what became of it; true if that may unlock others.
 fn run(session: &mut Session<'_, '_, '_>, row: EventRow) -> Result<(EventRow, bool), Error> {
-    let body: Value =
-        serde_json::from_str(&row.body).map_err(|error| Error::Bug(format!("a kept event: {error}")))?;
-    let Applied { status, detail, customer, to, unlocks } =
-        match read::event(&body, row.key.id.as_str(), &row.kind) {
-            Ok(told) => apply(session, told)?,
-            Err(read::Unreadable(why)) => Applied::review(why),
-        };
+    // What identifies an event can be read where the whole cannot: a number beyond every range, half a surrogate pair.
+    let body = serde_json::from_str::<Value>(&row.body)
+        .map_err(|error| read::Unreadable(format!("its JSON cannot be read: {error}")));
+    let told = body.and_then(|body| read::event(&body, row.key.id.as_str(), &row.kind));
+    let Applied { status, detail, customer, to, unlocks } = match told {
+        Ok(told) => apply(session, told)?,
+        Err(read::Unreadable(why)) => Applied::review(why),
+    };
     if matches!(status, EventStatus::Review | EventStatus::Conflict) {
-        tracing::warn!(id = %row.key.id, kind = row.kind, detail, "an event has to be looked at");
+        // What is the matter with it may quote its body, and stands with the event.
+        tracing::warn!(id = %row.key.id, kind = row.kind, status = status.as_str(), "an event has to be looked at");
     }
     let row = EventRow { status, detail, customer, to, ..row };
     session.work.store.put_event(&row)?;

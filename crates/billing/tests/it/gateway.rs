@@ -346,6 +346,7 @@ async fn one_delivery_has_an_event_at_a_time_and_an_accepted_one_is_done_for_eve
     assert_eq!(world.gateway("events/claim", &elsewhere).await.ok(200)["decision"], "fresh");
 }
 
+/// F10: an Envoy died after it had forwarded an event, and before it could say what became of it.
 #[tokio::test]
 async fn a_claim_whose_gateway_died_runs_out_and_is_recorded_even_late() {
     let world = World::new().await;

@@ -3,7 +3,9 @@
 
 mod admin;
 mod authz;
+mod crashes;
 mod gateway;
+mod hostile;
 mod process;
 mod stripe;
 mod support;

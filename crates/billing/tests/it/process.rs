@@ -23,7 +23,7 @@ fn serve(dir: &Path) -> Command {
 }
 
 /// Starts it and waits until it says where it listens.
-fn started(dir: &Path) -> (Child, std::net::SocketAddr) {
+pub(crate) fn started(dir: &Path) -> (Child, std::net::SocketAddr) {
     let mut child = serve(dir).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let address = lines.find_map(|line| {

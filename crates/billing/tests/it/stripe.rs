@@ -212,6 +212,17 @@ async fn what_fits_no_package_waits_for_a_person() {
     assert_eq!(world.balance("alice").await, STARTER);
 }
 
+/// An error would make Stripe retry for days what will never be different.
+#[tokio::test]
+async fn a_genuine_event_that_cannot_be_read_waits_for_a_person() {
+    let world = World::new().await;
+    for (id, oddity) in [("evt_1", "1e400"), ("evt_2", r#""\ud800""#)] {
+        let body = event(id, "checkout.session.completed", json!({"odd": "here"})).to_string();
+        world.deliver_text(body.replace(r#""here""#, oddity)).await.ok(200);
+        assert_eq!(world.event_status(id).await, "review", "{oddity}");
+    }
+}
+
 #[tokio::test]
 async fn nothing_is_credited_before_it_is_paid() {
     let world = World::new().await;
@@ -321,4 +332,60 @@ async fn a_restart_keeps_everything() {
     assert_eq!(world.deliver(&bought).await.ok(200)["outcome"], "duplicate");
     world.sync(&json!({"cells": crate::support::finished(&held, 1_000_000)})).await;
     assert_eq!(world.balance("alice").await, STARTER - 1_000_000);
+}
+
+/// F16: while an account moves to thin events, Stripe tells the same thing as a snapshot and as a thin one.
+#[tokio::test]
+async fn a_snapshot_and_the_thin_event_beside_it_have_one_effect() {
+    for thin_first in [false, true] {
+        let world = World::new().await;
+        let bought =
+            event("evt_1", "checkout.session.completed", checkout("cs_1", "cus_1", Some("alice"), "payment"));
+        let thin = json!({"id": "evt_test_65", "object": "v2.core.event", "livemode": false,
+            "type": "v1.checkout.session.completed", "created": "2026-11-20T12:00:00.000Z", "snapshot_event": "evt_1",
+            "related_object": {"id": "cs_1", "type": "checkout.session", "url": "/v1/checkout/sessions/cs_1"}});
+        let both = if thin_first { [&thin, &bought] } else { [&bought, &thin] };
+        for event in both.into_iter().chain(both) {
+            world.deliver(event).await.ok(200);
+        }
+        assert_eq!(world.balance("alice").await, STARTER);
+        assert_eq!(world.event_status("evt_test_65").await, "ignored");
+    }
+}
+
+/// F14: what no rule knows, or knows and cannot use, is taken: a 4xx would make Stripe send it for days.
+#[tokio::test]
+async fn an_event_of_any_other_kind_is_taken_and_changes_nothing() {
+    let world = World::new().await;
+    let upcoming = json!({"object": "invoice", "customer": "cus_1", "lines": {"data": []}});
+    for (n, (kind, object)) in [
+        ("some.thing.new", json!({"id": "x_1", "object": "thing"})),
+        ("invoice.created", json!({"id": "in_1", "object": "invoice", "customer": "cus_1"})),
+        ("invoice.upcoming", upcoming),
+        ("invoice.paid", json!(null)),
+        ("invoice.paid", json!([1])),
+        ("invoice.paid", json!({"id": 7, "object": "invoice"})),
+        (
+            "invoice.paid",
+            json!({"id": "in_2", "object": "invoice", "amount_paid": -1, "customer": {"id": 7}}),
+        ),
+        (
+            "customer.subscription.updated",
+            json!({"id": "sub_1", "object": "subscription", "status": "zombie"}),
+        ),
+        (
+            "checkout.session.completed",
+            json!({"id": "cs_1", "object": "checkout.session", "amount_total": 1e300}),
+        ),
+        ("checkout.session.completed", json!("cs_1")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let event = event(&format!("evt_{n}"), kind, object);
+        let taken = world.deliver(&event).await;
+        assert_eq!(taken.status, 200, "{kind}: {}", taken.text);
+        assert_eq!(world.deliver(&event).await.status, 200, "{kind}, again");
+    }
+    assert_eq!(world.admin("GET", "accounts/cus_1", &Value::Null).await.status, 404);
 }

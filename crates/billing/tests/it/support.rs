@@ -139,19 +139,27 @@ impl World {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Answer {
+        self.try_call(method, path, headers, body).await.unwrap()
+    }
+
+    /// The same where the service may die meanwhile.
+    pub(crate) async fn try_call(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
         let address = self.elsewhere.unwrap_or_else(|| self.running.as_ref().unwrap().address);
         let mut request = hyper::Request::builder().method(method).uri(format!("http://{address}{path}"));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = self.client.request(request.body(Full::new(body.into())).unwrap()).await.unwrap();
+        let response = self.client.request(request.body(Full::new(body.into()))?).await?;
         let (parts, body) = response.into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
-        Answer {
-            status: parts.status.as_u16(),
-            headers: parts.headers,
-            text: String::from_utf8(body.to_vec()).unwrap(),
-        }
+        let body = body.collect().await?.to_bytes();
+        let text = String::from_utf8(body.to_vec())?;
+        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, text })
     }
 
     pub(crate) async fn gateway(&self, path: &str, body: &Value) -> Answer {
@@ -209,7 +217,11 @@ impl World {
 
     /// Delivers an event as Stripe does.
     pub(crate) async fn deliver(&self, event: &Value) -> Answer {
-        let body = event.to_string();
+        self.deliver_text(event.to_string()).await
+    }
+
+    /// The same, as text that no writer of JSON would write.
+    pub(crate) async fn deliver_text(&self, body: String) -> Answer {
         let signature = webhook::sign(&Secret::new(SECRET).unwrap(), self.clock.now(), body.as_bytes());
         self.call("POST", "/webhooks/stripe", &[("stripe-signature", &signature)], body).await
     }

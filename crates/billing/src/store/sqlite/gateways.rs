@@ -3,8 +3,7 @@
 use super::super::{ClaimKey, ClaimRow, ClaimState, Gateways, Kept, Page, Stored, UsageKey, UsageRow};
 use super::Sqlite;
 use super::books::before;
-use super::read::{Columns, int};
-use crate::error::Error;
+use super::read::{Columns, int, sql};
 use contract::v1::UsageRecord;
 use rusqlite::params;
 use units::{AccountId, Instant, NodeName};
@@ -18,26 +17,46 @@ fn state_of(word: &str) -> Option<ClaimState> {
 }
 
 impl Sqlite {
-    /// Moves the acknowledged number on over records that are here.
-    fn advance(&self, key: &UsageKey) -> Kept<()> {
+    /// Moves the acknowledged number on over records that are here; what it is then.
+    fn advance(&self, key: &UsageKey) -> Kept<u64> {
         let (inc, worker) = (int(key.incarnation)?, key.worker);
         self.exec(
             "INSERT INTO worker (node, incarnation, worker, usage_acked) VALUES (?1, ?2, ?3, 0)
              ON CONFLICT DO NOTHING",
             params![key.node.as_str(), inc, worker],
         )?;
-        // The longest run without a gap that continues what was acknowledged.
-        self.exec(
-            "WITH RECURSIVE run(n) AS (
-                SELECT usage_acked FROM worker WHERE node = ?1 AND incarnation = ?2 AND worker = ?3
-                UNION ALL
-                SELECT u.n FROM run JOIN usage u
-                    ON u.node = ?1 AND u.incarnation = ?2 AND u.worker = ?3 AND u.n = run.n + 1)
-             UPDATE worker SET usage_acked = (SELECT max(n) FROM run)
-             WHERE node = ?1 AND incarnation = ?2 AND worker = ?3",
-            params![key.node.as_str(), inc, worker],
-        )
-        .map(drop)
+        // The longest run without a gap that continues what was acknowledged. Counted here: as one recursive statement it
+        // read every record of the worker for each new one.
+        let acked = self.acked(key)?;
+        let mut run = self
+            .db
+            .prepare_cached(
+                "SELECT n FROM usage WHERE node = ?1 AND incarnation = ?2 AND worker = ?3 AND n > ?4 ORDER BY n",
+            )
+            .map_err(sql)?;
+        let params = params![key.node.as_str(), inc, worker, int(acked)?];
+        let mut rows = run.query(params).map_err(sql)?;
+        let mut last = acked;
+        while let Some(row) = rows.next().map_err(sql)? {
+            let n = Columns::of(row).u64().map_err(sql)?;
+            if last.checked_add(1) != Some(n) {
+                break;
+            }
+            last = n;
+        }
+        if last > acked {
+            self.exec(
+                "UPDATE worker SET usage_acked = ?4 WHERE node = ?1 AND incarnation = ?2 AND worker = ?3",
+                params![key.node.as_str(), inc, worker, int(last)?],
+            )?;
+        }
+        Ok(last)
+    }
+
+    fn acked(&self, key: &UsageKey) -> Kept<u64> {
+        let statement = "SELECT usage_acked FROM worker WHERE node = ?1 AND incarnation = ?2 AND worker = ?3";
+        let params = params![key.node.as_str(), int(key.incarnation)?, key.worker];
+        Ok(self.one(statement, params, |row| Columns::of(row).u64())?.unwrap_or(0))
     }
 }
 
@@ -59,7 +78,6 @@ impl Gateways for Sqlite {
     fn put_usage(&mut self, key: &UsageKey, record: &UsageRecord, now: Instant) -> Kept<bool> {
         let tokens = record.tokens.as_ref();
         let number = |value: Option<u64>| value.map(int).transpose();
-        let outcome = serde_json::to_value(record.outcome).map_err(|error| Error::Bug(error.to_string()))?;
         let new = self.exec(
             "INSERT INTO usage (node, incarnation, worker, n, account_id, request_id, endpoint, outcome, returned,
                 price_version, model, input, cached, output, at, received_at)
@@ -73,7 +91,7 @@ impl Gateways for Sqlite {
                 record.account.as_str(),
                 record.request_id.as_str(),
                 record.endpoint.as_str(),
-                outcome.as_str(),
+                record.outcome.as_str(),
                 record.returned.get(),
                 int(record.price_version)?,
                 tokens.map(|tokens| tokens.model.as_str()),
@@ -99,10 +117,7 @@ impl Gateways for Sqlite {
     }
 
     fn usage_acked(&mut self, key: &UsageKey) -> Kept<u64> {
-        self.advance(key)?;
-        let statement = "SELECT usage_acked FROM worker WHERE node = ?1 AND incarnation = ?2 AND worker = ?3";
-        let params = params![key.node.as_str(), int(key.incarnation)?, key.worker];
-        Ok(self.one(statement, params, |row| Columns::of(row).u64())?.unwrap_or(0))
+        self.advance(key)
     }
 
     fn usage(&mut self, account: &AccountId, page: Page) -> Kept<Vec<Stored<UsageRow>>> {
