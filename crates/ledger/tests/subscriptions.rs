@@ -300,8 +300,11 @@ fn f53_and_other_payments_that_grant_nothing_say_why() {
     assert_eq!(granted(&invoice("subscription_cycle", "price_p", END), &ended), Err(Withheld::Ended));
     let before = InvoicePaid { paid_at: secs(START + 29), ..invoice("subscription_cycle", "price_p", END) };
     assert!(granted(&before, &ended).is_ok(), "paid before it ended, told after");
-    for reason in ["manual", "subscription_update", "subscription_threshold", "upcoming", ""] {
+    for reason in ["manual", "subscription_update", "subscription_threshold", "upcoming"] {
         assert_eq!(granted(&invoice(reason, "price_p", END), &[]), Err(Withheld::Reason));
+    }
+    for reason in ["", "subscription_something_new"] {
+        assert_eq!(granted(&invoice(reason, "price_p", END), &[]), Err(Withheld::UnknownReason));
     }
     assert_eq!(granted(&invoice("subscription_cycle", "price_x", END), &[]), Err(Withheld::UnknownPrice));
     assert_eq!(granted(&invoice("subscription_cycle", "price_p", START), &[]), Err(Withheld::Nonsense));

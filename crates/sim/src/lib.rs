@@ -12,9 +12,11 @@
 #![allow(clippy::indexing_slicing, clippy::missing_panics_doc, reason = "it is for tests alone")]
 
 mod billing_side;
+mod events;
 mod oracle;
 mod world;
 
 pub use billing_side::Billing;
+pub use events::{Event, QUIET, check, event, happen, rest};
 pub use oracle::Oracle;
 pub use world::{Options, Request, World};

@@ -3,7 +3,7 @@
 use crate::{Billing, Oracle};
 use contract::v1::{NeedMode, NeedShape, Outcome};
 use gate::worker::{Answer, CallResult, Question, Report, Settings, Worker, WorkerEffect};
-use gate::{MemoryShelf, Metric};
+use gate::{MemoryShelf, Metric, Shelf, Stale, Version};
 use ledger::CrashPolicy;
 use std::collections::BTreeMap;
 use units::{AccountId, Amount, EndpointId, Instant, NodeName, RequestId, Span, Subject, SubjectKind};
@@ -55,9 +55,30 @@ struct Call {
     awaited: bool,
 }
 
+/// Memory on which other workers were a moment faster, so many times from now on.
+#[derive(Default)]
+struct Contended {
+    memory: MemoryShelf,
+    races: u32,
+}
+
+impl Shelf for Contended {
+    fn read(&self, key: &str) -> Option<(Vec<u8>, Version)> {
+        self.memory.read(key)
+    }
+
+    fn write(&mut self, key: &str, value: &[u8], seen: Option<Version>) -> Result<(), Stale> {
+        if self.races > 0 {
+            self.races -= 1;
+            return Err(Stale);
+        }
+        self.memory.write(key, value, seen)
+    }
+}
+
 struct Envoy {
     node: NodeName,
-    shelf: MemoryShelf,
+    shelf: Contended,
     workers: Vec<(u64, Worker)>,
 }
 
@@ -105,7 +126,7 @@ impl World {
         };
         for n in 0..options.envoys {
             let node = NodeName::new(format!("n{n}")).unwrap();
-            let mut envoy = Envoy { node, shelf: MemoryShelf::default(), workers: Vec::new() };
+            let mut envoy = Envoy { node, shelf: Contended::default(), workers: Vec::new() };
             envoy.workers = (0..options.workers).map(|_| world.worker(&envoy.node)).collect();
             world.envoys.push(envoy);
         }
@@ -142,8 +163,8 @@ impl World {
         match answer {
             Answer::Ok(pass) => {
                 self.oracle.forwarded += 1;
-                self.oracle.unpaid += u64::from(pass.standing.is_none());
-                let (hold, price) = (pass.hold.unwrap(), pass.price.hold.get());
+                self.oracle.unpaid += u64::from(pass.decided.is_none());
+                let (hold, price) = (pass.hold.unwrap(), pass.held().get());
                 self.oracle.under_way += price;
                 self.requests.push(Request { at, hold, price });
             }
@@ -296,7 +317,7 @@ impl World {
         self.bury(|(envoy, _)| envoy == which);
         let node = self.envoys[which].node.clone();
         let workers = (0..self.options.workers).map(|_| self.worker(&node)).collect();
-        self.envoys[which] = Envoy { node, shelf: MemoryShelf::default(), workers };
+        self.envoys[which] = Envoy { node, shelf: Contended::default(), workers };
     }
 
     fn bury(&mut self, dies: impl Fn((usize, usize)) -> bool) {
@@ -319,6 +340,11 @@ impl World {
     /// What became of the customer's credits.
     pub fn totals(&mut self) -> crate::billing_side::Totals {
         self.billing.totals(&self.customer.clone(), self.now)
+    }
+
+    /// The next so many writes to an Envoy's shared memory come too late.
+    pub fn contend(&mut self, envoy: usize, races: u32) {
+        self.envoys[envoy].shelf.races = races;
     }
 
     /// Everything arrives, without delay, until nothing is on its way.

@@ -18,6 +18,8 @@ words! {
         Proration = "proration",
         /// The invoice was made for a reason that grants nothing (`manual`, `subscription_threshold`, `subscription_update`).
         Reason = "reason",
+        /// The invoice does not say why it was made, or says it in a word that is not known: to be looked into.
+        UnknownReason = "unknown_reason",
         /// The invoice is for no subscription.
         NoSubscription = "no_subscription",
         /// The subscription has ended: to be looked into.
@@ -49,8 +51,10 @@ fn allowance(
     policy: &Policy,
 ) -> Result<Terms, Withheld> {
     let id = invoice.subscription.as_ref().ok_or(Withheld::NoSubscription)?;
-    if !REASONS.contains(&invoice.billing_reason.as_str()) {
-        return Err(Withheld::Reason);
+    match invoice.billing_reason.as_str() {
+        reason if REASONS.contains(&reason) => {}
+        reason if REASONS_OF_NOTHING.contains(&reason) => return Err(Withheld::Reason),
+        _ => return Err(Withheld::UnknownReason),
     }
     if line.proration {
         return Err(Withheld::Proration);
@@ -90,6 +94,15 @@ fn allowance(
 
 /// Reasons of an invoice that pay for a whole period. `subscription` is an older name of the first two.
 const REASONS: [&str; 4] = ["subscription_create", "subscription_cycle", "subscription", "quote_accept"];
+
+/// Reasons of an invoice that pays for something else. Both lists together are all that Stripe has (API, `invoice.billing_reason`).
+const REASONS_OF_NOTHING: [&str; 5] = [
+    "manual",
+    "subscription_update",
+    "subscription_threshold",
+    "upcoming",
+    "automatic_pending_invoice_item_invoice",
+];
 
 /// The grant of a paid package. Its origin is `buy:{key}`.
 #[must_use]

@@ -3,6 +3,8 @@
 #![allow(unreachable_pub, reason = "a module of every test, a crate of none")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::arithmetic_side_effects)]
 
+pub mod acts;
+
 use ledger::subscription::{Stage, Standing};
 use ledger::*;
 use units::{AccountId, Amount, Instant, NodeName, Span, TierId, Unit};
