@@ -1,20 +1,22 @@
 //! The whole on ports and in a folder of its own, for integration tests: `Stage::start`, requests, `stage.finish()`.
 //!
-//! A test that fails keeps its folder and says where. A test whose Envoy met a trap fails, whatever else it checked.
+//! A test that fails keeps its folder and says where. A test whose Envoy met a trap fails, whatever else it checked; so
+//! does one after which a log holds a secret, a key, a token or a body.
 #![allow(clippy::panic, reason = "a test's tool: what does not hold here is the test's failure")]
 
 use crate::client::{Answer, Call, Client};
 use crate::envoy_file::{EnvoyFile, merge};
+use crate::leaks::{BODY_MARK, Leaks};
 use crate::processes::{self, Process};
 use crate::settings::Settings;
 use crate::tools::{self, Tools};
 use crate::upstream::Upstream;
-use crate::{During as _, Result, run, stripe};
+use crate::{During as _, Result, Trouble, demo, run, stripe};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -24,13 +26,17 @@ const TRAP: [&str; 2] = ["in-VM backtrace", "Uncaught RuntimeError"];
 const EVENTUALLY: Duration = Duration::from_secs(10);
 
 type Edit = Box<dyn Fn(&mut EnvoyFile) -> Result<()> + Send>;
+type Equip = Box<dyn Fn(&mut Tools, &Path) -> Result<()> + Send>;
 
 /// What is different from the demo in one test.
 #[derive(Default)]
 pub struct Options {
     variables: Vec<(String, String)>,
     edits: Vec<Edit>,
+    equip: Vec<Equip>,
     no_billing: bool,
+    envoy: Option<PathBuf>,
+    traps: bool,
 }
 
 impl Options {
@@ -54,10 +60,34 @@ impl Options {
         self.edit(move |file| file.plugin(role, |plugin| merge(plugin, &patch)))
     }
 
+    /// Runs other programs than the project's own, or those in another way; the function is given the stage's folder.
+    #[must_use]
+    pub fn tools(mut self, equip: impl Fn(&mut Tools, &Path) -> Result<()> + Send + 'static) -> Self {
+        self.equip.push(Box::new(equip));
+        self
+    }
+
+    /// Loads the build of the module that traps when a request asks for it; then a trap fails no test.
+    #[must_use]
+    pub fn that_traps(mut self) -> Self {
+        self.traps = true;
+        self.tools(|tools, _| {
+            tools.module = tools.trapping_module()?;
+            Ok(())
+        })
+    }
+
     /// Starts no billing service: the test plays it, on [`Settings::billing_port`].
     #[must_use]
     pub const fn without_billing(mut self) -> Self {
         self.no_billing = true;
+        self
+    }
+
+    /// Starts this Envoy instead of the one that the project pins.
+    #[must_use]
+    pub fn envoy(mut self, binary: impl Into<PathBuf>) -> Self {
+        self.envoy = Some(binary.into());
         self
     }
 }
@@ -70,6 +100,8 @@ pub struct Gateway {
     pub envoy: Process,
     /// A pool of connections of its own.
     pub client: Client,
+    /// Traps are what the test is about.
+    may_trap: bool,
 }
 
 /// Everything, on one machine, for one test.
@@ -102,9 +134,16 @@ impl Stage {
     /// Something does not start; the error holds what it said.
     pub fn try_start(options: Options) -> Result<Self> {
         let root = tools::root()?;
-        let tools = Tools::find(&root)?;
+        let mut tools = Tools::find(&root)?;
         tools.are_fresh()?;
+        if let Some(envoy) = &options.envoy {
+            tools.envoy.clone_from(envoy);
+        }
         let folder = tempfile::Builder::new().prefix("tollgate-test-").tempdir().during("make a folder")?;
+        for equip in &options.equip {
+            equip(&mut tools, folder.path())?;
+        }
+        tools.are_fresh()?;
         let settings = settings(&root, folder.path(), &options.variables, None)?;
         let upstream = Upstream::start(settings.upstream_port)?;
         let never = AtomicBool::new(false);
@@ -135,10 +174,16 @@ impl Stage {
     /// # Panics
     /// It does not start.
     pub fn restart_envoy(&mut self) {
-        self.gateway.envoy.stop();
-        let settings = self.settings().clone();
-        self.gateway = Gateway::start(settings, &self.tools, &self.options)
-            .unwrap_or_else(|trouble| panic!("{trouble}"));
+        let Self { gateway, tools, options, .. } = self;
+        gateway.restart(tools, options);
+    }
+
+    /// The same with another gateway of this stage.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub fn restart(&self, gateway: &mut Gateway) {
+        gateway.restart(&self.tools, &self.options);
     }
 
     /// Ends the billing service, if it has not ended yet, and starts it again on the same database.
@@ -148,6 +193,7 @@ impl Stage {
     pub fn restart_billing(&mut self) {
         if let Some(mut billing) = self.billing.take() {
             billing.stop();
+            assert_no_leaks(self.settings());
         }
         let never = AtomicBool::new(false);
         let billing = processes::billing(self.settings(), &self.tools, &self.options.variables, &never);
@@ -220,6 +266,14 @@ impl Stage {
         metrics.lines().find_map(|line| line.strip_prefix(&name)?.trim().parse().ok()).unwrap_or(0)
     }
 
+    /// Does what `make demo` does.
+    ///
+    /// # Panics
+    /// An outcome is not as it should be.
+    pub async fn walk_through_the_demo(&self) {
+        assert_eq!(demo::walk(self.settings(), &self.tools).await, Ok(0));
+    }
+
     /// Ends the test: everything is stopped, and a trap in Envoy's log fails it.
     ///
     /// # Panics
@@ -233,10 +287,22 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        if (std::thread::panicking() || self.gateway.trap().is_some())
+        // In this order, and before the logs are read: what they say last counts too.
+        self.gateway.envoy.stop();
+        if let Some(billing) = &mut self.billing {
+            billing.stop();
+        }
+        let settings = self.settings();
+        let leaks = Leaks::of(settings).in_logs_under(&settings.run_dir);
+        if (std::thread::panicking()
+            || (!self.options.traps && self.gateway.trap().is_some())
+            || !leaks.is_empty())
             && let Some(folder) = self.folder.take()
         {
             eprintln!("logs are kept in {}", folder.keep().display());
+        }
+        if !std::thread::panicking() {
+            assert!(leaks.is_empty(), "{}", told(&leaks));
         }
     }
 }
@@ -248,7 +314,15 @@ impl Gateway {
             edit(&mut file)?;
         }
         let envoy = processes::envoy(&settings, tools, &file, &AtomicBool::new(false))?;
-        Ok(Self { settings, envoy, client: Client::default() })
+        Ok(Self { settings, envoy, client: Client::default(), may_trap: options.traps })
+    }
+
+    fn restart(&mut self, tools: &Tools, options: &Options) {
+        self.envoy.stop();
+        // Its log makes room for its successor's.
+        self.inspect();
+        *self =
+            Self::start(self.settings.clone(), tools, options).unwrap_or_else(|trouble| panic!("{trouble}"));
     }
 
     /// Sends a request.
@@ -262,7 +336,7 @@ impl Gateway {
     /// A chat request of whoever holds the token.
     #[must_use]
     pub fn chat(&self, token: &str) -> Call {
-        let body = json!({ "model": "scripted", "messages": [{ "role": "user", "content": "hello" }] });
+        let body = json!({ "model": "scripted", "messages": [{ "role": "user", "content": BODY_MARK }] });
         Call::post(self.settings.gateway("/v1/chat/completions")).bearer(token).json(&body)
     }
 
@@ -299,24 +373,52 @@ impl Gateway {
     }
 }
 
+impl Gateway {
+    /// Fails the test for what Envoy's log must not hold: a trap, or a secret.
+    fn inspect(&self) {
+        if std::thread::panicking() {
+            return;
+        }
+        if let (Some(trap), false) = (self.trap(), self.may_trap) {
+            panic!("the filter trapped:\n{trap}");
+        }
+        assert_no_leaks(&self.settings);
+    }
+}
+
 impl Drop for Gateway {
     fn drop(&mut self) {
         // Before the folder goes, and before anything that it still speaks to.
         self.envoy.stop();
-        if let (Some(trap), false) = (self.trap(), std::thread::panicking()) {
-            panic!("the filter trapped:\n{trap}");
-        }
+        self.inspect();
     }
+}
+
+fn assert_no_leaks(settings: &Settings) {
+    let leaks = Leaks::of(settings).in_logs_under(&settings.run_dir);
+    assert!(leaks.is_empty(), "{}", told(&leaks));
+}
+
+fn told(leaks: &[String]) -> String {
+    format!("a log holds what no log may hold:\n{}", leaks.join("\n"))
 }
 
 /// Polls until a check holds: for what comes soon, but not at once.
 ///
 /// # Panics
 /// It does not hold within 10 s.
-pub async fn eventually<F: Future<Output = bool>>(what: &str, mut check: impl FnMut() -> F) {
+pub async fn eventually(what: &str, check: impl AsyncFnMut() -> bool) {
+    within(EVENTUALLY, what, check).await;
+}
+
+/// Polls until a check holds: for what takes as long as some timeout.
+///
+/// # Panics
+/// It does not hold in time.
+pub async fn within(limit: Duration, what: &str, mut check: impl AsyncFnMut() -> bool) {
     let began = Instant::now();
     while !check().await {
-        assert!(began.elapsed() < EVENTUALLY, "{what}: not within {} s", EVENTUALLY.as_secs());
+        assert!(began.elapsed() < limit, "{what}: not within {limit:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -345,14 +447,23 @@ fn settings(
 }
 
 fn free_ports() -> Result<[u16; 4]> {
-    let mut held = Vec::new();
-    let mut ports = [0; 4];
-    for port in &mut ports {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).during("find a free port")?;
-        *port = listener.local_addr().during("find a free port")?.port();
-        held.push(listener);
+    // Below the range from which the system takes the ports of outgoing connections: one of those could be taken by
+    // somebody's client between here and the start of whoever is to listen.
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let begin = u16::try_from(std::process::id() % 20_000).unwrap_or(0);
+    let (mut held, mut ports) = (Vec::new(), Vec::new());
+    while ports.len() < 4 {
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        if n >= 20_000 {
+            return Err(Trouble("find a free port: there is none from 12000 to 31999".into()));
+        }
+        let port = 12_000 + (begin + n) % 20_000;
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            ports.push(port);
+            held.push(listener);
+        }
     }
-    Ok(ports)
+    ports.try_into().map_err(|_| Trouble("find four free ports".into()))
 }
 
 fn success(path: &str, answer: &Answer) -> Value {

@@ -5,8 +5,11 @@
 pub mod client;
 pub mod demo;
 pub mod envoy_file;
+pub mod frames;
 pub mod harness;
+pub mod leaks;
 pub mod processes;
+pub mod rogue;
 pub mod run;
 pub mod settings;
 pub mod stripe;

@@ -75,6 +75,19 @@ impl Process {
         }
     }
 
+    /// Lets it write no byte of a file beyond this offset, as a full disk would; `None` gives it room again. It must ignore
+    /// SIGXFSZ, which would end it.
+    ///
+    /// # Errors
+    /// The system refuses.
+    #[cfg(target_os = "linux")]
+    pub fn limit_files(&self, bytes: Option<u64>) -> Result<()> {
+        use rustix::process::{Resource, Rlimit, prlimit};
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        let limit = Rlimit { current: bytes, maximum: None };
+        prlimit(pid, Resource::Fsize, limit).map(drop).during("limit the size of files")
+    }
+
     /// Whether it has ended, and how.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()

@@ -19,7 +19,7 @@ pub fn event(id: &str, event_type: &str, object: &Value) -> Value {
     json!({
         "id": id, "object": "event", "api_version": "2025-09-30.clover", "created": now().secs(), "livemode": false,
         "type": event_type, "data": { "object": object }, "pending_webhooks": 1,
-        "request": { "id": null, "idempotency_key": null },
+        "request": { "id": format!("req_{}", crate::leaks::BODY_MARK), "idempotency_key": null },
     })
 }
 

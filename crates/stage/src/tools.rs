@@ -38,6 +38,16 @@ impl Tools {
         if missing.is_empty() { Ok(found) } else { Err(Trouble(missing.join("\n"))) }
     }
 
+    /// The build of the filter that can be made to trap, for tests of what happens then.
+    ///
+    /// # Errors
+    /// It is not built.
+    pub fn trapping_module(&self) -> Result<PathBuf> {
+        let path = self.module.with_file_name("../trap/tollgate.wasm");
+        let mend = "run `make trap`";
+        path.canonicalize().during(format!("find the filter that can trap at {}; {mend}", path.display()))
+    }
+
     /// Complains about a program that is older than its sources: what a test then proved would be about old code.
     ///
     /// # Errors
@@ -51,7 +61,10 @@ impl Tools {
             if let Some(newer) =
                 sources.split_whitespace().find(|source| changed(Path::new(source)) > changed(built))
             {
-                return Err(Trouble(format!("{} is older than {newer}; run `make build`", built.display())));
+                return Err(Trouble(format!(
+                    "{} is older than {newer}; run `make build trap`",
+                    built.display()
+                )));
             }
         }
         Ok(())

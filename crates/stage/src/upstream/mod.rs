@@ -110,6 +110,12 @@ impl Upstream {
         self.heard.log().count
     }
 
+    /// How many came in for a path with this key in their scripts.
+    #[must_use]
+    pub fn asked(&self, path: &str, key: &str) -> u64 {
+        self.heard.log().asked.get(&(path.to_owned(), key.to_owned())).copied().unwrap_or(0)
+    }
+
     /// Forgets what came in.
     pub fn clear(&self) {
         *self.heard.log() = Log::default();
@@ -245,7 +251,11 @@ async fn perform(
         let document = answers::document(&said).to_string();
         chunks(status, "application/json", vec![document], &script)
     } else {
-        whole(status, &answers::document(&said))
+        let mut document = answers::document(&said);
+        if let Some(fields) = document.as_object_mut().filter(|_| script.padding > 0) {
+            fields.insert("padding".to_owned(), Value::String("x".repeat(script.padding)));
+        }
+        whole(status, &document)
     };
     Ok(with_headers(answer, &script))
 }
@@ -290,7 +300,8 @@ fn chunks(status: StatusCode, content_type: &'static str, chunks: Vec<String>, s
     answer
 }
 
-struct Chunks(mpsc::Receiver<io::Result<Frame<Bytes>>>);
+/// A body whose frames come one by one, and may end with an error.
+pub(crate) struct Chunks(pub(crate) mpsc::Receiver<io::Result<Frame<Bytes>>>);
 
 impl Body for Chunks {
     type Data = Bytes;

@@ -17,6 +17,8 @@ pub struct Script {
     pub chunk_delay: Duration,
     /// `tokens=7`: output tokens in the usage.
     pub tokens: u64,
+    /// `padding=1000000`: so many bytes more in a document, for answers that fill buffers.
+    pub padding: usize,
     /// `stream`: server-sent events, usage included.
     pub stream: bool,
     /// `no_usage`: leave the usage out.
@@ -46,6 +48,7 @@ impl Default for Script {
             delay: Duration::ZERO,
             chunk_delay: Duration::ZERO,
             tokens: 7,
+            padding: 0,
             stream: false,
             no_usage: false,
             reset: false,
@@ -88,6 +91,7 @@ impl Script {
                 "delay_ms" => self.delay = Duration::from_millis(value.parse().ok()?),
                 "chunk_delay_ms" => self.chunk_delay = Duration::from_millis(value.parse().ok()?),
                 "tokens" => self.tokens = value.parse().ok()?,
+                "padding" => self.padding = value.parse().ok()?,
                 "reset_after" => self.reset_after = Some(value.parse().ok()?),
                 "fail_first" => self.fail_first = value.parse().ok()?,
                 "fail_every" => self.fail_every = Some(value.parse().ok().filter(|n| *n > 0)?),
