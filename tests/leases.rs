@@ -8,31 +8,16 @@
     reason = "what does not hold in a test is the test's failure"
 )]
 
-use serde_json::{Value, json};
+mod support;
+
+use serde_json::json;
 use stage::client::{Call, Client};
-use stage::harness::{Gateway, Options, Stage, eventually};
+use stage::harness::{Options, Stage, eventually};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use support::{Load, MICRO, books, customer, embed, key, lent};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-
-const MICRO: i64 = 1_000_000;
-
-fn embed(gateway: &Gateway, key: &str, script: &str) -> Call {
-    let url = gateway.settings.gateway("/v1/embeddings");
-    Call::post(url).bearer(key).header("x-script", script).json(&json!({ "input": "hello" }))
-}
-
-async fn customer(stage: &Stage, id: &str, credits: u32) -> String {
-    stage.account(id, credits).await;
-    key(stage, id).await
-}
-
-async fn key(stage: &Stage, id: &str) -> String {
-    let made = stage.admin_post("/admin/v1/api-keys", &json!({ "account": id })).await;
-    made["key"].as_str().unwrap().to_owned()
-}
 
 /// Sends all of them, so many at a time; how many were answered 200, 402, 503, and otherwise or not at all.
 async fn send_all(calls: Vec<(Client, Call)>, at_once: usize) -> [usize; 4] {
@@ -58,58 +43,11 @@ async fn send_all(calls: Vec<(Client, Call)>, at_once: usize) -> [usize; 4] {
     counts
 }
 
-/// Requests without pause from so many clients, until told to stop.
-struct Load {
-    stop: Arc<AtomicBool>,
-    served: Arc<AtomicUsize>,
-    running: JoinSet<()>,
-}
-
-impl Load {
-    fn start(gateway: &Gateway, key: &str, script: &str, clients: usize) -> Self {
-        let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let mut running = JoinSet::new();
-        for _ in 0..clients {
-            let (client, call) = (Client::default(), embed(gateway, key, script));
-            let (stop, served) = (stop.clone(), served.clone());
-            running.spawn(async move {
-                while !stop.load(Ordering::Relaxed) {
-                    match client.send(call.clone()).await {
-                        Ok(answer) if answer.status == 200 => _ = served.fetch_add(1, Ordering::Relaxed),
-                        _ => tokio::time::sleep(Duration::from_millis(5)).await,
-                    }
-                }
-            });
-        }
-        Self { stop, served, running }
-    }
-
-    fn served(&self) -> usize {
-        self.served.load(Ordering::Relaxed)
-    }
-
-    async fn reaches(&self, count: usize) {
-        eventually("the load gets going", async || self.served() >= count).await;
-    }
-
-    async fn end(mut self) -> usize {
-        self.stop.store(true, Ordering::Relaxed);
-        while self.running.join_next().await.is_some() {}
-        self.served()
-    }
-}
-
-async fn books(stage: &Stage, id: &str) -> Value {
-    stage.admin_get(&format!("/admin/v1/accounts/{id}")).await
-}
-
 /// What is charged, once nothing is held or lent any more.
 async fn charged(stage: &Stage, id: &str, granted: i64) -> i64 {
     eventually("nothing is held or lent", async || {
         let books = books(stage, id).await;
-        let lent: i64 =
-            books["grants"].as_array().unwrap().iter().map(|g| g["leased_micro"].as_i64().unwrap_or(0)).sum();
-        books["held_micro"] == 0 && lent == 0
+        books["held_micro"] == 0 && lent(&books) == 0
     })
     .await;
     let books = books(stage, id).await;
@@ -173,12 +111,7 @@ async fn a_gateway_that_is_killed_under_load_costs_no_more_than_its_lease() {
         there.reaches(40).await;
         other.envoy.kill();
         // What the dead one had reserved when it died is all that may be in doubt.
-        let in_doubt: i64 = books(&stage, "crash").await["grants"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|g| g["leased_micro"].as_i64().unwrap_or(0))
-            .sum();
+        let in_doubt = lent(&books(&stage, "crash").await);
         let served_here = here.end().await;
         let served_there = there.end().await;
         let charged = charged(&stage, "crash", i64::from(credits)).await;

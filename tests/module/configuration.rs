@@ -41,6 +41,7 @@ fn every_complaint_is_told_at_once() -> Result<(), Failure> {
     Ok(())
 }
 
+/// F5: a secret that is unset, empty or padded is no secret, and nothing loads with it.
 #[test]
 fn an_environment_that_lacks_something_is_refused() -> Result<(), Failure> {
     let all_but = |name: &str| ENV.into_iter().filter(|(key, _)| *key != name).collect::<Vec<_>>();

@@ -16,5 +16,6 @@ mod deliveries;
 mod file;
 mod fuel;
 mod hostile;
+mod mangled;
 mod requests;
 mod support;

@@ -145,25 +145,7 @@ pub(crate) fn delivery(envoy: &Envoy, endpoint: &str, body: &[u8]) -> Vec<(&'sta
     ]
 }
 
-/// What a billing service decides about a need: from the whole sync and the need to the decision.
-pub(crate) type Decide<'a> = &'a dyn Fn(&Value, &Value) -> Value;
-
-/// It may pass, and a credit is held.
-pub(crate) fn pays(sync: &Value, need: &Value) -> Value {
-    let own = sync["worker"].as_u64().unwrap() << 40 | need["id"].as_u64().unwrap();
-    let (price, generation, granted, held) = match need["mode"].as_str().unwrap() {
-        "hold" => (1_000_000, own, 1_000_000, 1_000_000),
-        "lease" => (1_000_000, 1, 1_000_000_000, 0),
-        _ => (0, 0, 0, 0),
-    };
-    let cell = json!({"grant": 11, "generation": generation, "unit": "credits", "granted": granted, "held": held,
-        "ttl_ms": 30_000, "exposure": granted - held, "scope": "", "keep": true});
-    json!({"decision": "ok",
-        "standing": {"account": "alice", "payer": "alice", "tier": "pro", "state": "active",
-            "balance_micro": 9_000_000, "attributes": {"priority": "high"}, "epoch": 1, "valid_ms": 60_000},
-        "price": {"unit": "credits", "hold": price, "scope": "", "version": 3},
-        "cells": if granted > 0 { json!([cell]) } else { json!([]) }})
-}
+pub(crate) use stage::rogue::{Decide, pays};
 
 /// It may not: the credits are used up.
 pub(crate) fn broke(_: &Value, _: &Value) -> Value {
@@ -188,38 +170,9 @@ pub(crate) fn billing(vm: &Vm, decide: Decide<'_>) -> Result<Vec<Call>, Failure>
     Ok(served)
 }
 
-fn answer(call: &Call, decide: Decide<'_>) -> Value {
-    let asked = document(call);
-    match call.path().as_str() {
-        "/gateway/v1/hello" => json!({"node": asked["node"], "incarnation": 7,
-            "intervals": {"lease_ttl_ms": 30_000, "lease_tail_ms": 30_000, "sync_ms": 500, "claim_ttl_ms": 30_000,
-                "wait_ms": 1000},
-            "limits": {"cells_max": 512, "needs_max": 256, "usage_max": 256, "body_bytes_max": 1_048_576}}),
-        "/gateway/v1/sync" => sync_answer(&asked, decide),
-        "/gateway/v1/events/claim" => json!({"decision": "fresh", "token": "c_1", "ttl_ms": 30_000}),
-        "/gateway/v1/events/complete" => json!({"result": "recorded"}),
-        other => panic!("{other}"),
-    }
-}
-
-/// Every cell is closed as soon as its hold has ended, every need decided, every record taken.
-fn sync_answer(asked: &Value, decide: Decide<'_>) -> Value {
-    let list = |name: &str| asked[name].as_array().unwrap().clone();
-    let cell = |cell: Value| {
-        let is_over = cell["finished"] == cell["admitted"];
-        json!({"grant": cell["grant"], "generation": cell["generation"], "granted": cell["admitted"],
-            "acked_admitted": cell["admitted"], "ttl_ms": 30_000, "exposure": 0,
-            "state": if is_over { "closed" } else { "open" }, "keep": !is_over})
-    };
-    let need = |need: Value| {
-        let mut decision = decide(asked, &need);
-        decision["id"] = need["id"].clone();
-        decision
-    };
-    json!({"sent_seq": asked["sent_seq"], "cells": list("cells").into_iter().map(cell).collect::<Value>(),
-        "needs": list("needs").into_iter().map(need).collect::<Value>(),
-        "usage_acked": list("usage").iter().filter_map(|record| record["n"].as_u64()).max().unwrap_or(0),
-        "next_ms": 10_000, "notes": []})
+/// What it answers to one call.
+pub(crate) fn answer(call: &Call, decide: Decide<'_>) -> Value {
+    stage::rogue::honest(&call.path(), &document(call), decide)
 }
 
 /// What a stream was refused with: status and reason.

@@ -1,0 +1,119 @@
+//! Envoy ends in order, or takes a new configuration: what was used is reported, and what was lent comes back.
+
+use crate::support::{Load, MICRO, books, customer, lent};
+use crate::{impatient, wrapper};
+use serde_json::{Value, json};
+use stage::client::Call;
+use stage::harness::{Options, Stage, eventually, within};
+use std::path::Path;
+use std::time::Duration;
+
+/// An idle lease goes back by itself after half of its time: sooner than that only if it is given back.
+const SOON: Duration = Duration::from_secs(10);
+/// What was lent to an Envoy that has ended goes soft, then hard.
+const SETTLED_WITHIN: Duration = Duration::from_secs(30);
+
+async fn used(stage: &Stage) -> i64 {
+    i64::try_from(stage.upstream.count()).unwrap() * MICRO
+}
+
+/// What is charged already, whatever is lent.
+fn charged(books: &Value, granted: i64) -> i64 {
+    granted * MICRO - books["balance_micro"].as_i64().unwrap()
+}
+
+/// The listener in a file of its own, where it can be changed while Envoy runs.
+fn with_listener_file(listener: &Path) -> Options {
+    let path = listener.to_owned();
+    Options::default()
+        .tools(|tools, folder| {
+            // Old connections, and the old filter with them, are kept for a second instead of ten minutes.
+            let script = format!("exec '{}' \"$@\" --drain-time-s 1", tools.envoy.display());
+            tools.envoy = wrapper(folder, "envoy-that-drains", &script)?;
+            Ok(())
+        })
+        .edit(move |file| {
+            let mut listener = file.at("/static_resources/listeners/0")?.take();
+            listener["@type"] = json!("type.googleapis.com/envoy.config.listener.v3.Listener");
+            std::fs::write(&path, json!({ "resources": [listener] }).to_string()).unwrap();
+            file.set("/static_resources/listeners", json!([]))?;
+            let config = json!({ "lds_config": { "path_config_source": { "path": path } } });
+            file.at("")?["dynamic_resources"] = config;
+            Ok(())
+        })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_that_is_replaced_reports_and_gives_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = folder.path().join("listener.json");
+    let stage = Stage::start(with_listener_file(&listener));
+    let key = customer(&stage, "replaced", 10_000).await;
+    let mut served = 0;
+    for limit in [4_194_303, 4_194_302] {
+        let load = Load::start(&stage.gateway, &key, "", 2);
+        load.reaches(100).await;
+        let text = std::fs::read_to_string(&listener).unwrap();
+        let changed = text
+            .replace(&format!("body_bytes_max\\\": {}", limit + 1), &format!("body_bytes_max\\\": {limit}"));
+        assert_ne!(text, changed);
+        let (next, before) = (folder.path().join("next.json"), load.served());
+        std::fs::write(&next, changed).unwrap();
+        std::fs::rename(&next, &listener).unwrap();
+        eventually("it serves on", async || load.served() > before + 100).await;
+        served += i64::try_from(load.end().await).unwrap() * MICRO;
+        assert!(lent(&books(&stage, "replaced").await) > 0);
+    }
+    // And then with the listener gone altogether, nobody asks for anything any more.
+    let next = folder.path().join("next.json");
+    std::fs::write(&next, json!({ "resources": [] }).to_string()).unwrap();
+    std::fs::rename(&next, &listener).unwrap();
+    within(SOON, "all is told and given back", async || {
+        let books = books(&stage, "replaced").await;
+        charged(&books, 10_000) >= served && lent(&books) == 0
+    })
+    .await;
+    // An old connection that is cut in the midst of a request delivers nothing, so that one is not charged.
+    let charged = charged(&books(&stage, "replaced").await, 10_000);
+    assert!((served..=used(&stage).await).contains(&charged), "{charged}");
+    stage.finish();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_envoy_that_is_drained_first_and_then_ended_leaves_no_doubt() {
+    let mut stage = Stage::start(impatient());
+    let key = customer(&stage, "drained", 10_000).await;
+    let load = Load::start(&stage.gateway, &key, "delay_ms=20", 4);
+    load.reaches(50).await;
+    let drain = Call::post(stage.settings().admin("/drain_listeners?graceful"));
+    assert_eq!(stage.gateway.send(drain).await.status, 200);
+    // As whoever stands in front of it does, once it asks for that.
+    load.end().await;
+    eventually("what was used is told", async || {
+        charged(&books(&stage, "drained").await, 10_000) == used(&stage).await
+    })
+    .await;
+    stage.gateway.envoy.stop();
+    within(SETTLED_WITHIN, "what was lent is back", async || lent(&books(&stage, "drained").await) == 0)
+        .await;
+    assert_eq!(charged(&books(&stage, "drained").await, 10_000), used(&stage).await);
+    stage.restart_envoy();
+    stage.finish();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_envoy_that_is_ended_at_once_costs_no_more_than_one_that_dies() {
+    let mut stage = Stage::start(impatient());
+    let key = customer(&stage, "ended", 2_000).await;
+    let load = Load::start(&stage.gateway, &key, "delay_ms=20", 4);
+    load.reaches(50).await;
+    let in_doubt = lent(&books(&stage, "ended").await);
+    stage.gateway.envoy.stop();
+    load.end().await;
+    within(SETTLED_WITHIN, "what was lent is back", async || lent(&books(&stage, "ended").await) == 0).await;
+    let lost = used(&stage).await - charged(&books(&stage, "ended").await, 2_000);
+    println!("{lost} lost, {in_doubt} in doubt");
+    assert!((0..=in_doubt).contains(&lost), "{lost} of {in_doubt}");
+    stage.restart_envoy();
+    stage.finish();
+}
