@@ -73,13 +73,16 @@ const FIGURES: [(&str, Figure); 10] = [
     (CALLS, |s, _| ratio(signed(s.count.billing_calls), 1000, signed(s.count.requests))),
 ];
 
-/// The figures of each way that was measured. A round without plain Envoy compares with nothing and is left out.
+/// The figures of each way that was measured. A round without its plain Envoy compares with nothing and is left out.
 pub(crate) fn figures(samples: &[Sample]) -> BTreeMap<Variant, Figures> {
-    let plain_of = |round| samples.iter().find(move |s| s.round == round && s.variant == Variant::Plain);
+    let plain_of = |of: &Sample| {
+        let (round, base) = (of.round, of.variant.base());
+        samples.iter().find(move |s| s.round == round && s.variant == base)
+    };
     let mut all = BTreeMap::new();
     for variant in Variant::ALL {
         let of = samples.iter().filter(|s| s.variant == variant);
-        let pairs: Vec<_> = of.filter_map(|s| Some((s, plain_of(s.round)?))).collect();
+        let pairs: Vec<_> = of.filter_map(|s| Some((s, plain_of(s)?))).collect();
         let figures: Figures = FIGURES
             .iter()
             .filter_map(|(name, figure)| {

@@ -7,7 +7,7 @@ use crate::histogram::Histogram;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use stage::{During as _, Result, Trouble};
@@ -25,8 +25,8 @@ pub(crate) struct Aim {
     pub(crate) port: u16,
     /// The path.
     pub(crate) path: String,
-    /// Customers' API keys, sent as Bearer in turn.
-    pub(crate) keys: Vec<String>,
+    /// A header of each request, in turn: who is asking, or who signed.
+    pub(crate) proofs: Vec<(HeaderName, String)>,
     /// A JSON document.
     pub(crate) body: Bytes,
     /// The only right answer.
@@ -128,15 +128,15 @@ async fn user(
     Ok(latency)
 }
 
-/// One request for each key.
+/// One request for each proof.
 fn requests(aim: &Aim) -> Result<Vec<Request<Full<Bytes>>>> {
     let uri: Uri = aim.path.parse().during(format!("send to {}", aim.path))?;
-    let of = |key: &String| {
-        let bearer = HeaderValue::try_from(format!("Bearer {key}")).during("send an API key")?;
+    let of = |(name, value): &(HeaderName, String)| {
+        let proof = HeaderValue::try_from(value).during(format!("send {name}"))?;
         let host = HeaderValue::try_from(format!("127.0.0.1:{}", aim.port)).during("name the host")?;
         let headers = [
             (HOST, host),
-            (AUTHORIZATION, bearer),
+            (name.clone(), proof),
             (CONTENT_TYPE, HeaderValue::from_static("application/json")),
         ];
         let mut request = Request::new(Full::new(aim.body.clone()));
@@ -145,7 +145,7 @@ fn requests(aim: &Aim) -> Result<Vec<Request<Full<Bytes>>>> {
         *request.headers_mut() = headers.into_iter().collect::<HeaderMap>();
         Ok(request)
     };
-    aim.keys.iter().map(of).collect()
+    aim.proofs.iter().map(of).collect()
 }
 
 async fn connect(port: u16) -> Result<SendRequest<Full<Bytes>>> {
@@ -224,10 +224,11 @@ fn gap(per_second: u32) -> Duration {
 mod tests {
     use super::*;
     use crate::upstream::{listen, serve};
+    use hyper::header::AUTHORIZATION;
 
     fn aim(port: u16, expect: StatusCode) -> Aim {
-        let keys = vec!["tgk_a".to_owned(), "tgk_b".to_owned()];
-        Aim { port, path: "/v1/chat/completions".into(), keys, body: Bytes::from_static(b"{}"), expect }
+        let proofs = ["tgk_a", "tgk_b"].map(|key| (AUTHORIZATION, format!("Bearer {key}"))).to_vec();
+        Aim { port, path: "/v1/chat/completions".into(), proofs, body: Bytes::from_static(b"{}"), expect }
     }
 
     fn upstream() -> u16 {

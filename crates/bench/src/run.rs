@@ -119,7 +119,7 @@ fn rounds(site: &Site<'_>, variants: &[Variant], plan: Plan) -> Result<(Vec<Samp
 }
 
 fn measure(site: &Site<'_>, envoy: &Process, variant: Variant, round: u32, plan: Plan) -> Result<Sample> {
-    let load = |connections, pace| site.load(envoy, connections, pace);
+    let load = |connections, pace| site.load(envoy, variant, connections, pace);
     load(plan.count_connections, Pace::Count(plan.warm_up))?;
     let sample = Sample {
         round,
@@ -145,7 +145,7 @@ fn progress(sample: &Sample, plan: Plan) -> String {
     let Sample { round, variant, rate, count, closed } = sample;
     let per_request = |nanos: u64| nanos / count.requests.max(1) / 1000;
     format!(
-        "round {round} of {}: {:<9} gateway {:>4} µs of CPU per request, billing {:>4}, upstream {:>3}; p50 {:>5} µs, p99 {:>6}; {:>6} per second",
+        "round {round} of {}: {:<14} gateway {:>4} µs of CPU per request, billing {:>4}, upstream {:>3}; p50 {:>5} µs, p99 {:>6}; {:>6} per second",
         plan.rounds,
         variant.name(),
         per_request(count.gateway_ns),

@@ -3,16 +3,17 @@
 
 use crate::cpu::Reading;
 use crate::load::{self, Aim, Pace};
-use crate::variants::{PATH, Variant};
+use crate::variants::{PATH, Variant, WEBHOOK_PATH, write_empty};
 use hyper::StatusCode;
 use hyper::body::Bytes;
+use hyper::header::{AUTHORIZATION, HeaderName};
 use serde::Serialize;
 use serde_json::{Value, json};
 use stage::client::{Answer, Call, Client};
 use stage::processes::{self, Process};
 use stage::settings::Settings;
 use stage::tools::Tools;
-use stage::{During as _, Result, Trouble};
+use stage::{During as _, Result, Trouble, stripe};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +21,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// More than any run can spend.
 const CREDITS: u64 = 1_000_000_000;
+/// How large a delivery of an event is, about.
+const WEBHOOK_BYTES: usize = 4096;
 /// What is reported in the background after the last answer belongs to the requests before it: long enough for that.
 const SETTLE: Duration = Duration::from_millis(700);
 
@@ -92,14 +95,15 @@ impl<'a> Site<'a> {
             aim: Aim {
                 port: settings.gateway_port,
                 path: PATH.into(),
-                keys: Vec::new(),
+                proofs: Vec::new(),
                 body: Bytes::from(body.to_string()),
                 expect: StatusCode::OK,
             },
             upstream,
             billing,
         };
-        site.aim.keys = (0..customers).map(|n| site.customer(n)).collect::<Result<_>>()?;
+        let bearer = |key| (AUTHORIZATION, format!("Bearer {key}"));
+        site.aim.proofs = (0..customers).map(|n| Ok(bearer(site.customer(n)?))).collect::<Result<_>>()?;
         Ok(site)
     }
 
@@ -108,6 +112,7 @@ impl<'a> Site<'a> {
     /// # Errors
     /// It does not start, for another reason than that the filter is too old for the way.
     pub(crate) fn gateway(&self, variant: Variant) -> Result<Gateway> {
+        write_empty(self.settings)?;
         let file = variant.file(self.settings, &self.tools.module)?;
         match processes::envoy(self.settings, self.tools, &file, self.stop) {
             Ok(envoy) => Ok(Gateway::Up(envoy)),
@@ -124,7 +129,13 @@ impl<'a> Site<'a> {
     ///
     /// # Errors
     /// A request was not answered as it should be, a process is gone, or the bench was stopped.
-    pub(crate) fn load(&self, envoy: &Process, connections: usize, pace: Pace) -> Result<Phase> {
+    pub(crate) fn load(
+        &self,
+        envoy: &Process,
+        variant: Variant,
+        connections: usize,
+        pace: Pace,
+    ) -> Result<Phase> {
         if self.stop.load(Ordering::Relaxed) {
             return Err(Trouble("stopped".into()));
         }
@@ -135,9 +146,9 @@ impl<'a> Site<'a> {
                 Reading::of(self.upstream.pid())?,
             ])
         };
-        let calls = self.calls()?;
+        let (aim, calls) = (self.aim(variant), self.calls()?);
         let [gateway, billing, upstream] = look()?;
-        let tally = load::fire(&self.aim, connections, pace)?;
+        let tally = load::fire(&aim, connections, pace)?;
         std::thread::sleep(SETTLE);
         let [gateway_now, billing_now, upstream_now] = look()?;
         Ok(Phase {
@@ -150,6 +161,27 @@ impl<'a> Site<'a> {
             upstream_ns: nanos(upstream_now.since(&upstream)),
             billing_calls: self.calls()?.saturating_sub(calls),
         })
+    }
+
+    /// What is sent to this way.
+    fn aim(&self, variant: Variant) -> Aim {
+        let expect = match variant {
+            Variant::Plain | Variant::Empty | Variant::Lease | Variant::Consult | Variant::ExtAuthz => {
+                return self.aim.clone();
+            }
+            Variant::PlainWebhook => StatusCode::OK,
+            Variant::ForgedWebhook => StatusCode::BAD_REQUEST,
+        };
+        // Well made, and of this minute, so that nothing but the signature itself tells that it is forged.
+        let forged = format!("t={},v1={}", stripe::now().secs(), "5e".repeat(32));
+        let filler = "x".repeat(WEBHOOK_BYTES.saturating_sub(event("").len()));
+        Aim {
+            port: self.aim.port,
+            path: WEBHOOK_PATH.into(),
+            proofs: vec![(HeaderName::from_static(webhook::HEADER_SIGNATURE), forged)],
+            body: Bytes::from(event(&filler)),
+            expect,
+        }
     }
 
     /// Calls that the billing service has counted since it started.
@@ -191,6 +223,12 @@ impl<'a> Site<'a> {
         }
         Err(Trouble(format!("the billing service answered {} to {path}: {}", answer.status, answer.text())))
     }
+}
+
+/// An event around some text.
+fn event(text: &str) -> String {
+    let object = json!({ "id": "cus_bench", "object": "customer", "description": text });
+    stripe::event("evt_bench", "customer.updated", &object).to_string()
 }
 
 /// Removes what an earlier run left, the ledger too, so that each run begins alike.

@@ -30,7 +30,7 @@ pub(crate) struct Summary {
     machine: Machine,
     plan: Plan,
     variants: BTreeMap<Variant, Figures>,
-    targets: [Target; 4],
+    targets: [Target; 5],
     skipped: Vec<Skipped>,
     samples: Vec<Sample>,
 }

@@ -1,4 +1,4 @@
-//! What a warm request may cost, and whether it does.
+//! What a warm request and a forged webhook may cost, and whether they do.
 
 use crate::figures::{self as f, Figures};
 use crate::variants::Variant;
@@ -23,8 +23,12 @@ pub(crate) struct Target {
 /// How many thousandths of plain Envoy's processor time a warm request may cost the gateway.
 const RATIO_MILLI_MAX: i64 = 1350;
 
+/// How many thousandths of what it costs plain Envoy to forward a webhook it may cost to refuse a forged one: whoever
+/// floods the gateway gains nothing by it.
+const FORGED_RATIO_MILLI_MAX: i64 = 2000;
+
 /// Compares medians.
-pub(crate) fn targets(all: &BTreeMap<Variant, Figures>) -> [Target; 4] {
+pub(crate) fn targets(all: &BTreeMap<Variant, Figures>) -> [Target; 5] {
     let get =
         |variant, name| all.get(&variant).and_then(|figures| figures.get(name)).map(|spread| spread.median);
     let (lease, other) = (|name| get(Variant::Lease, name), |name| get(Variant::ExtAuthz, name));
@@ -55,6 +59,12 @@ pub(crate) fn targets(all: &BTreeMap<Variant, Figures>) -> [Target; 4] {
             lease(f::P99_ADDED),
             below(other(f::P50_ADDED)),
         ),
+        target(
+            "gateway CPU of a forged webhook of 4 KiB, as a multiple of plain Envoy",
+            "milli",
+            get(Variant::ForgedWebhook, f::GATEWAY_RATIO),
+            Some(FORGED_RATIO_MILLI_MAX),
+        ),
     ]
 }
 
@@ -74,7 +84,21 @@ mod tests {
             sample(1, Variant::Lease, gateway, billing, p50, p99),
             sample(1, Variant::ExtAuthz, 150, 150, 300, 900),
         ];
-        targets(&f::figures(&samples)).map(|target| target.met)
+        let [cpu, ratio, all, p99, _] = targets(&f::figures(&samples)).map(|target| target.met);
+        [cpu, ratio, all, p99]
+    }
+
+    #[test]
+    fn a_forged_webhook_is_compared_with_a_forwarded_one() {
+        let met = |forged| {
+            let samples = [
+                sample(1, Variant::Plain, 10, 0, 100, 500),
+                sample(1, Variant::PlainWebhook, 50, 0, 100, 500),
+                sample(1, Variant::ForgedWebhook, forged, 0, 100, 500),
+            ];
+            targets(&f::figures(&samples))[4].met
+        };
+        assert_eq!((met(100), met(101)), (Some(true), Some(false)));
     }
 
     #[test]
@@ -90,6 +114,6 @@ mod tests {
     fn what_was_not_measured_is_neither_met_nor_missed() {
         let only = [sample(1, Variant::Plain, 100, 0, 100, 500), sample(1, Variant::Lease, 110, 0, 100, 500)];
         let met = targets(&f::figures(&only)).map(|target| target.met);
-        assert_eq!(met, [None, Some(true), None, None]);
+        assert_eq!(met, [None, Some(true), None, None, None]);
     }
 }

@@ -1,4 +1,4 @@
-//! The four ways that are compared: one Envoy file, in which only the filters between the routes and the router differ.
+//! The ways that are compared: one Envoy file, in which only the filters between the routes and the router differ.
 //!
 //! Nothing else may differ, or something else would be measured.
 
@@ -6,11 +6,13 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use stage::envoy_file::{EnvoyFile, merge};
 use stage::settings::Settings;
-use stage::{Result, Trouble};
+use stage::{During as _, Result, Trouble};
 use std::path::Path;
 
 /// The path that all requests go to; the filter's endpoint and the authorisation path are both for `chat`.
 pub(crate) const PATH: &str = "/v1/chat/completions";
+/// The path that all webhooks go to: one whose events the upstream handles.
+pub(crate) const WEBHOOK_PATH: &str = "/webhooks/app";
 
 /// A way to have requests paid for, or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
@@ -19,25 +21,59 @@ pub(crate) const PATH: &str = "/v1/chat/completions";
 pub(crate) enum Variant {
     /// Envoy without the filter: what everything is compared with.
     Plain,
+    /// A filter that does nothing: what no filter can cost less than.
+    Empty,
     /// The filter, spending from a lease in shared memory.
     Lease,
     /// The filter, asking the billing service about every request.
     Consult,
     /// Envoy's own filter, asking the same billing service, which charges at once.
     ExtAuthz,
+    /// Envoy without the filter, forwarding webhooks.
+    PlainWebhook,
+    /// The filter, refusing webhooks whose signature is wrong.
+    ForgedWebhook,
+}
+
+/// Writes the module of [`Variant::Empty`] where its Envoy file looks for it.
+///
+/// # Errors
+/// The folder cannot be written to.
+pub(crate) fn write_empty(settings: &Settings) -> Result<()> {
+    let module = wat::parse_str(include_str!("empty.wat")).during("translate empty.wat")?;
+    std::fs::write(settings.run_dir.join("empty.wasm"), module).during("write empty.wasm")
 }
 
 impl Variant {
     /// In the order of the tables.
-    pub(crate) const ALL: [Self; 4] = [Self::Plain, Self::Lease, Self::Consult, Self::ExtAuthz];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Plain,
+        Self::Empty,
+        Self::Lease,
+        Self::Consult,
+        Self::ExtAuthz,
+        Self::PlainWebhook,
+        Self::ForgedWebhook,
+    ];
+
+    /// The way without the filter that this one is compared with.
+    pub(crate) const fn base(self) -> Self {
+        match self {
+            Self::Plain | Self::Empty | Self::Lease | Self::Consult | Self::ExtAuthz => Self::Plain,
+            Self::PlainWebhook | Self::ForgedWebhook => Self::PlainWebhook,
+        }
+    }
 
     /// As it is written on the command line and in the summary.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain",
+            Self::Empty => "empty",
             Self::Lease => "lease",
             Self::Consult => "consult",
             Self::ExtAuthz => "ext_authz",
+            Self::PlainWebhook => "plain_webhook",
+            Self::ForgedWebhook => "forged_webhook",
         }
     }
 
@@ -46,10 +82,16 @@ impl Variant {
     /// # Errors
     /// The file lacks a place that has to be edited.
     pub(crate) fn file(self, settings: &Settings, module: &Path) -> Result<EnvoyFile> {
-        let mut file = EnvoyFile::of(settings, module)?;
+        let empty = settings.run_dir.join("empty.wasm");
+        let mut file = EnvoyFile::of(settings, if self == Self::Empty { &empty } else { module })?;
         common(&mut file)?;
+        if self.base() == Self::PlainWebhook {
+            // Else Envoy would close an HTTP/1 connection after each 400 of its own, and new connections be what is measured.
+            merge(file.http()?, &json!({ "stream_error_on_invalid_http_message": true }));
+        }
         match self {
-            Self::Plain => without_filter(&mut file)?,
+            Self::Plain | Self::PlainWebhook => without_filter(&mut file)?,
+            Self::Empty | Self::ForgedWebhook => {}
             Self::Lease => consult(&mut file, "lease")?,
             Self::Consult => consult(&mut file, "every_request")?,
             Self::ExtAuthz => {
@@ -157,7 +199,16 @@ mod tests {
 
     #[test]
     fn only_what_is_compared_differs() {
-        let [plain, lease, consult, ext_authz] = Variant::ALL.map(tree);
+        let [plain, _, lease, consult, ext_authz, plain_webhook, _] = Variant::ALL.map(tree);
+        let mut plain_webhook = plain_webhook;
+        let http = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
+        plain_webhook
+            .pointer_mut(http)
+            .unwrap()
+            .as_object_mut()
+            .unwrap()
+            .remove("stream_error_on_invalid_http_message");
+        assert_eq!(plain, plain_webhook);
         assert!(!plain.to_string().contains("tollgate."), "the filter is still named somewhere");
         let mut chain = names(&plain);
         chain.insert(chain.len() - 1, "envoy.filters.http.ext_authz".into());
