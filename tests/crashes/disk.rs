@@ -59,8 +59,16 @@ async fn a_full_disk_loses_nothing_that_was_acknowledged_and_recovers_by_itself(
         assert_eq!((asked.status, &asked.json()["reason"]), (503, &json!("service_unavailable")));
         let before = load.served();
         eventually("the warm customer is served", async || load.served() > before + 50).await;
-        // What can be read is read.
-        assert_eq!(balance(&books(&stage, "saver").await), credits(acknowledged.len()));
+        // What can be read is read, also in the midst of writes that fail.
+        for _ in 0..50 {
+            let own = Call::get(stage.settings().gateway("/billing/subscription")).bearer(&warm);
+            let (books, own, refused) =
+                tokio::join!(books(&stage, "saver"), stage.gateway.send(own), grant(&stage, n));
+            assert_eq!(balance(&books), credits(acknowledged.len()));
+            assert_eq!((own.status, &own.json()["account"]), (200, &json!("warm")), "{}", own.text());
+            assert_eq!(refused.status, 503, "{}", refused.text());
+            n += 1;
+        }
     }
     billing.limit_files(None).unwrap();
     for n in 0..n {

@@ -55,7 +55,7 @@ async fn account(
     Path(id): Path<String>,
 ) -> Result<Json<AccountView>, Fail> {
     let id = account_id(id)?;
-    app.write(move |work, setup| service::account(work, setup, &id)).await.map(Json)
+    app.read(move |work, setup| service::account(work, setup, &id)).await.map(Json)
 }
 
 async fn suspend(
@@ -173,7 +173,7 @@ async fn transactions(
     Params(asked): Params<Asking>,
 ) -> Result<Json<Value>, Fail> {
     let page = asked.page();
-    let rows = app.read(move |work| service::transactions(work, asked.account.as_ref(), page)).await?;
+    let rows = app.read(move |work, _| service::transactions(work, asked.account.as_ref(), page)).await?;
     Ok(super::list(page, &rows, |row| Some(serde_json::to_value(row).unwrap_or_default())))
 }
 
@@ -190,7 +190,7 @@ async fn events(
         })?),
     };
     let page = asked.page();
-    let rows = app.read(move |work| work.store.events(status, page)).await?;
+    let rows = app.read(move |work, _| work.store.events(status, page)).await?;
     Ok(super::list(page, &rows, |event| {
         Some(json!({
             "id": event.key.id,
@@ -207,7 +207,7 @@ async fn events(
 }
 
 async fn benefits(_: Admin, State(app): State<App>) -> Result<Json<Value>, Fail> {
-    let counts = app.read(|work| work.store.subscribers()).await?;
+    let counts = app.read(|work, _| work.store.subscribers()).await?;
     let mut tiers = serde_json::Map::new();
     let mut total = 0_u64;
     for (id, tier) in app.setup.catalog.tiers.iter().filter(|(_, tier)| !tier.prices.is_empty()) {

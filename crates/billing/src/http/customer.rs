@@ -82,15 +82,21 @@ async fn packages(_: Customer, State(app): State<App>) -> Json<Value> {
 }
 
 async fn subscription(Customer(subject): Customer, State(app): State<App>) -> Result<Json<Value>, Fail> {
-    app.write(move |work, setup| service::own_subscription(work, setup, &subject)).await.map(Json)
+    let account = own(&app, subject).await?;
+    app.read(move |work, setup| service::own_subscription(work, setup, &account)).await.map(Json)
 }
 
 async fn balance(Customer(subject): Customer, State(app): State<App>) -> Result<Json<Value>, Fail> {
-    app.write(move |work, setup| service::own_balance(work, setup, &subject)).await.map(Json)
+    let account = own(&app, subject).await?;
+    app.read(move |work, setup| service::own_balance(work, setup, &account)).await.map(Json)
 }
 
-/// Whose data is asked for. A customer who is new is opened by asking, so this writes; lists are read elsewhere.
+/// Whose data is asked for. Only a customer who is new is opened by asking; all others can look while nothing can be written.
 async fn own(app: &App, subject: Subject) -> Result<AccountId, Fail> {
+    let asked = subject.clone();
+    if let Some(account) = app.read(move |work, _| service::known_account(work, &asked)).await? {
+        return Ok(account);
+    }
     app.write(move |work, setup| service::own_account(work, setup, &subject)).await
 }
 
@@ -107,7 +113,7 @@ async fn history(
 ) -> Result<Json<Value>, Fail> {
     let page = super::page(asked.cursor, asked.limit);
     let account = own(&app, subject).await?;
-    let rows = app.read(move |work| service::transactions(work, Some(&account), page)).await?;
+    let rows = app.read(move |work, _| service::transactions(work, Some(&account), page)).await?;
     Ok(super::list(page, &rows, |row| {
         row.is_for_customers().then(|| serde_json::to_value(row).unwrap_or_default())
     }))
@@ -120,7 +126,7 @@ async fn usage(
 ) -> Result<Json<Value>, Fail> {
     let page = super::page(asked.cursor, asked.limit);
     let account = own(&app, subject).await?;
-    let rows = app.read(move |work| work.store.usage(&account, page)).await?;
+    let rows = app.read(move |work, _| work.store.usage(&account, page)).await?;
     Ok(super::list(page, &rows, |row| {
         Some(json!({
             "request_id": row.request_id,

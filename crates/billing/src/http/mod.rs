@@ -79,9 +79,10 @@ impl App {
     pub async fn read<T, F>(&self, run: F) -> Result<T, Fail>
     where
         T: Send + 'static,
-        F: FnOnce(&mut crate::engine::Work<'_>) -> Result<T, Error> + Send + 'static,
+        F: FnOnce(&mut crate::engine::Work<'_>, &Setup) -> Result<T, Error> + Send + 'static,
     {
-        self.engine.read(run).await.map_err(Fail)
+        let setup = Arc::clone(&self.setup);
+        self.engine.read(move |work| run(work, &setup)).await.map_err(Fail)
     }
 }
 

@@ -24,7 +24,7 @@ async fn ready(State(app): State<App>) -> Result<&'static str, Fail> {
 
 async fn stripe(State(app): State<App>) -> Result<Json<Value>, Fail> {
     let (counts, last) =
-        app.read(|work| Ok((work.store.event_counts()?, work.store.last_event_at()?))).await?;
+        app.read(|work, _| Ok((work.store.event_counts()?, work.store.last_event_at()?))).await?;
     let of = |status: EventStatus| counts.iter().find(|(s, _)| *s == status).map_or(0, |(_, n)| *n);
     let by_status: Map<String, Value> =
         EventStatus::ALL.into_iter().map(|(status, word)| (word.to_owned(), of(status).into())).collect();

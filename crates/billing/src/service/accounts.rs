@@ -188,7 +188,7 @@ fn credits(value: &serde_json::Value) -> Result<Amount, Error> {
 /// # Errors
 /// [`Invalid::NotFound`].
 pub fn account(work: &mut Work<'_>, setup: &Setup, id: &AccountId) -> Result<AccountView, Error> {
-    view(&mut Session::new(work, setup)?, id)
+    view(&mut Session::looking(work, setup)?, id)
 }
 
 /// Stops an account, or lets it go on.

@@ -22,7 +22,7 @@ pub use gateway::{hello, limits, sync};
 pub use keys::{derive_key, random_name};
 pub use once::{Asked, Once, once};
 pub use own::{own_account, own_balance, own_subscription};
-pub use people::{account_named, new_api_key, open_if_new, resolve, revoke_api_key};
+pub use people::{account_named, known_account, new_api_key, open_if_new, resolve, revoke_api_key};
 pub use session::Session;
 pub use sweep::sweep;
 

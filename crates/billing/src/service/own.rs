@@ -8,16 +8,12 @@ use ledger::{Command, Exposure, Mode, Reply};
 use serde_json::{Value, json};
 use units::{AccountId, NodeName, Subject, signed_credits};
 
-/// The account of a customer for whom a gateway vouches.
+/// The account of a customer for whom a gateway vouches; one that is new is opened.
 ///
 /// # Errors
 /// [`Invalid::Unauthorized`] if it is nobody's.
 pub fn own_account(work: &mut Work<'_>, setup: &Setup, subject: &Subject) -> Result<AccountId, Error> {
-    mine(&mut Session::new(work, setup)?, subject)
-}
-
-fn mine(session: &mut Session<'_, '_, '_>, subject: &Subject) -> Result<AccountId, Error> {
-    let account = resolve(session, subject)?;
+    let account = resolve(&mut Session::new(work, setup)?, subject)?;
     account
         .ok_or_else(|| Invalid::Unauthorized.because("This API key belongs to no customer, or was revoked."))
 }
@@ -25,11 +21,10 @@ fn mine(session: &mut Session<'_, '_, '_>, subject: &Subject) -> Result<AccountI
 /// Plan, stage, and what can be done about it.
 ///
 /// # Errors
-/// [`Invalid::Unauthorized`] if it is nobody's.
-pub fn own_subscription(work: &mut Work<'_>, setup: &Setup, subject: &Subject) -> Result<Value, Error> {
-    let mut session = Session::new(work, setup)?;
-    let id = mine(&mut session, subject)?;
-    let account = session.book(&id)?.account.clone();
+/// [`Invalid::NotFound`].
+pub fn own_subscription(work: &mut Work<'_>, setup: &Setup, id: &AccountId) -> Result<Value, Error> {
+    let mut session = Session::looking(work, setup)?;
+    let account = session.book(id)?.account.clone();
     let (standing, stage) = (&account.standing, account.standing.stage);
     let live = matches!(stage, Stage::Active | Stage::Trialing | Stage::PastDue);
     let over = matches!(stage, Stage::NoSubscription | Stage::Canceled | Stage::Expired);
@@ -49,11 +44,10 @@ pub fn own_subscription(work: &mut Work<'_>, setup: &Setup, subject: &Subject) -
 /// Credits, and what is left of the windows of the tier.
 ///
 /// # Errors
-/// [`Invalid::Unauthorized`] if it is nobody's.
-pub fn own_balance(work: &mut Work<'_>, setup: &Setup, subject: &Subject) -> Result<Value, Error> {
-    let mut session = Session::new(work, setup)?;
-    let id = mine(&mut session, subject)?;
-    let tier = session.book(&id)?.account.standing.tier.clone();
+/// [`Invalid::NotFound`].
+pub fn own_balance(work: &mut Work<'_>, setup: &Setup, id: &AccountId) -> Result<Value, Error> {
+    let mut session = Session::looking(work, setup)?;
+    let tier = session.book(id)?.account.standing.tier.clone();
     let windows = tier.as_ref().and_then(|tier| setup.catalog.tiers.get(tier)).map(|tier| &tier.windows);
     let mut shown = Vec::new();
     for (name, window) in windows.into_iter().flatten() {
@@ -61,14 +55,14 @@ pub fn own_balance(work: &mut Work<'_>, setup: &Setup, subject: &Subject) -> Res
         let Some((endpoint_id, endpoint)) = endpoint else { continue };
         let mut lanes = setup.catalog.lanes(tier.as_ref(), endpoint_id, endpoint);
         lanes.retain(|lane| lane.legs.iter().any(|leg| leg.scope == *name));
-        if let Some(status) = status(&mut session, &id, lanes)? {
+        if let Some(status) = status(&mut session, id, lanes)? {
             let (limit, remaining) = (status.limit, status.remaining);
             shown.push(json!({
                 "name": name, "limit": limit, "remaining": remaining, "resets_at": status.resets_at,
             }));
         }
     }
-    let balance = session.balance(&id)?;
+    let balance = session.balance(id)?;
     Ok(json!({
         "account": id,
         "balance": signed_credits(balance.shown()),

@@ -1,6 +1,7 @@
 //! Whose a subject is, and the keys of customers.
 
 use super::Session;
+use crate::engine::Work;
 use crate::error::{Error, Invalid};
 use crate::store::ApiKey;
 use sha2::{Digest, Sha256};
@@ -12,7 +13,7 @@ use units::{AccountId, Subject, SubjectKind};
 /// # Errors
 /// [`Error::Store`].
 pub fn resolve(session: &mut Session<'_, '_, '_>, subject: &Subject) -> Result<Option<AccountId>, Error> {
-    if let Some(account) = known_account(session, subject)? {
+    if let Some(account) = known_account(session.work, subject)? {
         return Ok(Some(account));
     }
     if subject.kind != SubjectKind::JwtSub {
@@ -28,14 +29,14 @@ pub fn resolve(session: &mut Session<'_, '_, '_>, subject: &Subject) -> Result<O
 ///
 /// # Errors
 /// [`Error::Store`].
-fn known_account(session: &mut Session<'_, '_, '_>, subject: &Subject) -> Result<Option<AccountId>, Error> {
+pub fn known_account(work: &mut Work<'_>, subject: &Subject) -> Result<Option<AccountId>, Error> {
     if subject.kind == SubjectKind::ApiKeySha256 {
-        let key = session.work.store.api_key(&subject.value)?;
+        let key = work.store.api_key(&subject.value)?;
         if let Some(key) = key {
             return Ok(key.revoked_at.is_none().then_some(key.account));
         }
     }
-    session.work.store.account_of_subject(subject)
+    work.store.account_of_subject(subject)
 }
 
 /// Opens an account unless it is there; true if it was opened.

@@ -18,6 +18,7 @@ pub struct Session<'s, 'w, 'e> {
     books: BTreeMap<AccountId, Book>,
     wanted: BTreeMap<AccountId, Vec<Rows>>,
     ids: Ids,
+    keeps: bool,
 }
 
 impl<'s, 'w, 'e> Session<'s, 'w, 'e> {
@@ -27,7 +28,16 @@ impl<'s, 'w, 'e> Session<'s, 'w, 'e> {
     /// [`Error::Store`].
     pub fn new(work: &'w mut Work<'e>, setup: &'s Setup) -> Result<Self, Error> {
         let ids = Ids::from(work.store.next_grant()?);
-        Ok(Self { work, setup, books: BTreeMap::new(), wanted: BTreeMap::new(), ids })
+        Ok(Self { work, setup, books: BTreeMap::new(), wanted: BTreeMap::new(), ids, keeps: true })
+    }
+
+    /// Opens none yet, and only to look: what its commands change is seen in this session and kept nowhere. So a view
+    /// needs no writer, and is there when nothing can be written.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn looking(work: &'w mut Work<'e>, setup: &'s Setup) -> Result<Self, Error> {
+        Ok(Self { keeps: false, ..Self::new(work, setup)? })
     }
 
     /// Says beforehand which rows a later command on an account will need. A row that is missing is taken not to
@@ -113,6 +123,9 @@ impl<'s, 'w, 'e> Session<'s, 'w, 'e> {
         let book = book.ok_or_else(|| Error::Bug(format!("the book of {account} is not open")))?;
         let outcome = step(book, &mut self.ids, self.work.now, command);
         let Outcome { reply, changes, effects } = outcome.map_err(|bug| Error::Bug(bug.to_string()))?;
+        if !self.keeps {
+            return Ok(reply);
+        }
         if !changes.is_empty() {
             self.work.store.save(book, &changes)?;
         }
