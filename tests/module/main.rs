@@ -18,4 +18,5 @@ mod fuel;
 mod hostile;
 mod mangled;
 mod requests;
+mod scenarios;
 mod support;

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Of our own crates, what each may use: (package, in what ships, besides in its tests).
-const ARROWS: [(&str, &[&str], &[&str]); 14] = [
+const ARROWS: [(&str, &[&str], &[&str]); 15] = [
     ("tollgate-units", &[], &[]),
     ("tollgate-webhook", &["tollgate-units"], &["tollgate-webhook"]),
     ("tollgate-contract", &["tollgate-units"], &[]),
@@ -24,20 +24,32 @@ const ARROWS: [(&str, &[&str], &[&str]); 14] = [
     (
         "tollgate",
         &["tollgate-gate", "tollgate-contract", "tollgate-units", "tollgate-webhook"],
-        &["tollgate-stage", "tollgate-host"],
+        &["tollgate-stage", "tollgate-host", "tollgate-scenarios"],
     ),
     (
         "tollgate-billing",
         &["tollgate-contract", "tollgate-webhook", "tollgate-ledger", "tollgate-units"],
         &["tollgate-stage"],
     ),
-    ("tollgate-stage", &["tollgate-contract", "tollgate-webhook", "tollgate-units"], &[]),
+    ("tollgate-scenarios", &["tollgate-contract", "tollgate-webhook", "tollgate-units"], &[]),
+    (
+        "tollgate-stage",
+        &["tollgate-contract", "tollgate-webhook", "tollgate-units", "tollgate-scenarios"],
+        &[],
+    ),
     ("tollgate-bench", &["tollgate-stage", "tollgate-webhook"], &[]),
     ("tollgate-soak", &["tollgate-stage", "tollgate-units"], &[]),
     ("tollgate-host", &[], &[]),
     (
         "tollgate-wasm32",
-        &["tollgate-gate", "tollgate-ledger", "tollgate-contract", "tollgate-units", "tollgate-webhook"],
+        &[
+            "tollgate-gate",
+            "tollgate-ledger",
+            "tollgate-contract",
+            "tollgate-scenarios",
+            "tollgate-units",
+            "tollgate-webhook",
+        ],
         &[],
     ),
     (

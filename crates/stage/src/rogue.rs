@@ -11,7 +11,8 @@ use http_body_util::{BodyExt as _, Full, combinators::BoxBody};
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::{Request, Response, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use serde_json::{Value, json};
+pub use scenarios::{Decide, honest, pays};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
@@ -37,6 +38,8 @@ pub enum Conduct {
     Answer(u16, Bytes),
     /// Answers as it should, but for one thing.
     Mangle(fn(&mut Value)),
+    /// Plays its part in scenarios, on every path.
+    Play(Arc<Mutex<scenarios::Billing>>),
 }
 
 /// A billing service on a thread of its own; dropping it ends it. HTTP/1.1, and HTTP/2 by prior knowledge.
@@ -127,10 +130,17 @@ async fn serve(
     *calls.lock().unwrap_or_else(PoisonError::into_inner).entry(path.clone()).or_default() += 1;
     let whole = |body: Bytes| BoxBody::new(Full::new(body).map_err(|never| match never {}));
     let asked: Value = serde_json::from_slice(&body).map_err(io::Error::other)?;
+    if let Conduct::Play(billing) = conduct {
+        let (status, answer) = billing.lock().unwrap_or_else(PoisonError::into_inner).answer(&path, &asked);
+        return Response::builder()
+            .status(status)
+            .body(whole(answer.to_string().into()))
+            .map_err(io::Error::other);
+    }
     let mut answer = honest(&path, &asked, &pays);
     match conduct {
         _ if misused != path => {}
-        Conduct::Honest | Conduct::Noise(_) => {}
+        Conduct::Honest | Conduct::Noise(_) | Conduct::Play(_) => {}
         Conduct::Hang => std::future::pending().await,
         Conduct::Reset => return Err(io::Error::other("as told")),
         Conduct::BreakOff => {
@@ -152,66 +162,6 @@ async fn serve(
         Conduct::Mangle(mangle) => mangle(&mut answer),
     }
     Ok(Response::new(whole(answer.to_string().into())))
-}
-
-/// What a billing service decides about a need: from the whole sync and the need to the decision.
-pub type Decide<'a> = &'a dyn Fn(&Value, &Value) -> Value;
-
-/// It may pass, and a credit is held or a thousand are lent.
-#[must_use]
-pub fn pays(sync: &Value, need: &Value) -> Value {
-    let number = |value: &Value| value.as_u64().unwrap_or(0);
-    let own = number(&sync["worker"]) << 40 | number(&need["id"]);
-    let (price, generation, granted, held) = match need["mode"].as_str().unwrap_or_default() {
-        "hold" => (1_000_000, own, 1_000_000, 1_000_000),
-        "lease" => (1_000_000, 1, 1_000_000_000, 0),
-        _ => (0, 0, 0, 0),
-    };
-    let cell = json!({"grant": 11, "generation": generation, "unit": "credits", "granted": granted, "held": held,
-        "ttl_ms": 30_000, "exposure": granted - held, "scope": "", "keep": true});
-    json!({"decision": "ok",
-        "standing": {"account": "alice", "payer": "alice", "tier": "pro", "state": "active",
-            "balance_micro": 9_000_000, "attributes": {"priority": "high"}, "epoch": 1, "valid_ms": 60_000},
-        "price": {"unit": "credits", "hold": price, "scope": "", "version": 3},
-        "cells": if granted > 0 { json!([cell]) } else { json!([]) }})
-}
-
-/// What a billing service answers that keeps no books: every need is decided as told, every report taken.
-///
-/// # Panics
-/// There is no such call.
-#[must_use]
-pub fn honest(path: &str, asked: &Value, decide: Decide<'_>) -> Value {
-    match path {
-        "/gateway/v1/hello" => json!({"node": asked["node"], "incarnation": 7,
-            "intervals": {"lease_ttl_ms": 30_000, "lease_tail_ms": 30_000, "sync_ms": 500, "claim_ttl_ms": 30_000,
-                "wait_ms": 1000},
-            "limits": {"cells_max": 512, "needs_max": 256, "usage_max": 256, "body_bytes_max": 1_048_576}}),
-        "/gateway/v1/sync" => sync(asked, decide),
-        "/gateway/v1/events/claim" => json!({"decision": "fresh", "token": "c_1", "ttl_ms": 30_000}),
-        "/gateway/v1/events/complete" => json!({"result": "recorded"}),
-        other => panic!("{other}"),
-    }
-}
-
-/// Every cell is closed as soon as its hold has ended, every need decided, every record taken.
-fn sync(asked: &Value, decide: Decide<'_>) -> Value {
-    let list = |name: &str| asked[name].as_array().cloned().unwrap_or_default();
-    let cell = |cell: Value| {
-        let is_over = cell["finished"] == cell["admitted"];
-        json!({"grant": cell["grant"], "generation": cell["generation"], "granted": cell["admitted"],
-            "acked_admitted": cell["admitted"], "ttl_ms": 30_000, "exposure": 0,
-            "state": if is_over { "closed" } else { "open" }, "keep": !is_over})
-    };
-    let need = |need: Value| {
-        let mut decision = decide(asked, &need);
-        decision["id"] = need["id"].clone();
-        decision
-    };
-    json!({"sent_seq": asked["sent_seq"], "cells": list("cells").into_iter().map(cell).collect::<Value>(),
-        "needs": list("needs").into_iter().map(need).collect::<Value>(),
-        "usage_acked": list("usage").iter().filter_map(|record| record["n"].as_u64()).max().unwrap_or(0),
-        "next_ms": 10_000, "notes": []})
 }
 
 /// An upstream that answers each connection with the same bytes, whatever they are, and closes it.

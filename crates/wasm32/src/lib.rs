@@ -1,4 +1,5 @@
-//! Long stories told by the pure machines, as one digest each: whoever computes another digest computes something else.
+//! Long stories told by the pure machines, as one digest each: whoever computes another digest computes something else; and
+//! [`Pure`], to which the corpus of `scenarios` is told.
 //!
 //! The tests of this crate run natively and, by `wasm-bindgen-test`, in wasm32-unknown-unknown, where a `usize` has 32
 //! bits. Not here: the filter as a module, which is tested in hosts of its own.
@@ -12,9 +13,11 @@
 
 mod gate_story;
 mod ledger_story;
+mod told;
 
 pub use gate_story::{Request, config_of, request, requests};
 pub use ledger_story::commands;
+pub use told::Pure;
 
 use sha2::{Digest, Sha256};
 use std::fmt::Debug;

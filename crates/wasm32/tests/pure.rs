@@ -8,12 +8,10 @@
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use gate::lease::{PayerKey, Slot};
+use scenarios::{AI, WEBHOOK};
 use units::{AccountId, Amount, Instant};
 use wasm32::{commands, config_of, request, requests};
 use webhook::{Event, EventError, Forgery, Secret, Tolerance, sign, verify};
-
-const AI: &str = include_str!("../../fuzzing/seeds/config/ai.json");
-const WEBHOOK: &str = include_str!("../../fuzzing/seeds/config/webhook.json");
 
 #[test]
 fn a_signature_is_what_another_hmac_makes() {
