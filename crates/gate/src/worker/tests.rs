@@ -277,6 +277,36 @@ fn beyond_its_bounds_a_worker_refuses_and_forgets_nothing() {
 }
 
 #[test]
+fn what_billing_has_not_acknowledged_is_bounded_and_none_of_it_is_lost() {
+    let (mut stage, mut desk) = (Stage::new(), Desk::with(40_000));
+    let most = u32::try_from(BOOKS_MAX).unwrap();
+    let heard = |stage: &mut Stage, desk: &mut Desk| {
+        while let Some((_, path, body)) = stage.calls.first() {
+            let answer = desk.answer(path, body);
+            stage.reply(&answer);
+        }
+    };
+    let mut holds = Vec::new();
+    for first in (0..most).step_by(4096) {
+        (first..first + 4096).for_each(|stream| stage.ask(stream));
+        heard(&mut stage, &mut desk);
+        holds.extend((first..first + 4096).map(|stream| stage.pass(stream).hold.unwrap()));
+        stage.woken.clear();
+    }
+    stage.ask(most);
+    assert_eq!(stage.fault(most), Fault::Backlog);
+    // What is told only makes room once it is acknowledged.
+    holds.into_iter().for_each(|hold| stage.end(hold, PRICE, Outcome::Charged));
+    stage.ask(most + 1);
+    assert_eq!(stage.fault(most + 1), Fault::Backlog);
+    heard(&mut stage, &mut desk);
+    assert_eq!(desk.charged, i64::from(most) * PRICE);
+    stage.ask(most + 2);
+    heard(&mut stage, &mut desk);
+    assert!(stage.pass(most + 2).hold.is_some());
+}
+
+#[test]
 fn a_sync_keeps_to_the_servers_bounds() {
     let (mut stage, mut desk) = (Stage::new(), Desk::with(10_000));
     (0..1000).for_each(|stream| stage.ask(stream));
