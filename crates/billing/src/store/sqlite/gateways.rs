@@ -182,3 +182,50 @@ impl Gateways for Sqlite {
         .map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Books, Transaction};
+    use ledger::subscription::Standing;
+    use ledger::{Book, Changes};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    const NOW: Instant = Instant::from_secs(1_795_176_000);
+
+    /// How many steps of SQLite's machine it takes to keep one more record and to acknowledge it.
+    fn steps(store: &mut Sqlite, key: &UsageKey, n: u64) -> u64 {
+        let record = serde_json::json!({
+            "n": n, "request_id": "r", "account": "alice", "endpoint": "chat", "returned": 0, "outcome": "failed",
+            "charges": [], "price_version": 1, "at": "2026-11-20T09:30:00Z",
+        });
+        let record: UsageRecord = serde_json::from_value(record).unwrap();
+        let taken = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&taken);
+        let handler = move || {
+            count.fetch_add(1, Ordering::Relaxed);
+            false
+        };
+        store.db.progress_handler(1, Some(handler)).unwrap();
+        assert!(store.put_usage(key, &record, NOW).unwrap());
+        assert_eq!(store.usage_acked(key).unwrap(), n);
+        store.db.progress_handler(0, None::<fn() -> bool>).unwrap();
+        taken.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn a_record_costs_the_same_however_many_there_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Sqlite::open(&dir.path().join("x.db")).unwrap();
+        let key = UsageKey { node: NodeName::new("n1").unwrap(), incarnation: 1, worker: 1 };
+        store.begin().unwrap();
+        let book = Book::open(AccountId::new("alice").unwrap(), Standing::none(None));
+        store.save(&book, &Changes { account: true, ..Changes::default() }).unwrap();
+        let few = (1..=10).map(|n| steps(&mut store, &key, n)).max().unwrap();
+        (11..2000).for_each(|n| _ = steps(&mut store, &key, n));
+        let many = steps(&mut store, &key, 2000);
+        assert!(many < few + few / 2, "{few} steps among 10 records, {many} among 2,000");
+        store.commit().unwrap();
+    }
+}
