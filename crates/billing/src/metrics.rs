@@ -6,7 +6,7 @@
 
 use crate::error::{Error, Invalid};
 use crate::store::EventStatus;
-use contract::v1::Reason;
+use contract::v1::{Outcome, Reason};
 use ledger::ReportRefused;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -50,7 +50,7 @@ pub const LIST: [Family; 12] = [
     counter(
         "tollgate_billing_usage_records_total",
         "outcome",
-        || vec!["charged", "client_left", "broken", "failed", "not_forwarded"],
+        || Outcome::ALL.map(Outcome::as_str).to_vec(),
         "How did the requests end that were paid for? Each record counts once, however often it is told.",
     ),
     counter(

@@ -80,13 +80,6 @@ pub const LIST: [Family; 8] = [
 const NO_ENDPOINT: &str = "none";
 const DECISIONS: [&str; 6] = ["pass", "unpaid", "identified", "vouched", "preflight", "left_waiting"];
 const REFUSALS: [&str; 2] = ["method_not_allowed", "body_too_large"];
-const OUTCOMES: [&str; 5] = [
-    Outcome::Charged.as_str(),
-    Outcome::ClientLeft.as_str(),
-    Outcome::Broken.as_str(),
-    Outcome::Failed.as_str(),
-    Outcome::NotForwarded.as_str(),
-];
 /// Of deliveries; [`Forgery`]'s besides.
 const DELIVERIES: [&str; 26] = [
     "accepted",
@@ -175,7 +168,7 @@ impl Metric {
         match self {
             Self::Request { decision, .. } => decisions().contains(decision),
             Self::Shadowed { decision } => refusals().contains(decision),
-            Self::Ended { outcome } => OUTCOMES.contains(outcome),
+            Self::Ended { outcome } => Outcome::ALL.iter().any(|known| known.as_str() == *outcome),
             Self::Webhook { endpoint, outcome } => {
                 deliveries().contains(outcome) || (*endpoint == NO_ENDPOINT && NOWHERE.contains(outcome))
             }
@@ -215,7 +208,7 @@ pub fn all(config: &Config) -> Vec<Metric> {
                 let of = |decision: &&'static str| Metric::Request { endpoint: endpoint.clone(), decision };
                 all.extend(decisions.iter().map(of));
             }
-            all.extend(OUTCOMES.iter().map(|outcome| Metric::Ended { outcome }));
+            all.extend(Outcome::ALL.map(|outcome| Metric::Ended { outcome: outcome.as_str() }));
             all.extend(refusals().iter().map(|decision| Metric::Shadowed { decision }));
         }
         Config::Webhook(webhook) => {

@@ -177,6 +177,10 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Outcome; 5] =
+        [Self::Charged, Self::ClientLeft, Self::Broken, Self::Failed, Self::NotForwarded];
+
     /// As it is written on the wire, in metric labels and in the billing service's books.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -432,9 +436,7 @@ mod tests {
 
     #[test]
     fn an_outcome_is_called_the_same_everywhere() {
-        for outcome in
-            [Outcome::Charged, Outcome::ClientLeft, Outcome::Broken, Outcome::Failed, Outcome::NotForwarded]
-        {
+        for outcome in Outcome::ALL {
             assert_eq!(serde_json::to_value(outcome).unwrap(), outcome.as_str());
         }
     }
