@@ -164,6 +164,24 @@ async fn a_renewal_replaces_what_was_left_in_either_order() {
 }
 
 #[tokio::test]
+async fn what_is_in_flight_when_the_plan_renews_is_paid_once() {
+    let world = World::new().await;
+    let mut sub = subscription("sub_1", "cus_1", "active");
+    sub["metadata"] = json!({"user_id": "alice"});
+    world.deliver(&event("evt_0", "customer.subscription.created", sub)).await.ok(200);
+    world.deliver(&event("evt_1", "invoice.paid", invoice("in_1", "cus_1", "sub_1"))).await.ok(200);
+    // The period is over, its grace is not: this is held on the old allowance, and ends after it was replaced.
+    world.advance(Span::from_secs(30 * 86_400 + 3600));
+    let used = world.need(1, "alice", "image").await;
+    let renewed = invoice_of("in_2", "cus_1", "sub_1", NOON.secs() + MONTH, 2000, "subscription_cycle");
+    world.deliver(&event("evt_2", "invoice.paid", renewed)).await.ok(200);
+    world.sync(&json!({"cells": crate::support::finished(&used, 5_000_000)})).await;
+    let account = world.account("alice").await;
+    assert_eq!((&account["debt_micro"], &account["held_micro"]), (&json!(0), &json!(0)));
+    assert_eq!(world.balance("alice").await, PRO);
+}
+
+#[tokio::test]
 async fn a_cancellation_lasts_until_the_paid_period_is_over() {
     let world = World::new().await;
     let mut sub = subscription("sub_1", "cus_1", "active");

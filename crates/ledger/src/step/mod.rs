@@ -9,7 +9,7 @@ use crate::book::{Book, Ids};
 use crate::bug::Bug;
 use crate::cell::{Cell, CellId};
 use crate::command::{Command, Shortfall};
-use crate::grant::{Grant, GrantId, Terms};
+use crate::grant::{Grant, GrantId, Source, Terms};
 use crate::outcome::{Changes, Effect, JournalEntry, JournalKind, NoteKind, Outcome, Reply};
 use units::{Amount, Instant, Unit};
 
@@ -122,7 +122,8 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// `leased → used`; a claim that can no longer be met from leases is clawed back instead.
+    /// `leased → used`; a claim that can no longer be met from leases is clawed back instead. Of a plan's allowance that is
+    /// never a debt: it is taken back because its period is over, and what is used of it was lent before.
     fn charge(
         &mut self,
         id: &CellId,
@@ -138,6 +139,8 @@ impl Work<'_> {
         grant.used = plus(grant.used, amount, "used")?;
         let unmet = grant.void_claim.saturating_sub(grant.leased);
         grant.void_claim = minus(grant.void_claim, unmet, "the void claim")?;
+        let lent_in_its_period = grant.terms.source == Source::Subscription;
+        let shortfall = if lent_in_its_period { Shortfall::WriteOff } else { shortfall };
         self.log(kind, Some(id.grant), Some(id), amount);
         self.claw(id.grant, unmet, shortfall)
     }
