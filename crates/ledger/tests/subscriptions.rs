@@ -290,7 +290,19 @@ fn f41_f42_a_trial_is_told_by_its_end_and_not_by_a_price_of_nothing() {
         |period_end| InvoicePaid { amount_paid: 0, ..invoice("subscription_create", "price_p", period_end) };
     let trial = [Snapshot { trial_end: Some(secs(START + 7 * DAY)), ..told("trialing", START) }];
     assert_eq!(granted(&free(START + 7 * DAY), &trial).unwrap().amount.get(), 5);
-    assert_eq!(granted(&free(END), &trial).unwrap().amount.get(), 30, "a full coupon");
+    let coupon = |start| {
+        let mut free = free(END);
+        free.lines[0].period_start = secs(start);
+        free
+    };
+    assert_eq!(granted(&coupon(START + 7 * DAY), &trial).unwrap().amount.get(), 30, "a full coupon");
+    // The trial was made longer, or cut short, before its own invoice was heard of.
+    for end in [3 * DAY, 10 * DAY] {
+        let moved = [Snapshot { trial_end: Some(secs(START + end)), ..told("trialing", START) }];
+        assert_eq!(granted(&free(START + 7 * DAY), &moved).unwrap().amount.get(), 5, "{end}");
+        let paid = invoice("subscription_cycle", "price_p", END);
+        assert_eq!(granted(&paid, &moved).unwrap().amount.get(), 30, "what was paid for is no trial: {end}");
+    }
     assert_eq!(granted(&free(END), &[]), Err(Withheld::UnknownTrial), "cannot be told yet");
 }
 
@@ -311,6 +323,9 @@ fn f53_and_other_payments_that_grant_nothing_say_why() {
     let mut partly = invoice("subscription_cycle", "price_p", END);
     partly.lines[0].proration = true;
     assert_eq!(granted(&partly, &[]), Err(Withheld::Proration));
+    let mut nobody = invoice("subscription_cycle", "price_p", END);
+    nobody.lines[0].quantity = 0;
+    assert_eq!(granted(&nobody, &[]), Err(Withheld::NoAllowance), "none of it was bought");
     let none = InvoicePaid { subscription: None, ..invoice("subscription_cycle", "price_p", END) };
     assert_eq!(granted(&none, &[]), Err(Withheld::NoSubscription));
 }

@@ -69,8 +69,14 @@ fn allowance(
     if ended.is_some_and(|ended| ended <= invoice.paid_at) {
         return Err(Withheld::Ended);
     }
-    let trial = latest.is_some_and(|it| it.trial_end == Some(line.period_end));
+    // Its end may have been moved since the invoice was made; then a line that cost nothing and began before the end is of it.
+    let trial = latest
+        .and_then(|it| it.trial_end)
+        .is_some_and(|end| end == line.period_end || invoice.amount_paid == 0 && line.period_start < end);
     let each = if trial { allowance.trial_credits } else { allowance.credits };
+    if line.quantity == 0 {
+        return Err(Withheld::NoAllowance);
+    }
     let seats = if allowance.per_seat { line.quantity } else { 1 };
     let seats = u32::try_from(seats).map_err(|_| Withheld::Nonsense)?;
     let amount = each.checked_mul(seats).ok_or(Withheld::Nonsense)?;

@@ -125,6 +125,8 @@ pub(super) fn plan_of<'a>(
     snapshot: &'a Snapshot,
     policy: &'a Policy,
 ) -> Option<(&'a Plan, &'a super::fact::Item)> {
-    let plans = snapshot.items.iter().filter_map(|item| Some((policy.plans.get(&item.price)?, item)));
+    // None of something is not something: Stripe keeps such a subscription active.
+    let items = snapshot.items.iter().filter(|item| item.quantity > 0);
+    let plans = items.filter_map(|item| Some((policy.plans.get(&item.price)?, item)));
     plans.max_by_key(|(plan, item)| (plan.rank, item.period_end))
 }
