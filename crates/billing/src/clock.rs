@@ -8,8 +8,8 @@ use units::{Instant, Span};
 /// Wall-clock time, or a time that tests set.
 #[derive(Clone, Debug)]
 pub enum Clock {
-    /// The machine's.
-    System,
+    /// The machine's, but never earlier than it was: all who share it see one time that does not go back.
+    System(Arc<AtomicI64>),
     /// Microseconds since 1970 that somebody else moves.
     Fake(Arc<AtomicI64>),
 }
@@ -21,13 +21,20 @@ impl Clock {
         Self::Fake(Arc::new(AtomicI64::new(at.micros())))
     }
 
+    /// The machine's clock.
+    #[must_use]
+    pub fn system() -> Self {
+        Self::System(Arc::default())
+    }
+
     /// What time it is.
     #[must_use]
     pub fn now(&self) -> Instant {
         match self {
-            Self::System => {
+            Self::System(latest) => {
                 let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                Instant::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+                let now = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
+                Instant::from_micros(latest.fetch_max(now, Ordering::SeqCst).max(now))
             }
             Self::Fake(at) => Instant::from_micros(at.load(Ordering::SeqCst)),
         }
@@ -38,5 +45,21 @@ impl Clock {
         if let Self::Fake(at) = self {
             at.store(self.now().plus(span).micros(), Ordering::SeqCst);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_is_set_back_does_not_set_back_the_ledger() {
+        let clock = Clock::system();
+        let now = clock.now();
+        assert!(now > Instant::from_secs(1_700_000_000));
+        let ahead = now.plus(Span::from_secs(600));
+        let Clock::System(latest) = &clock else { panic!("the machine's") };
+        latest.store(ahead.micros(), Ordering::SeqCst);
+        assert_eq!((clock.now(), clock.clone().now()), (ahead, ahead));
     }
 }

@@ -102,7 +102,8 @@ impl Engine {
     ) -> Result<(Self, Threads), Error> {
         let (write, mut jobs) = mpsc::channel(QUEUE_MAX);
         let writer = rim.clone();
-        let mut threads = vec![spawn("writer", move || writer.work(store, |batch| take(&mut jobs, batch)))?];
+        let mut threads =
+            vec![spawn("writer", move || writer.work(store, true, |batch| take(&mut jobs, batch)))?];
         if readers.is_empty() {
             return Ok((Self { read: write.clone(), write }, Threads(threads)));
         }
@@ -110,7 +111,7 @@ impl Engine {
         let jobs = Arc::new(Mutex::new(jobs));
         for store in readers {
             let (jobs, reader) = (Arc::clone(&jobs), rim.clone());
-            threads.push(spawn("reader", move || reader.work(store, |batch| take_one(&jobs, batch)))?);
+            threads.push(spawn("reader", move || reader.work(store, false, |batch| take_one(&jobs, batch)))?);
         }
         Ok((Self { write, read }, Threads(threads)))
     }
@@ -187,13 +188,16 @@ pub struct Rim {
 }
 
 impl Rim {
-    fn work(self, mut store: Box<dyn Store>, mut next: impl FnMut(&mut Vec<Box<dyn Job>>) -> bool) {
+    fn work(
+        self,
+        mut store: Box<dyn Store>,
+        writes: bool,
+        mut next: impl FnMut(&mut Vec<Box<dyn Job>>) -> bool,
+    ) {
         let mut batch = Vec::new();
-        let mut now = Instant::EPOCH;
         while next(&mut batch) {
-            // The machine's clock may be set back; the ledger's is not.
-            now = now.max(self.clock.now());
-            let fates = self.transact(store.as_mut(), now, &mut batch);
+            let now = self.clock.now();
+            let fates = self.transact(store.as_mut(), writes, now, &mut batch);
             for (job, fate) in batch.drain(..).zip(fates) {
                 job.answer(fate);
             }
@@ -204,6 +208,7 @@ impl Rim {
     fn transact(
         &self,
         store: &mut dyn Store,
+        writes: bool,
         now: Instant,
         batch: &mut [Box<dyn Job>],
     ) -> Vec<Result<(), Error>> {
@@ -220,7 +225,10 @@ impl Rim {
         };
         match run() {
             Ok(fates) => {
-                self.publish(notes, counts, fates.len());
+                // A look changes nothing, and is no work of the disk's.
+                if writes {
+                    self.publish(notes, counts, fates.len());
+                }
                 fates
             }
             Err(error) => {

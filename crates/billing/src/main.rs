@@ -53,7 +53,7 @@ fn main() -> ExitCode {
         Command::DevToken { sub, ttl, key, kid } => {
             let pem = std::fs::read(&key).map_err(|error| error.to_string());
             let ttl = Span::from_secs(u64::from(ttl));
-            let token = pem.and_then(|pem| dev_token(&pem, kid.as_deref(), &sub, Clock::System.now(), ttl));
+            let token = pem.and_then(|pem| dev_token(&pem, kid.as_deref(), &sub, Clock::system().now(), ttl));
             token.map(|token| println!("{token}")).map_err(|error| format!("{}: {error}", key.display()))
         }
     };
@@ -77,7 +77,7 @@ fn serve() -> Result<(), String> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
-        let running = start(config, catalog, Clock::System).await.map_err(|error| error.to_string())?;
+        let running = start(config, catalog, Clock::system()).await.map_err(|error| error.to_string())?;
         tracing::info!(address = %running.address, "ready");
         tokio::select! {
             _ = terminate.recv() => {}

@@ -97,6 +97,10 @@ async fn own(app: &App, subject: Subject) -> Result<AccountId, Fail> {
     if let Some(account) = app.read(move |work, _| service::known_account(work, &asked)).await? {
         return Ok(account);
     }
+    if subject.kind != SubjectKind::JwtSub {
+        // Only who has a token can be opened by asking; a key that is nobody's stays so, and waits for no writer.
+        return Err(Fail(service::nobody()));
+    }
     app.write(move |work, setup| service::own_account(work, setup, &subject)).await
 }
 

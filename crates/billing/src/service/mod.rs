@@ -21,7 +21,7 @@ pub use claims::{claim, complete};
 pub use gateway::{hello, limits, sync};
 pub use keys::{derive_key, random_name};
 pub use once::{Asked, Once, once};
-pub use own::{own_account, own_balance, own_subscription};
+pub use own::{nobody, own_account, own_balance, own_subscription};
 pub use people::{account_named, known_account, new_api_key, open_if_new, resolve, revoke_api_key};
 pub use session::Session;
 pub use sweep::sweep;

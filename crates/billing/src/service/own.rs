@@ -14,8 +14,13 @@ use units::{AccountId, NodeName, Subject, signed_credits};
 /// [`Invalid::Unauthorized`] if it is nobody's.
 pub fn own_account(work: &mut Work<'_>, setup: &Setup, subject: &Subject) -> Result<AccountId, Error> {
     let account = resolve(&mut Session::new(work, setup)?, subject)?;
-    account
-        .ok_or_else(|| Invalid::Unauthorized.because("This API key belongs to no customer, or was revoked."))
+    account.ok_or_else(nobody)
+}
+
+/// What is said to whom nobody knows.
+#[must_use]
+pub fn nobody() -> Error {
+    Invalid::Unauthorized.because("This API key belongs to no customer, or was revoked.")
 }
 
 /// Plan, stage, and what can be done about it.

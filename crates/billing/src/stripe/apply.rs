@@ -43,6 +43,10 @@ pub(super) fn apply(session: &mut Session<'_, '_, '_>, told: Told) -> Result<App
     }
     let customer = who.customer.clone();
     let Some(Owner { account, bound_now, conflict }) = owner(session, &who)? else {
+        if customer.is_none() && matches!(fact, Fact::Payment(_)) {
+            // Nothing that could become known later leads to it.
+            return Ok(Applied::review("a package was paid for, and nothing says by whom"));
+        }
         let detail = "nobody is known by this customer, reference or metadata yet";
         return Ok(Applied { customer, ..Applied::new(EventStatus::Unmatched, detail) });
     };

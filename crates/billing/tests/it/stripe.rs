@@ -182,6 +182,15 @@ async fn what_is_in_flight_when_the_plan_renews_is_paid_once() {
 }
 
 #[tokio::test]
+async fn a_package_that_nobody_bought_is_put_to_review() {
+    let world = World::new().await;
+    let mut paid = checkout("cs_1", "cus_1", None, "payment");
+    paid["customer"] = json!(null);
+    world.deliver(&event("evt_1", "checkout.session.completed", paid)).await.ok(200);
+    assert_eq!(world.event_status("evt_1").await, "review");
+}
+
+#[tokio::test]
 async fn a_cancellation_lasts_until_the_paid_period_is_over() {
     let world = World::new().await;
     let mut sub = subscription("sub_1", "cus_1", "active");
