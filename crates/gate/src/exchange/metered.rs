@@ -36,7 +36,7 @@ enum Stage {
     /// Nothing is known yet.
     Unread,
     /// Billing was asked; nothing has gone upstream.
-    Waiting { body_ended: bool },
+    Waiting { body_ended: bool, announced: bool },
     /// It may go on (without a pass, in shadow mode only), but is held until its body is complete.
     Ready(Option<Box<Pass>>),
     /// On its way. With a pass, there is something to settle.
@@ -183,7 +183,8 @@ impl Metered {
             shape: NeedShape::Fixed,
             allow,
         }));
-        self.stage = Stage::Waiting { body_ended: end || config.wait == Wait::Head };
+        let body_ended = end || config.wait == Wait::Head;
+        self.stage = Stage::Waiting { body_ended, announced: length.is_some() };
         Flow::Pause
     }
 
@@ -200,7 +201,7 @@ impl Metered {
                 self.effects.push_back(Effect::Withdraw);
                 self.reply(No::Plain(Plain::TooLarge { max }), true)
             }
-            Stage::Waiting { body_ended } => {
+            Stage::Waiting { body_ended, .. } => {
                 *body_ended = *body_ended || end;
                 Flow::Pause
             }
@@ -219,15 +220,15 @@ impl Metered {
         }
     }
 
-    /// What is decided `at_once` goes on at its headers: its body is looked at by nobody.
+    /// What is decided `at_once` goes on at its headers, unless nobody knows yet how long its body will be.
     fn on_answer(&mut self, answer: Answer, at_once: bool, now: Now) -> Flow {
-        let Stage::Waiting { body_ended } = self.stage else {
+        let Stage::Waiting { body_ended, announced } = self.stage else {
             if let Answer::Ok(pass) = answer {
                 self.give_back(Some(&pass), now);
             }
             return self.bug("answer_without_question", now);
         };
-        let body_ended = body_ended || at_once;
+        let body_ended = body_ended || at_once && announced;
         self.stage = Stage::Ready(None);
         match answer {
             Answer::Ok(pass) => {

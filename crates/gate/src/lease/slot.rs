@@ -94,11 +94,17 @@ impl Slot {
     pub fn place(&mut self, leases: &[CellLease], sent: Instant, now: Instant) -> Vec<CellReport> {
         let mut before = core::mem::take(&mut self.cells);
         let mut roomless = Vec::new();
+        // What this very answer makes one forget is no reason to leave the rest of it out, which nobody would report then.
+        let floor = self.floor;
+        let told = |cell: &Cell| leases.iter().any(|lease| lease.key == cell.key);
         for lease in leases {
+            if self.cells.iter().any(|cell| cell.key == lease.key) {
+                continue;
+            }
             let known = before.iter().position(|cell| cell.key == lease.key);
             let mut cell = match known {
                 Some(at) => before.remove(at),
-                None if lease.key.generation < self.floor => continue,
+                None if lease.key.generation < floor => continue,
                 None => Cell::new(lease, scope_tag(&lease.scope), sent),
             };
             cell.extend(lease, sent);
@@ -106,7 +112,8 @@ impl Slot {
                 continue;
             }
             if known.is_none() && self.cells.len().saturating_add(before.len()) >= CELLS_MAX {
-                if let Some(spent) = before.iter().position(|cell| cell.is_settled() && cell.is_told()) {
+                let spent = |cell: &Cell| cell.is_settled() && cell.is_told() && !told(cell);
+                if let Some(spent) = before.iter().position(spent) {
                     self.raise_floor(before.remove(spent).key);
                 } else {
                     self.raise_floor(cell.key);
@@ -122,15 +129,17 @@ impl Slot {
     }
 
     /// Puts in order what time has brought: what can no longer be spent goes back, and what is over, and known to be
-    /// over, is forgotten.
+    /// over, is forgotten; but not while a lease is asked for, for the ledger may lend on a cell that it still has.
     pub fn tidy(&mut self, now: Instant) {
         for cell in &mut self.cells {
             if cell.state != CellState::Open || now >= cell.deadline {
                 cell.give_back();
             }
         }
+        let asked = now < self.kept_until;
         let over = |cell: &Cell| {
-            now >= cell.deadline
+            !asked
+                && now >= cell.deadline
                 && cell.is_told()
                 && (cell.is_settled() || now >= cell.deadline.plus(LONGEST))
         };

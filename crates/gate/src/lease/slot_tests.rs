@@ -209,6 +209,45 @@ fn there_is_room_for_so_many_cells_and_what_does_not_fit_goes_back() {
 }
 
 #[test]
+fn all_of_one_answer_is_entered_or_goes_back() {
+    let mut full = slot(&(1..=8).map(|n| (n, 4)).collect::<Vec<_>>());
+    let roomless = full.place(&[lease(9, 7, true), lease(10, 5, true)], NOW, NOW);
+    assert_eq!(roomless.iter().map(|cell| cell.returned.get()).collect::<Vec<_>>(), [7, 5]);
+    // Two that are over make room; the third of the answer finds none, and says so.
+    let mut used_up = slot(&(1..=8).map(|n| (n, 4)).collect::<Vec<_>>());
+    used_up.cells[3].give_back();
+    used_up.cells[5].give_back();
+    told(&mut used_up);
+    let roomless = used_up.place(&[lease(9, 7, true), lease(10, 5, true), lease(11, 3, true)], NOW, NOW);
+    assert_eq!(used_up.cells[..2].iter().map(|cell| cell.key.grant).collect::<Vec<_>>(), [9, 10]);
+    assert_eq!(roomless.iter().map(|cell| cell.returned.get()).collect::<Vec<_>>(), [3]);
+}
+
+#[test]
+fn what_an_answer_names_is_not_forgotten_for_it() {
+    let mut slot = slot(&(1..=8).map(|n| (n, 4)).collect::<Vec<_>>());
+    slot.cells[3].give_back();
+    told(&mut slot);
+    let before = slot.cells[3].clone();
+    slot.place(&[lease(9, 7, true), lease(4, 6, true)], NOW, NOW);
+    let known = slot.cells.iter().find(|cell| cell.key == before.key).unwrap();
+    assert_eq!((known.granted.get(), known.returned), (6, before.returned), "its totals go on");
+}
+
+#[test]
+fn nothing_is_forgotten_while_a_lease_is_asked_for() {
+    let mut slot = slot(&[(1, 4)]);
+    slot.cells[0].give_back();
+    told(&mut slot);
+    let later = NOW.plus(Span::from_secs(3600));
+    slot.kept_until = later.plus(Span::from_secs(2));
+    slot.tidy(later);
+    assert_eq!((slot.cells.len(), slot.floor), (1, 1));
+    slot.tidy(slot.kept_until);
+    assert_eq!((slot.cells.len(), slot.floor), (0, 2));
+}
+
+#[test]
 fn a_repeated_lease_is_entered_once() {
     let mut slot = slot(&[(1, 4)]);
     slot.admit(scope_tag(""), Unit::Credits, amount(3), NOW).unwrap();

@@ -307,8 +307,11 @@ impl Worker {
             let end = first.saturating_add(SWEEP).min(SLOTS);
             for n in first..end {
                 let Some(payer) = membership.table().payer_at(shelf, n) else { continue };
-                if membership.table().change(shelf, payer, now, crate::lease::Slot::condemn).is_ok() {
-                    self.touch(payer, membership, true, now);
+                match membership.table().change(shelf, payer, now, crate::lease::Slot::condemn) {
+                    Ok(_) => self.touch(payer, membership, true, now),
+                    // Nobody sweeps again for the dead worker: the next poll goes on from here.
+                    Err(Blocked::Busy) => return self.sweep = Some(n),
+                    Err(Blocked::Taken | Blocked::Malformed) => {}
                 }
             }
             self.sweep = (end < SLOTS).then_some(end);

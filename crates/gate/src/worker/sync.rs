@@ -13,6 +13,7 @@ use contract::v1::{
     CellKey, CellLease, CellReport, Need, NeedAnswer, NeedDecision, NeedMode, PATH_SYNC, Price, Refusal,
     Standing, Sync, SyncAnswer,
 };
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use units::{Instant, Span};
 
@@ -136,10 +137,9 @@ impl Worker {
 
     /// A hold whose end billing heard of and did not believe.
     fn complain_of_untaken(&mut self, batch: &Batch, answer: &SyncAnswer) {
+        let taken: BTreeMap<_, _> = answer.cells.iter().map(|cell| (cell.key, cell.acked_admitted)).collect();
         let holds = batch.page.ended.iter().filter(|told| told.key.generation >= HOLD_GENERATION_MIN);
-        let untaken = holds.filter(|told| {
-            answer.cells.iter().any(|cell| cell.key == told.key && cell.acked_admitted < told.admitted)
-        });
+        let untaken = holds.filter(|told| taken.get(&told.key).is_some_and(|taken| *taken < told.admitted));
         for told in untaken {
             let CellKey { grant, generation } = told.key;
             self.count(Metric::Fault { fault: "report_not_taken" });

@@ -232,11 +232,20 @@ fn it_goes_on_when_both_the_answer_and_the_last_byte_are_there() {
 }
 
 #[test]
-fn what_is_decided_at_once_goes_on_at_its_headers() {
+fn what_is_decided_at_once_goes_on_at_its_headers_if_it_said_how_long_it_is() {
     let mut story = Story::new();
-    story.request("POST /v1/chat", &[("x-api-key", KEY)], false);
+    story.request("POST /v1/chat", &[("x-api-key", KEY), ("content-length", "900")], false);
     assert_eq!(story.tell(Input::AnsweredAtOnce(pass(1))), Flow::Continue);
-    assert_eq!(story.body(5000, true), Flow::Continue);
+    assert_eq!(story.body(900, true), Flow::Continue);
+    for (size, expected) in [(900, Flow::Continue), (1001, Flow::Pause)] {
+        let mut chunked = Story::new();
+        chunked.request("POST /v1/chat", &[("x-api-key", KEY)], false);
+        assert_eq!(chunked.tell(Input::AnsweredAtOnce(pass(1))), Flow::Pause);
+        assert_eq!(chunked.body(400, false), Flow::Pause);
+        assert_eq!(chunked.body(size, true), expected);
+        let told = chunked.effects.iter().any(|effect| matches!(effect, Effect::Tell(_)));
+        assert_eq!(told, expected == Flow::Pause, "what was held goes back");
+    }
     let mut crowded = Story::new();
     crowded.request("POST /v1/chat", &[("x-api-key", KEY)], false);
     assert_eq!(crowded.tell(Input::AnsweredAtOnce(Answer::Unavailable(Fault::Backlog))), Flow::Pause);
