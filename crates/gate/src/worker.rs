@@ -131,6 +131,8 @@ pub struct Worker {
     watch: Watch,
     /// Ends that could not be entered into their slot yet, because other workers were faster.
     unfinished: VecDeque<Finish>,
+    /// Leases that could not be entered into their slot yet, for the same reason.
+    unplaced: VecDeque<lease::Lent>,
     /// Until then nothing is told that nobody waits for.
     quiet_until: Instant,
     /// When this worker is to say again that it is alive.
@@ -160,6 +162,7 @@ impl Worker {
             memory: warm::Memory::default(),
             watch: Watch::default(),
             unfinished: VecDeque::new(),
+            unplaced: VecDeque::new(),
             quiet_until: Instant::EPOCH,
             alive_due: Instant::EPOCH,
             sweep: None,
@@ -177,7 +180,8 @@ impl Worker {
         now: Instant,
         shelf: &mut dyn Shelf,
     ) -> Option<Answer> {
-        let owed = [self.needs.len(), self.books.len(), self.unpaids.len(), self.unfinished.len()];
+        let late = self.unfinished.len().saturating_add(self.unplaced.len());
+        let owed = [self.needs.len(), self.books.len(), self.unpaids.len(), late];
         let crowded = self.needs.len() >= WAITERS_MAX
             || owed.into_iter().fold(0, usize::saturating_add) >= BOOKS_MAX
             || self.claims.len() >= WAITERS_MAX;
@@ -269,14 +273,16 @@ impl Worker {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         let waits = self.needs.len().saturating_add(self.claims.len()).saturating_add(self.calls.len());
-        let owes = self.unpaids.len().saturating_add(self.unfinished.len());
+        let late = self.unfinished.len().saturating_add(self.unplaced.len());
+        let owes = self.unpaids.len().saturating_add(late);
         waits == 0 && owes == 0 && self.books.is_empty() && self.watch.is_told()
     }
 
     /// True if something should be done right now, and not at the next tick.
     #[must_use]
     pub fn hurries(&self, now: Instant) -> bool {
-        !self.unfinished.is_empty() || self.next_poll().is_some_and(|due| due <= now)
+        let late = !(self.unfinished.is_empty() && self.unplaced.is_empty());
+        late || self.next_poll().is_some_and(|due| due <= now)
     }
 
     /// What to do now. Call it after everything else, and from time to time.

@@ -14,10 +14,10 @@ use super::talk::{Answer, Decided, Fault, Pass, Report};
 use super::warm::Key;
 use super::{Batch, Worker, alive};
 use crate::effect::{Level, Metric};
-use crate::lease::{Blocked, Changed, Held, PayerKey, SLOTS, scope_tag};
+use crate::lease::{Blocked, Changed, Held, PayerKey, SLOTS, Slot, scope_tag};
 use crate::shelf::Shelf;
 use contract::v1::{
-    CellAnswer, CellKey, CellReport, CellState, NeedDecision, NeedMode, Note, Price, UsageRecord,
+    CellAnswer, CellKey, CellLease, CellReport, CellState, NeedDecision, NeedMode, Note, Price, UsageRecord,
 };
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -31,6 +31,14 @@ pub(super) enum Warmth {
     Warm(Box<Pass>),
     /// It has to be asked for, in this mode, and a lease's generation must be at least so much.
     Cold(NeedMode, u64),
+}
+
+/// What billing lent to a payer, by the sync sent at `sent`.
+pub(super) struct Lent {
+    payer: PayerKey,
+    epoch: u64,
+    cells: Vec<CellLease>,
+    sent: Instant,
 }
 
 impl Worker {
@@ -105,33 +113,10 @@ impl Worker {
         let Granted { standing, price, cells } = granted;
         let (payer, scope) = (PayerKey::of(&standing.payer), scope_tag(&price.scope));
         let waiter = self.needs.get(id).cloned();
-        let changed = membership.table().claim(shelf, payer, now, |slot| {
-            slot.epoch = slot.epoch.max(standing.epoch);
-            let roomless = slot.place(&cells, sent, now);
-            let held = waiter.as_ref().and_then(|_| slot.admit(scope, price.unit, price.hold, now));
-            if held.is_none() {
-                // Nobody takes it, so it does not stay where it is wanted back.
-                cells.iter().filter(|lease| !lease.keep).for_each(|lease| {
-                    if let Some(cell) = slot.cell_mut(lease.key) {
-                        cell.give_back();
-                    }
-                });
-            }
-            (held, roomless)
-        });
-        let held = match changed {
-            Ok(changed) => {
-                let (held, roomless) = self.take_over(changed);
-                self.books.leave_behind(roomless);
-                let keep = cells.iter().all(|lease| lease.keep);
-                self.touch(payer, membership, keep || held.is_some(), now);
-                held
-            }
-            Err(blocked) => {
-                self.count(Metric::Fault { fault: blocked.as_str() });
-                None
-            }
-        };
+        let lent = Lent { payer, epoch: standing.epoch, cells, sent };
+        let admit =
+            |slot: &mut Slot| waiter.as_ref().and_then(|_| slot.admit(scope, price.unit, price.hold, now));
+        let held = self.enter(lent, membership, now, shelf, admit);
         let Some(waiter) = waiter else { return };
         let (account, price_version) = (standing.account.clone(), price.version);
         let decided = Rc::new(Decided::new(standing, price));
@@ -148,6 +133,48 @@ impl Worker {
             (Some(held), None) => self.put_back(payer, held),
             // Another worker was faster: next time it wants a hold of its own.
             (None, _) => self.needs.rob(id, now),
+        }
+    }
+
+    /// Enters what was lent, and takes of it at once what `admit` does; later, if other workers are faster now. What is not
+    /// entered would be reported by nobody.
+    fn enter(
+        &mut self,
+        lent: Lent,
+        membership: Membership,
+        now: Instant,
+        shelf: &mut dyn Shelf,
+        admit: impl Fn(&mut Slot) -> Option<Vec<Held>>,
+    ) -> Option<Vec<Held>> {
+        let changed = membership.table().claim(shelf, lent.payer, now, |slot| {
+            slot.epoch = slot.epoch.max(lent.epoch);
+            let roomless = slot.place(&lent.cells, lent.sent, now);
+            let held = admit(slot);
+            if held.is_none() {
+                // Nobody takes it, so it does not stay where it is wanted back.
+                lent.cells.iter().filter(|lease| !lease.keep).for_each(|lease| {
+                    if let Some(cell) = slot.cell_mut(lease.key) {
+                        cell.give_back();
+                    }
+                });
+            }
+            (held, roomless)
+        });
+        match changed {
+            Ok(changed) => {
+                let (held, roomless) = self.take_over(changed);
+                self.books.leave_behind(roomless);
+                let keep = lent.cells.iter().all(|lease| lease.keep);
+                self.touch(lent.payer, membership, keep || held.is_some(), now);
+                held
+            }
+            Err(blocked) => {
+                self.count(Metric::Fault { fault: blocked.as_str() });
+                if blocked == Blocked::Busy {
+                    self.unplaced.push_back(lent);
+                }
+                None
+            }
         }
     }
 
@@ -290,6 +317,9 @@ impl Worker {
             self.finish(finish, now, shelf);
         }
         let Some(membership) = self.membership else { return };
+        for lent in core::mem::take(&mut self.unplaced) {
+            self.enter(lent, membership, now, shelf, |_| None);
+        }
         if self.draining && self.is_idle() {
             // Should others be faster, the next poll tries again; and at worst they take this worker for dead.
             _ = alive::leave(shelf, membership.worker);
@@ -307,7 +337,7 @@ impl Worker {
             let end = first.saturating_add(SWEEP).min(SLOTS);
             for n in first..end {
                 let Some(payer) = membership.table().payer_at(shelf, n) else { continue };
-                match membership.table().change(shelf, payer, now, crate::lease::Slot::condemn) {
+                match membership.table().change(shelf, payer, now, Slot::condemn) {
                     Ok(_) => self.touch(payer, membership, true, now),
                     // Nobody sweeps again for the dead worker: the next poll goes on from here.
                     Err(Blocked::Busy) => return self.sweep = Some(n),
