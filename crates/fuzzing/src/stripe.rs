@@ -35,7 +35,7 @@ pub(crate) fn run(data: &[u8]) {
     // Nor do other events that tell of the same payments, once everything is known that they tell: each round may unlock what
     // one of them waited for, and only what was credited again and again would never come to rest.
     let other = |n: usize, round: &str| renamed(&bodies[n], &format!("evt_{round}_{n}"));
-    let mut rounds = 0..=bodies.len();
+    let mut rounds = 0..bodies.len() + 2;
     let mut before: Option<BTreeMap<AccountId, Sums>> = None;
     loop {
         let round = rounds.next().expect("payments are credited again and again");

@@ -228,7 +228,7 @@ fn what_an_answer_names_is_not_forgotten_for_it() {
     let mut slot = slot(&(1..=8).map(|n| (n, 4)).collect::<Vec<_>>());
     slot.cells[3].give_back();
     told(&mut slot);
-    let before = slot.cells[3].clone();
+    let before = slot.cells[3];
     slot.place(&[lease(9, 7, true), lease(4, 6, true)], NOW, NOW);
     let known = slot.cells.iter().find(|cell| cell.key == before.key).unwrap();
     assert_eq!((known.granted.get(), known.returned), (6, before.returned), "its totals go on");
