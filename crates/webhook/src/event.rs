@@ -59,7 +59,7 @@ pub enum EventError {
 }
 
 /// The account of an event that names none.
-const OWN_ACCOUNT: &str = "self";
+pub const OWN_ACCOUNT: &str = "self";
 
 /// Levels of nesting. Stripe's events have about ten; 64 is the least that common JSON readers stop at (.NET's), so
 /// that a handler behind this one can read what passes here.

@@ -12,7 +12,7 @@ mod policy;
 mod secret;
 mod signature;
 
-pub use event::{Event, EventError, Style};
+pub use event::{Event, EventError, OWN_ACCOUNT, Style};
 pub use forgery::Forgery;
 pub use policy::{Livemode, PolicyError, TypePattern};
 pub use secret::{Secret, SecretError};

@@ -14,7 +14,7 @@ use crate::service::{Session, Setup};
 use crate::store::{EventKey, EventRow, EventStatus};
 use apply::{Applied, apply};
 use serde_json::Value;
-use webhook::{Event, Style};
+use webhook::{Event, OWN_ACCOUNT, Style};
 
 /// What became of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +49,13 @@ pub fn take(work: &mut Work<'_>, setup: &Setup, event: &Event, body: String) -> 
     if event.style == Style::Thin {
         session.work.store.put_event(&row)?;
         return Ok(Taken::New(row.status));
+    }
+    if event.account != OWN_ACCOUNT {
+        // Its owner says what was paid there, and to whom: no money of ours came with it.
+        let detail =
+            format!("of the connected account {}, which nothing here is sold through", event.account);
+        session.work.store.put_event(&EventRow { status: EventStatus::Review, detail, ..row })?;
+        return Ok(Taken::New(EventStatus::Review));
     }
     let (row, unlocks) = run(&mut session, row)?;
     if let Some(customer) = row.customer.as_ref().filter(|_| unlocks) {

@@ -182,6 +182,17 @@ async fn what_is_in_flight_when_the_plan_renews_is_paid_once() {
 }
 
 #[tokio::test]
+async fn what_a_connected_account_was_paid_is_no_money_of_ours() {
+    let world = World::new().await;
+    let paid = checkout("cs_1", "cus_1", Some("mallory"), "payment");
+    let mut theirs = event("evt_1", "checkout.session.completed", paid);
+    theirs["account"] = json!("acct_mallory");
+    world.deliver(&theirs).await.ok(200);
+    assert_eq!(world.event_status("evt_1").await, "review");
+    world.admin("GET", "accounts/mallory", &Value::Null).await.ok(404);
+}
+
+#[tokio::test]
 async fn a_package_that_nobody_bought_is_put_to_review() {
     let world = World::new().await;
     let mut paid = checkout("cs_1", "cus_1", None, "payment");
