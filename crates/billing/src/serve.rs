@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::http::{App, Parts, router};
 use crate::metrics::Metrics;
 use crate::notes::Notes;
-use crate::service::{Setup, sweep};
+use crate::service::{self, Setup};
 use crate::store::{Memory, Sqlite, Store};
 use axum::serve::ListenerExt;
 use std::fs::{File, TryLockError};
@@ -21,12 +21,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use webhook::Secret;
 
 /// How long calls that are being answered may take once the service ends.
 const ENDING: Duration = Duration::from_secs(5);
-/// Transactions of one sweep; what is left over waits for the next tick.
+/// Rounds of one sweep; what is left over waits for the next tick.
 const SWEEP_ROUNDS_MAX: u32 = 50;
 /// Connections that read the database.
 const READERS: usize = 2;
@@ -220,10 +220,25 @@ async fn sweep_until(app: App, tick: Duration, mut ending: watch::Receiver<bool>
 
 async fn sweep_all(app: &App) {
     for _ in 0..SWEEP_ROUNDS_MAX {
-        match app.write(sweep).await {
-            Ok(true) => {}
-            Ok(false) => return,
+        let (due, more) = match app.read(|work, _| service::due(work)).await {
+            Ok(found) => found,
             Err(fail) => return tracing::error!(error = %fail.0, "a sweep failed"),
+        };
+        // Asked for together, so that they share a transaction.
+        let mut settling = JoinSet::new();
+        for account in due {
+            let app = app.clone();
+            settling.spawn(async move {
+                let id = account.clone();
+                let settled = app.write(move |work, setup| service::settle(work, setup, &account)).await;
+                if let Err(fail) = settled {
+                    tracing::error!(account = %id, error = %fail.0, "an account could not be settled");
+                }
+            });
+        }
+        while settling.join_next().await.is_some() {}
+        if !more {
+            return;
         }
     }
 }

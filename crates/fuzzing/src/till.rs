@@ -77,7 +77,15 @@ impl Till {
     }
 
     pub(crate) fn sweep(&mut self) {
-        while self.work(service::sweep).unwrap() {}
+        loop {
+            let (due, more) = self.work(|work, _| service::due(work)).unwrap();
+            for account in due {
+                self.work(|work, setup| service::settle(work, setup, &account)).unwrap();
+            }
+            if !more {
+                return;
+            }
+        }
     }
 
     /// Adds up every book, and fails if one does not add up with itself or with the journal.

@@ -113,7 +113,15 @@ impl Billing {
 
     /// Settles what is due.
     pub fn sweep(&mut self, now: Instant) {
-        while self.work(now, service::sweep).unwrap() {}
+        loop {
+            let (due, more) = self.work(now, |work, _| service::due(work)).unwrap();
+            for account in due {
+                self.work(now, |work, setup| service::settle(work, setup, &account)).unwrap();
+            }
+            if !more {
+                return;
+            }
+        }
     }
 
     /// What became of an account's credits.

@@ -24,7 +24,7 @@ pub use once::{Asked, Once, once};
 pub use own::{nobody, own_account, own_balance, own_subscription};
 pub use people::{account_named, known_account, new_api_key, open_if_new, resolve, revoke_api_key};
 pub use session::Session;
-pub use sweep::sweep;
+pub use sweep::{due, settle};
 
 use crate::catalog::Catalog;
 use crate::config::Config;

@@ -194,6 +194,29 @@ async fn a_hold_nobody_reports_goes_back_after_its_time_and_tail() {
 }
 
 #[tokio::test]
+async fn one_account_that_cannot_be_settled_keeps_no_other_from_it() {
+    let world = World::new().await;
+    for (id, name) in [(1, "alice"), (3, "bob")] {
+        world.need(id, name, "models").await;
+        world.admin("POST", "grants", &json!({"account": name, "credits": 1})).await.ok(201);
+        world.need(id + 1, name, "embeddings").await;
+    }
+    let db = rusqlite::Connection::open(world.database()).unwrap();
+    db.execute("UPDATE account SET stage = 'spoilt' WHERE id = 'alice'", []).unwrap();
+    for secs in [31, 31] {
+        world.advance(Span::from_secs(secs));
+        world.sweep().await;
+    }
+    assert_eq!(world.account("bob").await["held_micro"], 0);
+    db.execute("UPDATE account SET stage = (SELECT stage FROM account WHERE id = 'bob')", []).unwrap();
+    for secs in [0, 31] {
+        world.advance(Span::from_secs(secs));
+        world.sweep().await;
+    }
+    assert_eq!(world.account("alice").await["held_micro"], 0);
+}
+
+#[tokio::test]
 async fn under_the_other_policy_it_is_charged() {
     let world =
         World::with(crate::support::demo_catalog(), &[("CRASH_POLICY", "charge"), ("LEASE_TAIL_MS", "1000")])
