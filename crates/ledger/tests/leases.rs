@@ -85,6 +85,27 @@ fn t53_what_lies_with_a_dead_process_comes_back_after_ttl_and_grace_less_holds_a
 }
 
 #[test]
+fn what_comes_back_between_the_two_ends_is_not_charged_at_the_hard_one() {
+    let mut desk = Desk::with(40);
+    let id = leased(&mut desk, Need { exposure: Exposure::Whole, ..lease(&node(1), 10, 30) }).remove(0).id;
+    assert_eq!(desk.book.cells[&id].granted, amount(40));
+    desk.after(30_200).expire(CrashPolicy::Charge);
+    assert_eq!(
+        (desk.book.cells[&id].state, desk.shown()),
+        (CellState::Soft, 0),
+        "all of it may have been used"
+    );
+    // The gateway was cut off for longer than the lease, and is back before its time is over for good.
+    desk.report(report(&id, totals(10, 0, 0, 30)));
+    assert_eq!((desk.book.cells[&id].outstanding(), desk.shown()), (amount(10), 30));
+    desk.report(report(&id, totals(10, 0, 0, 25)));
+    desk.report(report(&id, totals(10, 10, 10, 30)));
+    assert_eq!(desk.book.cells[&id].state, CellState::Closed);
+    desk.after(60_000).expire(CrashPolicy::Charge);
+    assert_eq!((desk.shown(), desk.book.grants[&GrantId(1)].used), (30, amount(10)));
+}
+
+#[test]
 fn a_soft_cell_takes_evidence_and_gives_nothing() {
     let mut desk = Desk::with(20);
     let ask = Need { exposure: Exposure::AtMost(amount(3)), ..lease(&node(1), 20, 0) };

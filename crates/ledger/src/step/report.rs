@@ -250,13 +250,16 @@ fn merge(told: &Totals, row: &Cell, id: &CellId) -> Result<Merged, ReportRefused
         cell.returned = row.returned.max(told.returned);
         fits(cell.returned, add(cell.used, late)?, cell.held(), cell.granted)?;
     } else {
-        // The ledger took the free part itself, so the gateway's own returns are in it already. Holds beyond what
-        // was kept can only come from a gateway that broke its bound: what they use will be late.
+        // Holds beyond what was kept can only come from a gateway that broke its bound: what they use will be late.
         let most = add(cell.finished, cell.outstanding())?;
         cell.admitted = cell.admitted.min(most);
         if cell.admitted < row.admitted {
             return Err(ReportRefused::UsedBeyondFinished);
         }
+        // What the ledger took at the soft end is in the gateway's own returns too; what was kept as exposure, and comes
+        // back now, was not used either, and waits for no hard end.
+        let free = cell.outstanding().saturating_sub(cell.held());
+        cell.returned = row.returned.max(told.returned.min(add(row.returned, free)?));
     }
     if id.is_hold() && cell.finished == cell.granted {
         cell.returned = cell.granted.saturating_sub(cell.used); // its one request has ended: nothing else can use it
