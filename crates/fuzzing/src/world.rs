@@ -18,9 +18,18 @@ pub(crate) fn run(data: &[u8]) {
     let mut world = World::new(Options { envoys: 2, workers: 2, credits, mode, allow, crash, ttl });
     let mut dice = Dice::new(data);
     let mut events = 0;
+    // Whoever was cut off for as long as a lease and its tail is dead as far as the ledger can know.
+    let (mut cut_off, mut given_up) = (0, false);
     while !dice.is_over() && events < 200 {
         events += 1;
-        happen(&mut world, &event(&mut dice, crashes));
+        let event = event(&mut dice, crashes);
+        match event {
+            Event::Later(millis) => cut_off += millis,
+            Event::Settle => cut_off = 0,
+            _ => {}
+        }
+        given_up |= cut_off >= 2 * ttl.millis();
+        happen(&mut world, &event);
         if allow == 0 {
             check(&mut world);
         }
@@ -33,6 +42,9 @@ pub(crate) fn run(data: &[u8]) {
     let unpriced = i64::try_from(oracle.unpaid).unwrap() * 1_000_000;
     let used = oracle.served + if crashes { oracle.orphaned } else { 0 };
     let right = match (crashes, crash) {
+        (false, CrashPolicy::Charge) if given_up => {
+            (used..=used + unpriced + totals.crash_charged).contains(&booked)
+        }
         (false, _) => (used..=used + unpriced).contains(&booked),
         (true, CrashPolicy::Refund) => booked <= used + unpriced,
         (true, CrashPolicy::Charge) => (used..=used + unpriced + totals.crash_charged).contains(&booked),

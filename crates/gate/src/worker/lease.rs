@@ -41,6 +41,11 @@ pub(super) struct Lent {
     sent: Instant,
 }
 
+/// What billing answered about each cell.
+pub(super) fn by_key(answers: &[CellAnswer]) -> BTreeMap<CellKey, &CellAnswer> {
+    answers.iter().map(|cell| (cell.key, cell)).collect()
+}
+
 impl Worker {
     /// Lets a request through on its payer's slot, if that has enough. If not, the slot is kept for what billing lends.
     /// Who is not known yet is asked for with a hold: whose slot it would be is known only afterwards.
@@ -258,7 +263,7 @@ impl Worker {
         shelf: &mut dyn Shelf,
     ) -> bool {
         let Some(membership) = self.membership else { return true };
-        let answers: BTreeMap<CellKey, &CellAnswer> = answers.iter().map(|cell| (cell.key, cell)).collect();
+        let answers = by_key(answers);
         let mut all = true;
         for (payer, told) in &batch.leases {
             let Some(answer) = answers.get(&told.key) else {

@@ -2,6 +2,7 @@
 
 use super::allowance;
 use super::books::{Bounds, Hold};
+use super::lease::by_key;
 use super::process::Membership;
 use super::reply::{HOLD_GENERATION_MIN, check_pass, check_standing, check_sync};
 use super::talk::{Answer, Decided, Fault, Pass};
@@ -13,7 +14,6 @@ use contract::v1::{
     CellKey, CellLease, CellReport, Need, NeedAnswer, NeedDecision, NeedMode, PATH_SYNC, Price, Refusal,
     Standing, Sync, SyncAnswer,
 };
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use units::{Instant, Span};
 
@@ -137,9 +137,11 @@ impl Worker {
 
     /// A hold whose end billing heard of and did not believe.
     fn complain_of_untaken(&mut self, batch: &Batch, answer: &SyncAnswer) {
-        let taken: BTreeMap<_, _> = answer.cells.iter().map(|cell| (cell.key, cell.acked_admitted)).collect();
+        let answers = by_key(&answer.cells);
         let holds = batch.page.ended.iter().filter(|told| told.key.generation >= HOLD_GENERATION_MIN);
-        let untaken = holds.filter(|told| taken.get(&told.key).is_some_and(|taken| *taken < told.admitted));
+        let untaken = holds.filter(|told| {
+            answers.get(&told.key).is_some_and(|answer| answer.acked_admitted < told.admitted)
+        });
         for told in untaken {
             let CellKey { grant, generation } = told.key;
             self.count(Metric::Fault { fault: "report_not_taken" });
