@@ -24,6 +24,7 @@ mod process;
 mod reply;
 #[cfg(test)]
 pub(crate) mod rig;
+mod strays;
 mod sync;
 mod talk;
 #[cfg(test)]
@@ -42,12 +43,13 @@ use crate::shelf::Shelf;
 use allowance::{End, Unpaids};
 use books::{Books, Finish, Page};
 use claims::Claims;
-use contract::v1::{self, CellReport, NeedMode};
+use contract::v1::{self, CellReport, Need, NeedMode};
 use needs::{Asked, Needs, Waiter};
 use pace::Pace;
 use process::Membership;
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
+use strays::Strays;
 use units::{Instant, NodeName, Span};
 use watch::Watch;
 
@@ -105,8 +107,8 @@ enum Pending {
 
 struct Batch {
     seq: u64,
-    /// What was asked for each.
-    needs: BTreeMap<u64, NeedMode>,
+    /// By their ids.
+    needs: BTreeMap<u64, Need>,
     page: Page,
     /// Of cells in slots.
     leases: Vec<(PayerKey, CellReport)>,
@@ -127,6 +129,7 @@ pub struct Worker {
     books: Books,
     claims: Claims,
     unpaids: Unpaids,
+    strays: Strays,
     memory: warm::Memory,
     watch: Watch,
     /// Ends that could not be entered into their slot yet, because other workers were faster.
@@ -159,6 +162,7 @@ impl Worker {
             books: Books::default(),
             claims: Claims::default(),
             unpaids: Unpaids::default(),
+            strays: Strays::default(),
             memory: warm::Memory::default(),
             watch: Watch::default(),
             unfinished: VecDeque::new(),
@@ -181,7 +185,7 @@ impl Worker {
         shelf: &mut dyn Shelf,
     ) -> Option<Answer> {
         let late = self.unfinished.len().saturating_add(self.unplaced.len());
-        let owed = [self.needs.len(), self.books.len(), self.unpaids.len(), late];
+        let owed = [self.needs.len(), self.books.len(), self.unpaids.len(), self.strays.len(), late];
         let crowded = self.needs.len() >= WAITERS_MAX
             || owed.into_iter().fold(0, usize::saturating_add) >= BOOKS_MAX
             || self.claims.len() >= WAITERS_MAX;
@@ -274,7 +278,7 @@ impl Worker {
     pub fn is_idle(&self) -> bool {
         let waits = self.needs.len().saturating_add(self.claims.len()).saturating_add(self.calls.len());
         let late = self.unfinished.len().saturating_add(self.unplaced.len());
-        let owes = self.unpaids.len().saturating_add(late);
+        let owes = self.unpaids.len().saturating_add(self.strays.len()).saturating_add(late);
         waits == 0 && owes == 0 && self.books.is_empty() && self.watch.is_told()
     }
 
@@ -320,15 +324,15 @@ impl Worker {
     /// Is there anything to be told or asked now?
     fn has_reason(&self, now: Instant) -> bool {
         let due = [self.needs.next_due(), self.watch.next_due(self.quiet_until)];
-        self.unpaids.is_due() || self.books.is_due(now) || due.into_iter().flatten().any(|due| due <= now)
+        let owed = self.unpaids.is_due() || self.strays.is_due() || self.books.is_due(now);
+        owed || due.into_iter().flatten().any(|due| due <= now)
     }
 
     /// When `poll` will have something to do, if nothing happens before; `None` if never.
     #[must_use]
     pub fn next_poll(&self) -> Option<Instant> {
-        let unpaid = self.unpaids.is_due().then_some(Instant::EPOCH);
-        let due =
-            [self.needs.next_due(), self.books.next_due(), self.watch.next_due(self.quiet_until), unpaid];
+        let owed = (self.unpaids.is_due() || self.strays.is_due()).then_some(Instant::EPOCH);
+        let due = [self.needs.next_due(), self.books.next_due(), self.watch.next_due(self.quiet_until), owed];
         let line = if self.speaking { None } else { due.into_iter().flatten().min() };
         let line = line.map(|due| due.max(self.pace.not_before()));
         [line, self.claims.next_due()].into_iter().flatten().min()

@@ -2,7 +2,7 @@
 
 use billing::catalog::Catalog;
 use billing::engine::Work;
-use billing::error::Error;
+use billing::error::{Error, Invalid};
 use billing::service::{self, NewGrant, Setup};
 use billing::store::{Memory, Page, Store};
 use contract::v1::{Hello, PATH_HELLO, PATH_SYNC, Sync};
@@ -151,6 +151,8 @@ impl Billing {
 fn respond(answer: Result<impl Serialize, Error>) -> CallResult {
     match answer {
         Ok(answer) => CallResult::Upstream { status: 200, body: Some(serde_json::to_vec(&answer).unwrap()) },
+        // Overtaken by a later sync of the same worker, which has given it up.
+        Err(Error::Invalid(Invalid::Conflict, _)) => CallResult::Upstream { status: 409, body: None },
         Err(Error::Invalid(invalid, why)) => panic!("a gateway asked wrongly: {invalid:?}: {why}"),
         Err(error) => panic!("{error:?}"),
     }

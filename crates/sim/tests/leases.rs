@@ -222,6 +222,42 @@ fn an_envoy_that_dies_costs_at_most_its_lease_and_everything_else_is_back() {
     }
 }
 
+#[test]
+fn a_lease_whose_answer_was_lost_goes_back_though_its_customer_never_returns() {
+    for (away, late) in [(0, false), (2_000, false), (4_000, false), (0, true), (4_000, true)] {
+        let mut world = World::new(Options { credits: 100, crash: CrashPolicy::Charge, ..PLAIN });
+        world.ask((0, 0));
+        world.run(Span::from_millis(100));
+        world.end(0, true);
+        world.run(Span::from_millis(1_000));
+        // Known now, so this one asks for a lease; and leaves, while billing falls silent.
+        world.ask((0, 0));
+        assert_eq!(world.calls(), 1);
+        world.leave(0);
+        if late {
+            world.give_up(0, false);
+        } else {
+            world.deliver(0, true);
+        }
+        for _ in 0..away / 100 {
+            // The first of them may be the one that arrives late.
+            while world.calls() > usize::from(late) {
+                world.give_up(usize::from(late), true);
+            }
+            world.later(Span::from_millis(100));
+        }
+        for _ in 0..if late { 25 } else { 0 } {
+            while world.calls() > 1 {
+                world.deliver(1, false);
+            }
+            world.later(Span::from_millis(100));
+        }
+        world.run(QUIET);
+        let totals = world.totals();
+        assert_eq!((totals.used, totals.avail), (CREDIT, 99 * CREDIT), "{away} ms, late: {late}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -53,12 +53,21 @@ pub fn hello(work: &mut Work<'_>, setup: &Setup, node: NodeName) -> Result<Hello
 /// Takes reports in, gives back what is not wanted any more, keeps evidence, then decides about those who wait.
 ///
 /// # Errors
-/// [`Invalid::TooLarge`] or [`Invalid::Unprocessable`], whereupon nothing of it was done; [`Error::Store`].
+/// [`Invalid::TooLarge`], [`Invalid::Unprocessable`], or [`Invalid::Conflict`] where the same worker's later sync came first,
+/// whereupon nothing of it was done; [`Error::Store`].
 pub fn sync(work: &mut Work<'_>, setup: &Setup, sync: &Sync) -> Result<SyncAnswer, Error> {
     check(sync)?;
     if work.store.incarnation(&sync.node)? < sync.incarnation {
         // Told by a gateway that outlived this database: never give it to another process.
         work.store.put_incarnation(&sync.node, sync.incarnation, work.now)?;
+    }
+    let (node, incarnation, worker) = (sync.node.clone(), sync.incarnation, sync.worker);
+    if !work.store.came(&UsageKey { node, incarnation, worker }, sync.sent_seq)? {
+        // A worker sends one after the other, so it has given this one up, and repeats what it says. What it asks for
+        // would be lent to nobody.
+        work.count("tollgate_billing_errors_total", "kind", "overtaken");
+        let what = format!("Sync {} of worker {worker} came after a later one of it.", sync.sent_seq);
+        return Err(Invalid::Conflict.because(what));
     }
     let mut session = Session::new(work, setup)?;
     let owners = owners(&mut session, sync)?;
@@ -141,6 +150,9 @@ fn check(sync: &Sync) -> Result<(), Error> {
         .iter()
         .map(|cell| cell.key)
         .chain(sync.usage.iter().flat_map(|u| u.charges.iter().map(|c| c.key)));
+    if sync.sent_seq > WHOLE_MAX {
+        return no(format!("sent_seq is {}; it is at most 2^53 - 1.", sync.sent_seq));
+    }
     if let Some(key) = keys.into_iter().find(|key| key.grant > WHOLE_MAX || key.generation > WHOLE_MAX) {
         return no(format!("a cell is named {}/{}; both are at most 2^53 - 1.", key.grant, key.generation));
     }

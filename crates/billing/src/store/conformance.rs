@@ -437,6 +437,10 @@ fn what_gateways_told_is_kept_once() {
             assert_eq!(store.incarnation(&node()).unwrap(), 0);
             store.put_incarnation(&node(), 5, NOW).unwrap();
             store.put_incarnation(&node(), 4, NOW).unwrap();
+            for (seq, came) in [(1, true), (1, true), (3, true), (2, false), (3, true)] {
+                assert_eq!(store.came(&key, seq).unwrap(), came, "{seq}");
+            }
+            assert!(store.came(&UsageKey { worker: 3, ..key.clone() }, 1).unwrap());
             assert!(store.put_usage(&key, &record(2), NOW).unwrap());
             assert_eq!(store.usage_acked(&key).unwrap(), 0);
             assert!(store.put_usage(&key, &record(1), NOW).unwrap());

@@ -38,6 +38,7 @@ struct Tables {
     commands: BTreeMap<String, (String, String)>,
     meta: BTreeMap<String, String>,
     nodes: BTreeMap<NodeName, u64>,
+    syncs: BTreeMap<UsageKey, u64>,
     usage: Vec<(UsageKey, UsageRecord)>,
     claims: BTreeMap<ClaimKey, ClaimRow>,
 }
@@ -395,6 +396,12 @@ impl Gateways for Memory {
         let known = self.now.nodes.entry(node.clone()).or_default();
         *known = incarnation.max(*known);
         Ok(())
+    }
+
+    fn came(&mut self, worker: &UsageKey, sent_seq: u64) -> Kept<bool> {
+        let last = self.now.syncs.entry(worker.clone()).or_default();
+        *last = sent_seq.max(*last);
+        Ok(*last == sent_seq)
     }
 
     fn put_usage(&mut self, key: &UsageKey, record: &UsageRecord, _: Instant) -> Kept<bool> {

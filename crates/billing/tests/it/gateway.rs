@@ -429,3 +429,20 @@ async fn golden_requests_are_understood_and_answered_as_the_contract_says_over_h
     let completed = world.gateway("events/complete", &golden("complete")).await.ok(200);
     serde_json::from_value::<CompleteAnswer>(completed).unwrap();
 }
+
+#[tokio::test]
+async fn a_sync_that_a_later_one_overtook_is_not_carried_out() {
+    let world = World::new().await;
+    world.need(1, "alice", "models").await;
+    world.admin("POST", "grants", &json!({"account": "alice", "credits": 5})).await.ok(201);
+    let asks = |seq, id| sync(&json!({"sent_seq": seq, "needs": [need(id, "alice", "embeddings")]}));
+    // The sender waited for the first in vain, gave it up, and sent a second one; then the first arrives.
+    world.gateway("sync", &asks(7, 3)).await.ok(200);
+    let late = world.gateway("sync", &asks(6, 2)).await.ok(409);
+    assert_eq!(world.account("alice").await["held_micro"], 1_000_000, "{late}");
+    // The same one twice is not late, and a worker knows nothing of another one's numbers.
+    world.gateway("sync", &asks(7, 3)).await.ok(200);
+    let other = sync(&json!({"worker": 2, "needs": [need(2, "alice", "embeddings")]}));
+    world.gateway("sync", &other).await.ok(200);
+    assert_eq!(world.account("alice").await["held_micro"], 2_000_000);
+}

@@ -353,7 +353,8 @@ pub struct CellLease {
     pub granted: Amount,
     /// How much of it is already admitted for this need (all, in mode `hold`; nothing, in mode `lease`).
     pub held: Amount,
-    /// How long it may be spent from, counted from when the sync was *sent*.
+    /// How long it may be spent from, counted from when the sync was *sent*. Nothing: it was lent to this process before
+    /// and is over; whoever did not hear of it then is to give it back.
     pub ttl_ms: u64,
     /// By how much `admitted` may be ahead of what was acknowledged.
     pub exposure: Amount,

@@ -89,8 +89,8 @@ impl Slot {
     }
 
     /// Enters the cells that a need was answered with, in their order, before those that were here. A cell that is
-    /// forgotten here, or past its time, is left out: nothing can be spent of it. Returns what goes back at once,
-    /// because there is no room for it.
+    /// forgotten here is left out: nothing can be spent of it. Returns what goes back at once, because its time is over
+    /// already, or because there is no room for it.
     pub fn place(&mut self, leases: &[CellLease], sent: Instant, now: Instant) -> Vec<CellReport> {
         let mut before = core::mem::take(&mut self.cells);
         let mut roomless = Vec::new();
@@ -109,6 +109,7 @@ impl Slot {
             };
             cell.extend(lease, sent);
             if known.is_none() && now >= cell.deadline {
+                roomless.push(self.turn_away(cell));
                 continue;
             }
             if known.is_none() && self.cells.len().saturating_add(before.len()) >= CELLS_MAX {
@@ -116,9 +117,7 @@ impl Slot {
                 if let Some(spent) = before.iter().position(spent) {
                     self.raise_floor(before.remove(spent).key);
                 } else {
-                    self.raise_floor(cell.key);
-                    cell.give_back();
-                    roomless.push(cell.report());
+                    roomless.push(self.turn_away(cell));
                     continue;
                 }
             }
@@ -126,6 +125,13 @@ impl Slot {
         }
         self.cells.append(&mut before);
         roomless
+    }
+
+    /// A cell that is not entered goes back, and never comes again: its totals would begin anew.
+    fn turn_away(&mut self, mut cell: Cell) -> CellReport {
+        self.raise_floor(cell.key);
+        cell.give_back();
+        cell.report()
     }
 
     /// Puts in order what time has brought: what can no longer be spent goes back, and what is over, and known to be

@@ -142,9 +142,14 @@ fn a_cell_is_forgotten_when_it_is_over_and_known_to_be_and_never_comes_back() {
     assert_eq!((slot.cells.len(), slot.floor), (0, 2));
     slot.place(&[lease(1, 9, true)], LATE, LATE);
     assert_eq!(slot.cells.len(), 0, "its totals would begin anew, and what was spent be spent again");
-    slot.place(&[CellLease { key: CellKey { grant: 1, generation: 2 }, ..lease(1, 9, true) }], NOW, LATE);
+    let next = |generation| CellLease { key: CellKey { grant: 1, generation }, ..lease(1, 9, true) };
+    let back = slot.place(&[next(2)], NOW, LATE);
     assert_eq!(slot.cells.len(), 0, "past its time");
-    slot.place(&[CellLease { key: CellKey { grant: 1, generation: 2 }, ..lease(1, 9, true) }], LATE, LATE);
+    let told: Vec<_> = back.iter().map(|report| (report.admitted, report.returned)).collect();
+    assert_eq!(told, [(Amount::ZERO, amount(9))], "and nobody else would report it");
+    slot.place(&[next(2)], LATE, LATE);
+    assert_eq!(slot.cells.len(), 0, "it has gone back");
+    slot.place(&[next(3)], LATE, LATE);
     assert_eq!(slot.cells.len(), 1);
 }
 

@@ -35,6 +35,7 @@ impl Worker {
             let (needs_max, cells_max) = (most(limits.needs_max, share), most(limits.cells_max, share));
             let mut needs = self.needs.compose(now, needs_max);
             needs.extend(self.unpaids.compose(needs_max.saturating_sub(needs.len())));
+            needs.extend(self.strays.compose(&needs, needs_max.saturating_sub(needs.len())));
             // Neither kind of report keeps the other one from being heard.
             let cells = cells_max.saturating_sub(leases.len().min(cells_max.div_euclid(2)));
             let bounds = Bounds { cells, usage: most(limits.usage_max, share), abandoned: needs_max };
@@ -44,16 +45,16 @@ impl Worker {
                 return;
             }
             let least = needs.len().max(page.len()).max(told) <= 1;
-            let modes = needs.iter().map(|need| (need.id, need.mode)).collect();
             let reports =
                 page.cells().copied().chain(leases.iter().take(told).map(|(_, cell)| *cell)).collect();
-            let body = self.body(membership, needs, reports, &page);
+            let (body, needs) = self.body(membership, needs, reports, &page);
             if least || body.len() <= usize::try_from(limits.body_bytes_max).unwrap_or(usize::MAX) {
                 for (payer, _) in leases.split_off(told) {
                     self.watch.touch(payer, now, now);
                 }
                 self.seq = self.seq.saturating_add(1);
-                let batch = Batch { seq: self.seq, needs: modes, page, leases, sent: now };
+                let needs = needs.into_iter().map(|need| (need.id, need)).collect();
+                let batch = Batch { seq: self.seq, needs, page, leases, sent: now };
                 self.books.sent(&batch.page);
                 self.speaking = true;
                 self.quiet_until = now.plus(membership.pause());
@@ -70,7 +71,7 @@ impl Worker {
         needs: Vec<Need>,
         cells: Vec<CellReport>,
         page: &super::Page,
-    ) -> Vec<u8> {
+    ) -> (Vec<u8>, Vec<Need>) {
         let sync = Sync {
             node: self.settings.node.clone(),
             incarnation: membership.incarnation,
@@ -82,7 +83,7 @@ impl Worker {
             usage: page.usage.clone(),
             draining: self.draining,
         };
-        serde_json::to_vec(&sync).unwrap_or_default()
+        (serde_json::to_vec(&sync).unwrap_or_default(), sync.needs)
     }
 
     pub(super) fn on_sync(
@@ -108,6 +109,9 @@ impl Worker {
                     self.watch.touch(*payer, now, now);
                 }
                 let waiting: Vec<u64> = batch.needs.keys().copied().collect();
+                for need in batch.needs.values().filter(|_| fault != Fault::NotSent) {
+                    self.go_astray(need);
+                }
                 return self.failed(fault, &waiting, now, shelf);
             }
         };
@@ -118,7 +122,9 @@ impl Worker {
         self.heed(&answer.notes, now, shelf);
         let mut unanswered = batch.needs.clone();
         for need in answer.needs {
-            if let Some(mode) = unanswered.remove(&need.id) {
+            if let Some(asked) = unanswered.remove(&need.id) {
+                let mode = asked.mode;
+                self.strays.heard(asked);
                 self.on_decision(need, mode, batch.sent, now, shelf);
             }
         }
@@ -227,6 +233,15 @@ impl Worker {
         self.memory.remove(&waiter.key);
         self.count(Metric::WaitMs(now.since(waiter.asked).millis()));
         self.wake(waiter.stream, Answer::Refused(refusal));
+    }
+
+    /// A lease was asked for, and billing may have lent it.
+    fn go_astray(&mut self, need: &Need) {
+        if need.mode == NeedMode::Lease
+            && let Some(id) = self.needs.number()
+        {
+            self.strays.put(need.clone(), id);
+        }
     }
 
     fn nonsense(&mut self, id: u64, fault: Fault, now: Instant, shelf: &mut dyn Shelf) {

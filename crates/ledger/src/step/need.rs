@@ -10,7 +10,7 @@ use crate::outcome::{
 };
 use crate::window::WindowRule;
 use std::collections::BTreeSet;
-use units::{Amount, Instant, NodeName, Unit};
+use units::{Amount, Instant, NodeName, Span, Unit};
 
 /// What one lane would take: which cells, and how much more for each.
 type Plan = Vec<(CellId, Amount)>;
@@ -185,6 +185,31 @@ impl Work<'_> {
             self.extend(&id, need.timing)?;
             if let (Some(cell), Some(grant)) = (self.book.cells.get(&id), self.book.grants.get(&id.grant)) {
                 told.push(self.told(&id, cell, grant, need)?);
+            }
+        }
+        told.extend(self.unheard(need)?);
+        Ok(told)
+    }
+
+    /// Leases of the same process that are over, and of which something is out: whoever was told of them reports them, but
+    /// if that answer was lost, nobody would.
+    fn unheard(&self, need: &Need) -> Result<Vec<CellGrant>, Bug> {
+        if !matches!(need.mode, Mode::Lease { .. }) {
+            return Ok(Vec::new());
+        }
+        let mut told = Vec::new();
+        for (id, cell) in &self.book.cells {
+            let own = id.node == need.node && id.incarnation == need.incarnation && !id.is_hold();
+            if !own || cell.state != CellState::Soft || cell.outstanding() <= cell.held() {
+                continue;
+            }
+            let grant = self.book.grants.get(&id.grant);
+            let fits = |grant: &&Grant| {
+                let legs = need.lanes.iter().flat_map(|lane| &lane.legs);
+                legs.into_iter().any(|leg| leg.kind() == (grant.terms.unit, grant.terms.scope.as_str()))
+            };
+            if let Some(grant) = grant.filter(fits) {
+                told.push(CellGrant { ttl: Span::ZERO, keep: false, ..self.told(id, cell, grant, need)? });
             }
         }
         Ok(told)

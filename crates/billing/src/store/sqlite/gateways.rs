@@ -75,6 +75,16 @@ impl Gateways for Sqlite {
         .map(drop)
     }
 
+    fn came(&mut self, worker: &UsageKey, sent_seq: u64) -> Kept<bool> {
+        let changed = self.exec(
+            "INSERT INTO worker (node, incarnation, worker, usage_acked, sent_seq) VALUES (?1, ?2, ?3, 0, ?4)
+             ON CONFLICT (node, incarnation, worker) DO UPDATE SET sent_seq = excluded.sent_seq
+             WHERE excluded.sent_seq >= sent_seq",
+            params![worker.node.as_str(), int(worker.incarnation)?, worker.worker, int(sent_seq)?],
+        )?;
+        Ok(changed > 0)
+    }
+
     fn put_usage(&mut self, key: &UsageKey, record: &UsageRecord, now: Instant) -> Kept<bool> {
         let tokens = record.tokens.as_ref();
         let number = |value: Option<u64>| value.map(int).transpose();
