@@ -3,14 +3,20 @@
 //! They are asked for once more, for nobody, until billing answers; what it lent is entered then, and goes back unless
 //! somebody comes for it. Not here: holds whose answer was lost, which are abandoned by their id.
 
-use super::warm::Key;
+use crate::lease::scope_tag;
 use contract::v1::{Need, NeedMode};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// All of them, each customer and endpoint once.
 #[derive(Debug, Default)]
 pub(super) struct Strays {
-    all: BTreeMap<Key, Need>,
+    all: BTreeMap<u64, Need>,
+}
+
+/// 64 bits of a digest of who asks for what: enough to tell all customers apart, and smaller than a map of names.
+fn tag(need: &Need) -> u64 {
+    let (kind, value) = (need.subject.kind.as_str(), need.subject.value.as_str());
+    scope_tag(&[kind, value, need.endpoint.as_str()].join("\n"))
 }
 
 impl Strays {
@@ -24,29 +30,28 @@ impl Strays {
     }
 
     /// No answer came to this need. It is asked again under `id`, which nobody waits for.
-    pub(super) fn put(&mut self, need: Need, id: u64) {
+    pub(super) fn put(&mut self, need: &Need, id: u64) {
         if need.mode == NeedMode::Lease {
-            let key = (need.subject.clone(), need.endpoint.clone());
             // What an earlier answer may have lent is told with a later one, whichever of the two is asked again.
-            self.all.entry(key).or_insert(Need { id, wait_ms: 0, ..need });
+            self.all.entry(tag(need)).or_insert_with(|| Need { id, wait_ms: 0, ..need.clone() });
         }
     }
 
     /// Billing answered: whatever it lent to this customer is known now.
-    pub(super) fn heard(&mut self, need: Need) {
-        if need.mode == NeedMode::Lease {
-            self.all.remove(&(need.subject, need.endpoint));
+    pub(super) fn heard(&mut self, need: &Need) {
+        if need.mode == NeedMode::Lease && self.is_due() {
+            self.all.remove(&tag(need));
         }
     }
 
     /// Up to `max` that are not asked for by somebody who waits.
     pub(super) fn compose(&self, asked: &[Need], max: usize) -> Vec<Need> {
-        if self.all.is_empty() {
+        if !self.is_due() {
             return Vec::new();
         }
         let leases = asked.iter().filter(|need| need.mode == NeedMode::Lease);
-        let asked: BTreeSet<_> = leases.map(|need| (&need.subject, &need.endpoint)).collect();
-        let others = self.all.values().filter(|need| !asked.contains(&(&need.subject, &need.endpoint)));
-        others.take(max).cloned().collect()
+        let asked: BTreeSet<u64> = leases.map(tag).collect();
+        let others = self.all.iter().filter(|(tag, _)| !asked.contains(tag));
+        others.take(max).map(|(_, need)| need.clone()).collect()
     }
 }

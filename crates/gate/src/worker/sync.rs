@@ -14,6 +14,7 @@ use contract::v1::{
     CellKey, CellLease, CellReport, Need, NeedAnswer, NeedDecision, NeedMode, PATH_SYNC, Price, Refusal,
     Standing, Sync, SyncAnswer,
 };
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use units::{Instant, Span};
 
@@ -120,15 +121,14 @@ impl Worker {
         let mut passed_over = !self.merge_leases(batch, &answer.cells, now, shelf) || !all;
         self.complain_of_untaken(batch, &answer);
         self.heed(&answer.notes, now, shelf);
-        let mut unanswered = batch.needs.clone();
+        let mut unanswered: BTreeSet<u64> = batch.needs.keys().copied().collect();
         for need in answer.needs {
-            if let Some(asked) = unanswered.remove(&need.id) {
-                let mode = asked.mode;
+            if let Some(asked) = batch.needs.get(&need.id).filter(|asked| unanswered.remove(&asked.id)) {
                 self.strays.heard(asked);
-                self.on_decision(need, mode, batch.sent, now, shelf);
+                self.on_decision(need, asked.mode, batch.sent, now, shelf);
             }
         }
-        for id in unanswered.into_keys() {
+        for id in unanswered {
             passed_over |= self.unpaids.has(id);
             self.fail_need(id, Fault::Unanswered, now, shelf);
         }
@@ -240,7 +240,7 @@ impl Worker {
         if need.mode == NeedMode::Lease
             && let Some(id) = self.needs.number()
         {
-            self.strays.put(need.clone(), id);
+            self.strays.put(need, id);
         }
     }
 
