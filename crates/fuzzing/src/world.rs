@@ -18,7 +18,8 @@ pub(crate) fn run(data: &[u8]) {
     let mut world = World::new(Options { envoys: 2, workers: 2, credits, mode, allow, crash, ttl });
     let mut dice = Dice::new(data);
     let mut events = 0;
-    // Whoever was cut off for as long as a lease and its tail is dead as far as the ledger can know.
+    // Whoever was cut off for as long as a tail may be dead as far as the ledger can know: a hold or lease that was soft
+    // when it was last heard of is kept for so long, and no longer.
     let (mut cut_off, mut given_up) = (0, false);
     while !dice.is_over() && events < 200 {
         events += 1;
@@ -28,7 +29,7 @@ pub(crate) fn run(data: &[u8]) {
             Event::Settle => cut_off = 0,
             _ => {}
         }
-        given_up |= cut_off >= 2 * ttl.millis();
+        given_up |= cut_off >= ttl.millis();
         happen(&mut world, &event);
         if allow == 0 {
             check(&mut world);
