@@ -6,6 +6,7 @@ mod authz;
 mod crashes;
 mod gateway;
 mod hostile;
+mod kill_loop;
 mod process;
 mod stripe;
 mod support;
