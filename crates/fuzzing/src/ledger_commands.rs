@@ -5,7 +5,7 @@ use desk::acts::{Act, check_act};
 use desk::{Desk, NOON, credits, need, node, terms, window};
 use ledger::{
     Abandon, Command, CrashPolicy, Expire, Exposure, GrantId, HOLD_GENERATION_MIN, Lane, Mode, Need,
-    Shortfall, Source, Terms, Totals, Upto, Void, VoidTarget,
+    Shortfall, Source, TakeBack, Terms, Totals, Upto, Void, VoidTarget,
 };
 use units::{Amount, Instant};
 
@@ -34,7 +34,7 @@ fn amount(dice: &mut Dice<'_>, below: u32) -> Amount {
 }
 
 fn act(dice: &mut Dice<'_>) -> Act {
-    match dice.below(16) {
+    match dice.below(17) {
         0 | 1 => Act::Command(Command::Grant(grant(dice))),
         2 => {
             let upto = if dice.flag() { Upto::All } else { Upto::Total(small(dice)) };
@@ -58,6 +58,11 @@ fn act(dice: &mut Dice<'_>) -> Act {
             let [used, finished, admitted] = three;
             let totals = Totals { admitted, finished, used, returned: small(dice), short };
             Act::Report(dice.below(64), totals, small(dice), small(dice))
+        }
+        16 => {
+            let target = VoidTarget::Grant(GrantId(1 + dice.upto(5)));
+            let (revoked, frozen) = (small(dice), small(dice));
+            Act::Command(Command::TakeBack(TakeBack { target, revoked, frozen, shortfall: shortfall(dice) }))
         }
         _ => Act::Spend(dice.below(64), small(dice), small(dice)),
     }

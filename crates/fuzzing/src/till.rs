@@ -106,8 +106,10 @@ impl Till {
                     JournalKind::DebtUp => sum.debt += row.amount.get(),
                     _ => {}
                 }
-                if row.kind == JournalKind::Repaid {
-                    sum.debt -= row.amount.get();
+                match row.kind {
+                    JournalKind::Repaid | JournalKind::DebtDown => sum.debt -= row.amount.get(),
+                    JournalKind::Recovered => sum.used -= row.amount.get(),
+                    _ => {}
                 }
             }
             let mut booked: BTreeMap<AccountId, Sums> = BTreeMap::new();

@@ -13,7 +13,7 @@ use units::{AccountId, Amount, Instant};
 /// **What must be loaded.** Before any command:
 /// 1. the account row;
 /// 2. all its cells that are not closed;
-/// 3. its grants with `avail > 0` or `leased > 0`, its grants of source `window` that have not expired, and the grant
+/// 3. its grants with `avail > 0` or `leased > 0`, those that hold anything for a dispute ([`crate::Reversed::frozen`]), its grants of source `window` that have not expired, and the grant
 ///    of every loaded cell;
 /// 4. what [`crate::Command::rows`] names beyond that, if it exists.
 ///
@@ -157,7 +157,12 @@ impl Book {
         if sum(parts.into_iter(), "the parts of a grant")? != grant.terms.amount {
             return broken("I1", format!("grant {} does not add up: {grant:?}", id.0));
         }
-        if grant.void_claim > grant.leased || grant.clawed > grant.used {
+        let back = grant.reversed;
+        let (aside, clawed) =
+            (plus(grant.voided, grant.void_claim, "voided")?, plus(grant.clawed, back.reclaimed, "clawed")?);
+        let reversed =
+            back.aside <= aside && back.owed <= back.reclaimed && back.revoked <= grant.terms.amount;
+        if grant.void_claim > grant.leased || clawed > grant.used || !reversed {
             return broken("I3", format!("grant {} claims more than there is: {grant:?}", id.0));
         }
         if grant.terms.expires_at <= self.seen && !grant.avail.is_zero() {

@@ -13,6 +13,9 @@ pub enum Command {
     Grant(Terms),
     /// A grant is taken back, up to a total. Answered by [`crate::Reply::Void`].
     Void(Void),
+    /// What was paid for a grant went back, or is disputed, or came again: totals that may rise and fall. Answered by
+    /// [`crate::Reply::TakenBack`].
+    TakeBack(TakeBack),
     /// Tier, stage and reason change. Answered by [`crate::Reply::Done`].
     SetStanding(Standing),
     /// An operator stops the account. Answered by [`crate::Reply::Done`].
@@ -67,6 +70,19 @@ pub struct Void {
     /// How much of it shall be taken back in all, earlier voids included.
     pub upto: Upto,
     /// What becomes of the part that was already used.
+    pub shortfall: Shortfall,
+}
+
+/// See [`Command::TakeBack`]. Only for grants that somebody was given: a window is never taken back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TakeBack {
+    /// Which grant.
+    pub target: VoidTarget,
+    /// How much of it is revoked for good, in all; not more than the grant's amount ever is.
+    pub revoked: Amount,
+    /// How much more is held for an open dispute, in all. Only what is unspent can be held: nothing becomes debt.
+    pub frozen: Amount,
+    /// What becomes of the revoked part that was used already, or will be by requests in flight.
     pub shortfall: Shortfall,
 }
 
@@ -246,7 +262,7 @@ impl Command {
     pub fn rows(&self) -> Rows {
         match self {
             Self::Grant(terms) => Rows::Origin(terms.origin()),
-            Self::Void(void) => match &void.target {
+            Self::Void(Void { target, .. }) | Self::TakeBack(TakeBack { target, .. }) => match target {
                 VoidTarget::Grant(id) => Rows::Grant(*id),
                 VoidTarget::Origin(origin) => Rows::Origin(origin.clone()),
             },

@@ -1,5 +1,6 @@
 //! A grant: terms that never change, and counters that always add up to its amount.
 
+use crate::command::Shortfall;
 use crate::words::words;
 use units::{Amount, Instant, Unit};
 
@@ -78,8 +79,35 @@ pub struct Grant {
     /// Taken back after it had been used: it became debt, or was written off. Outside the sum above; it exists so
     /// that a void can state a total and be repeated.
     pub clawed: Amount,
+    /// What a reversal undid of it (see [`crate::Command::TakeBack`]).
+    pub reversed: Reversed,
     /// Grows by one with every command that changed the row; 1 when it is new.
     pub ver: u64,
+}
+
+/// What a reversal of its payment undid of a grant: refunds, disputes. Unlike a void it may fall again.
+///
+/// `aside ≤ voided + void_claim`, `owed ≤ reclaimed` and `clawed + reclaimed ≤ used` of the grant, always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reversed {
+    /// How much of the grant is revoked for good, as it was last told: the customer may use the rest and no more.
+    pub revoked: Amount,
+    /// Of what is voided or claimed, the part that is so by a reversal: revoked, or beyond that frozen.
+    pub aside: Amount,
+    /// Used beyond what was left after the revocation: it became debt, or was written off.
+    pub reclaimed: Amount,
+    /// Of what was reclaimed, the part that became debt, whether that was repaid since or not.
+    pub owed: Amount,
+    /// What becomes of usage beyond what is left.
+    pub shortfall: Shortfall,
+}
+
+impl Reversed {
+    /// Held for an open dispute: not spendable, and given back or revoked when the dispute ends.
+    #[must_use]
+    pub fn frozen(&self) -> Amount {
+        self.aside.saturating_sub(self.revoked)
+    }
 }
 
 impl Terms {

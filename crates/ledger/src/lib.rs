@@ -19,14 +19,14 @@ pub use book::{Account, Balance, Book, Ids};
 pub use bug::Bug;
 pub use cell::{Cell, CellId, CellState, HOLD_GENERATION_MIN, Totals};
 pub use command::{
-    Abandon, Command, CrashPolicy, Expire, Exposure, Lane, Leg, Mode, Need, Report, Rows, Shortfall, Timing,
-    Upto, Void, VoidTarget,
+    Abandon, Command, CrashPolicy, Expire, Exposure, Lane, Leg, Mode, Need, Report, Rows, Shortfall,
+    TakeBack, Timing, Upto, Void, VoidTarget,
 };
-pub use grant::{Grant, GrantId, Origin, Source, Terms};
+pub use grant::{Grant, GrantId, Origin, Reversed, Source, Terms};
 pub use outcome::{
     CellAnswer, CellGrant, Changes, Decision, Effect, ExpireAnswer, GrantAnswer, Granted, JournalEntry,
     JournalKind, Late, NeedAnswer, NoteKind, Outcome, Refusal, Refused, Reply, ReportAnswer, ReportRefused,
-    VoidAnswer, WindowStatus,
+    TakenBack, VoidAnswer, WindowStatus,
 };
 pub use step::step;
 pub use window::{Period, WindowRule};

@@ -2,7 +2,7 @@
 
 use crate::book::Balance;
 use crate::cell::{CellId, CellState};
-use crate::grant::GrantId;
+use crate::grant::{GrantId, Reversed};
 use crate::words::words;
 use std::collections::BTreeSet;
 use units::{AccountId, Amount, Instant, Span, Unit};
@@ -77,6 +77,20 @@ words! {
         LateCovered = "late_covered",
         /// Debt grew.
         DebtUp = "debt_up",
+        /// Debt fell without being repaid: what had been taken back of a grant is the customer's again.
+        DebtDown = "debt_down",
+        /// `voided → avail`: what had been taken back is the customer's again (or expired: see that).
+        Restored = "restored",
+        /// `used → avail`: it had been taken back and repaid, and is the customer's again, who paid for it twice.
+        Recovered = "recovered",
+        /// Not to be taken back any more from what is leased.
+        VoidReleased = "void_released",
+        /// Not taken back any more after it had been used.
+        Unclawed = "unclawed",
+        /// Of what was voided or is claimed, this much is only held, for an open dispute.
+        Frozen = "frozen",
+        /// Not held any more: given back, revoked, or used by a request that was in flight.
+        Unfrozen = "unfrozen",
         /// Usage that nothing covered and nobody owes.
         WrittenOff = "written_off",
         /// An operator stopped the account.
@@ -137,6 +151,8 @@ words! {
         Expired = "expired",
         /// There is no subscription and no default tier.
         NoSubscription = "no_subscription",
+        /// Credits would cover it, but they are held for a disputed payment.
+        DisputedHold = "disputed_hold",
         /// The allowance of a window is spent, and there never were credits.
         DailyLimitReached = "daily_limit_reached",
         /// Not enough credits.
@@ -153,6 +169,8 @@ pub enum Reply {
     Grant(GrantAnswer),
     /// To `Void`.
     Void(VoidAnswer),
+    /// To `TakeBack`.
+    TakenBack(TakenBack),
     /// To `Need`.
     Need(Box<NeedAnswer>),
     /// To `Report`.
@@ -208,6 +226,22 @@ pub enum VoidAnswer {
         claimed: Amount,
         /// Was used already: now debt, or written off.
         clawed: Amount,
+    },
+}
+
+/// What became of a reversal: where the grant stands after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakenBack {
+    /// Nothing of that name was granted, or it is a window; nothing changed.
+    Unknown,
+    /// It is so now.
+    Done {
+        /// Which grant.
+        id: GrantId,
+        /// As it is now.
+        reversed: Reversed,
+        /// False if it was so before.
+        changed: bool,
     },
 }
 

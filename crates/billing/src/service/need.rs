@@ -150,6 +150,7 @@ fn reason(refusal: ledger::Refusal) -> Reason {
         ledger::Refusal::Canceled => Reason::Canceled,
         ledger::Refusal::Expired => Reason::Expired,
         ledger::Refusal::NoSubscription => Reason::NoSubscription,
+        ledger::Refusal::DisputedHold => Reason::DisputedHold,
         ledger::Refusal::DailyLimitReached => Reason::DailyLimitReached,
         ledger::Refusal::InsufficientCredits => Reason::InsufficientCredits,
     }

@@ -1,5 +1,7 @@
 //! One suite for every store: what it answers, and that nothing half done remains.
 
+mod payments;
+
 use super::{
     ApiKey, ClaimKey, ClaimRow, ClaimState, EventKey, EventRow, EventStatus, Memory, Page, Sqlite, Store,
     UsageKey,

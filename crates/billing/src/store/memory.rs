@@ -1,8 +1,10 @@
 //! The twin in memory, for tests: the plainest thing that answers every question of [`Store`].
 
+mod payments;
+
 use super::{
-    ApiKey, Books, ClaimKey, ClaimRow, EventKey, EventRow, EventStatus, Facts, Gateways, Kept, Page, People,
-    Store, Stored, Transaction, UsageKey, UsageRow,
+    ApiKey, Books, ClaimKey, ClaimRow, EventKey, EventRow, EventStatus, FactRow, Facts, Gateways, Kept, Page,
+    People, Store, Stored, Transaction, UsageKey, UsageRow,
 };
 use crate::error::Error;
 use contract::v1::UsageRecord;
@@ -35,6 +37,7 @@ struct Tables {
     subscriptions: BTreeMap<String, (AccountId, Subscription)>,
     events: Vec<EventRow>,
     payees: BTreeMap<String, AccountId>,
+    facts: BTreeMap<String, FactRow>,
     commands: BTreeMap<String, (String, String)>,
     meta: BTreeMap<String, String>,
     nodes: BTreeMap<NodeName, u64>,
@@ -144,6 +147,11 @@ impl Tables {
     }
 }
 
+/// Something of it can be spent, or may come back from a lease or a dispute.
+fn has_something(grant: &Grant) -> bool {
+    !grant.avail.is_zero() || !grant.leased.is_zero() || !grant.reversed.frozen().is_zero()
+}
+
 fn stale(what: &str) -> Error {
     Error::Bug(format!("{what} is not the one that was loaded"))
 }
@@ -155,7 +163,7 @@ impl Books for Memory {
         book.account = row.clone();
         self.now.add_grants(&mut book, |_, grant| {
             let window = grant.terms.source == Source::Window && grant.terms.expires_at > now;
-            !grant.avail.is_zero() || !grant.leased.is_zero() || window
+            has_something(grant) || window
         });
         self.now.add_cells(&mut book, |_, cell| cell.state != CellState::Closed);
         for rows in rows {
@@ -234,8 +242,7 @@ impl Books for Memory {
     }
 
     fn grants(&mut self, account: &AccountId) -> Kept<Vec<(GrantId, Grant)>> {
-        let open =
-            self.now.of(account).filter(|(_, grant)| !grant.avail.is_zero() || !grant.leased.is_zero());
+        let open = self.now.of(account).filter(|(_, grant)| has_something(grant));
         let mut open: Vec<_> = open.map(|(id, grant)| (id, grant.clone())).collect();
         open.sort_by_key(|(id, grant)| (grant.terms.priority, grant.terms.expires_at, *id));
         Ok(open)

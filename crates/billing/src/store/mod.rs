@@ -10,7 +10,8 @@ mod sqlite;
 
 pub use memory::Memory;
 pub use rows::{
-    ApiKey, ClaimKey, ClaimRow, ClaimState, EventKey, EventRow, EventStatus, Page, Stored, UsageKey, UsageRow,
+    ApiKey, ClaimKey, ClaimRow, ClaimState, EventKey, EventRow, EventStatus, FactRow, Page, Stored, UsageKey,
+    UsageRow,
 };
 pub use sqlite::Sqlite;
 
@@ -24,7 +25,7 @@ use units::{AccountId, Instant, NodeName, Subject, TierId, Unit};
 pub type Kept<T> = Result<T, Error>;
 
 /// Everything a command needs.
-pub trait Store: Transaction + Books + People + Facts + Gateways + Send {}
+pub trait Store: Transaction + Books + People + Facts + Payments + Gateways + Send {}
 
 /// All or nothing. Commands run in savepoints of one transaction.
 pub trait Transaction {
@@ -63,7 +64,7 @@ pub trait Books {
     ) -> Kept<Option<AccountId>>;
     /// Accounts with a grant, a cell or a standing whose time has come, at most `limit`.
     fn due(&mut self, now: Instant, limit: u32) -> Kept<Vec<AccountId>>;
-    /// Grants of an account that are not used up, expired or voided whole, in burn order.
+    /// Grants of an account of which something is left or is held for a dispute, in burn order.
     fn grants(&mut self, account: &AccountId) -> Kept<Vec<(GrantId, Grant)>>;
     /// The journal of an account (or of all), newest first, from before a cursor.
     fn journal(&mut self, account: Option<&AccountId>, page: Page) -> Kept<Vec<Stored<JournalEntry>>>;
@@ -125,6 +126,18 @@ pub trait Facts {
     fn meta(&mut self, key: &str) -> Kept<Option<String>>;
     /// Keeps it.
     fn put_meta(&mut self, key: &str, value: &str) -> Kept<()>;
+}
+
+/// What became of payments after they were made: refunds, disputes, credit notes.
+pub trait Payments {
+    /// What was told of a payment or an invoice.
+    fn payment_fact(&mut self, id: &str) -> Kept<Option<FactRow>>;
+    /// Keeps what is known of it now.
+    fn put_payment_fact(&mut self, id: &str, row: &FactRow) -> Kept<()>;
+    /// The payments by which an account bought a package.
+    fn payments_for(&mut self, account: &AccountId, package: &str) -> Kept<Vec<String>>;
+    /// The grants of an account whose origin is an invoice (`plan:{invoice}:…`), whatever is left of them.
+    fn grants_of_invoice(&mut self, account: &AccountId, invoice: &str) -> Kept<Vec<(GrantId, Grant)>>;
 }
 
 /// What gateways told.

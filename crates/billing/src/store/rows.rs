@@ -67,6 +67,17 @@ pub struct EventRow {
     pub body: String,
 }
 
+/// What was told of a payment or an invoice, by whoever understands it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FactRow {
+    /// To whom it was credited.
+    pub account: Option<AccountId>,
+    /// The package that it bought.
+    pub package: Option<String>,
+    /// The rest, as JSON.
+    pub body: String,
+}
+
 /// What became of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EventStatus {

@@ -164,8 +164,14 @@ async fn the_database_refuses_what_the_ledger_never_does() {
         "UPDATE cell SET used = granted, finished = 0",
         "UPDATE cell SET finished = admitted + 1",
         "UPDATE account SET debt = -1",
-        "INSERT INTO grants SELECT id + 100, account_id, unit, scope, source, source_ref, priority, starts_at,
-            expires_at, amount, avail, leased, used, expired, voided, void_claim, clawed, ver FROM grants",
+        "INSERT INTO grants (id, account_id, unit, scope, source, source_ref, priority, starts_at, expires_at, amount,
+            avail, leased, used, expired, voided, void_claim, clawed, ver)
+            SELECT id + 100, account_id, unit, scope, source, source_ref, priority, starts_at, expires_at, amount,
+            avail, leased, used, expired, voided, void_claim, clawed, ver FROM grants",
+        "UPDATE grants SET aside = 1",
+        "UPDATE grants SET revoked = amount + 1",
+        "UPDATE grants SET reclaimed = used + 1",
+        "UPDATE grants SET owed = 1",
         "INSERT INTO event SELECT seq, 2, account, id, kind, received_at, status, detail, customer, account_id, body FROM event
             UNION SELECT 1, 2, 'self', 'evt', 'k', 0, 'applied', '', NULL, NULL, ''",
     ] {

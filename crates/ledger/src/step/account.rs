@@ -48,6 +48,14 @@ impl Work<'_> {
         self.book.grants.iter().find(|(_, grant)| same(&grant.terms)).map(|(id, _)| *id)
     }
 
+    /// The grant that is meant, if it is known.
+    pub(super) fn target(&self, target: &VoidTarget) -> Option<GrantId> {
+        match target {
+            VoidTarget::Grant(id) => Some(*id).filter(|id| self.book.grants.contains_key(id)),
+            VoidTarget::Origin(origin) => self.find(origin),
+        }
+    }
+
     fn nonsense(&self, terms: &Terms) -> Option<&'static str> {
         let live = self.book.grants.values().filter(|grant| grant.terms.unit == terms.unit);
         let outstanding = live.flat_map(|grant| [grant.avail, grant.leased]);
@@ -67,22 +75,19 @@ impl Work<'_> {
 
     /// What is available goes at once; what is leased as it returns; what was used becomes debt or is written off.
     pub(super) fn void(&mut self, void: &Void) -> Result<VoidAnswer, Bug> {
-        let known = match &void.target {
-            VoidTarget::Grant(id) => Some(*id).filter(|id| self.book.grants.contains_key(id)),
-            VoidTarget::Origin(origin) => self.find(origin),
-        };
-        let Some(id) = known else { return Ok(VoidAnswer::Unknown) };
+        let Some(id) = self.target(&void.target) else { return Ok(VoidAnswer::Unknown) };
         let upto = void.upto;
         let before = self.grant(id)?.clone();
         let total = match upto {
             Upto::All => before.terms.amount,
             Upto::Total(total) => total.min(before.terms.amount),
         };
-        let done = plus(plus(before.voided, before.void_claim, "voided")?, before.clawed, "voided")?;
+        let clawed = plus(before.clawed, before.reversed.reclaimed, "clawed")?;
+        let done = plus(plus(before.voided, before.void_claim, "voided")?, clawed, "voided")?;
         let rest = total.saturating_sub(done);
         let (voided, claimed) = self.take_back(id, rest)?;
         let rest = minus(minus(rest, voided, "a void")?, claimed, "a void")?;
-        let clawed = rest.min(minus(before.used, before.clawed, "clawed")?);
+        let clawed = rest.min(minus(before.used, clawed, "clawed")?);
         self.claw(id, clawed, void.shortfall)?;
         if voided.is_zero() && claimed.is_zero() && clawed.is_zero() {
             self.changes.grants.remove(&id);

@@ -4,12 +4,13 @@ mod account;
 mod expire;
 mod need;
 mod report;
+mod reversal;
 
 use crate::book::{Book, Ids};
 use crate::bug::Bug;
 use crate::cell::{Cell, CellId};
 use crate::command::{Command, Shortfall};
-use crate::grant::{Grant, GrantId, Source, Terms};
+use crate::grant::{Grant, GrantId, Reversed, Source, Terms};
 use crate::outcome::{Changes, Effect, JournalEntry, JournalKind, NoteKind, Outcome, Reply};
 use units::{Amount, Instant, Unit};
 
@@ -27,6 +28,7 @@ pub fn step(book: &mut Book, ids: &mut Ids, now: Instant, command: &Command) -> 
     let reply = match command {
         Command::Grant(terms) => Reply::Grant(work.make_grant(terms)?),
         Command::Void(void) => Reply::Void(work.void(void)?),
+        Command::TakeBack(back) => Reply::TakenBack(work.reverse(back)?),
         Command::SetStanding(standing) => work.set_standing(standing)?,
         Command::Suspend => work.set_suspended(true)?,
         Command::Resume => work.set_suspended(false)?,
@@ -103,7 +105,19 @@ impl Work<'_> {
         }
         let zero = Amount::ZERO;
         let (leased, used, expired, voided, void_claim, clawed) = (zero, zero, zero, zero, zero, zero);
-        let grant = Grant { terms, avail: amount, leased, used, expired, voided, void_claim, clawed, ver: 0 };
+        let reversed = Reversed::default();
+        let grant = Grant {
+            terms,
+            avail: amount,
+            leased,
+            used,
+            expired,
+            voided,
+            void_claim,
+            clawed,
+            reversed,
+            ver: 0,
+        };
         self.book.grants.insert(id, grant);
         self.changes.grants.insert(id);
         self.log(JournalKind::Granted, Some(id), None, amount);
@@ -138,11 +152,13 @@ impl Work<'_> {
         grant.leased = minus(grant.leased, amount, "leased, when charged")?;
         grant.used = plus(grant.used, amount, "used")?;
         let unmet = grant.void_claim.saturating_sub(grant.leased);
-        grant.void_claim = minus(grant.void_claim, unmet, "the void claim")?;
+        let was = grant.reversed;
+        let unmet = reversal::unmet(grant, unmet)?;
         let lent_in_its_period = grant.terms.source == Source::Subscription;
         let shortfall = if lent_in_its_period { Shortfall::WriteOff } else { shortfall };
         self.log(kind, Some(id.grant), Some(id), amount);
-        self.claw(id.grant, unmet, shortfall)
+        self.claw(id.grant, unmet, shortfall)?;
+        self.reclaim(id.grant, was)
     }
 
     /// `leased → avail`, unless a void waits for it or the grant has ended.

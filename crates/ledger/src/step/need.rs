@@ -247,14 +247,15 @@ impl Work<'_> {
 
     /// No lane covers it: ask again if what others hold may make it possible, else no.
     fn turn_away(&mut self, need: &Need) -> Result<Decision, Bug> {
-        let mut later = false;
-        let mut lent = false;
+        let (mut later, mut lent, mut disputed) = (false, false, false);
         for lane in &need.lanes {
-            let mut all = true;
+            let (mut all, mut unfrozen) = (true, true);
             for leg in &lane.legs {
                 let grants = self.usable(leg.kind());
                 lent |= grants.iter().any(|(id, _)| self.lends_elsewhere(need, *id));
+                let frozen = grants.iter().map(|(_, grant)| grant.reversed.frozen());
                 let mut may = Amount::ZERO;
+                let frozen = sum(frozen, "what is held for disputes")?;
                 for (_, grant) in &grants {
                     let back = minus(grant.leased, grant.void_claim, "the void claim")?;
                     may = plus(
@@ -264,9 +265,13 @@ impl Work<'_> {
                     )?;
                 }
                 let debt = if is_general(leg.kind()) { self.book.account.debt } else { Amount::ZERO };
-                all &= may.saturating_sub(debt) >= wanted(need, leg)?;
+                let wanted = wanted(need, leg)?;
+                all &= may.saturating_sub(debt) >= wanted;
+                may = plus(may, frozen, "what would be available")?;
+                unfrozen &= may.saturating_sub(debt) >= wanted;
             }
             later |= all;
+            disputed |= unfrozen && !all;
         }
         if lent {
             self.note(NoteKind::Recall)?;
@@ -276,7 +281,9 @@ impl Work<'_> {
         }
         let mut legs = need.lanes.iter().flat_map(|lane| &lane.legs);
         let had_credits = self.book.account.credited && legs.clone().any(|leg| leg.unit == Unit::Credits);
-        let refusal = if !had_credits && legs.any(|leg| leg.window.is_some()) {
+        let refusal = if disputed {
+            Refusal::DisputedHold
+        } else if !had_credits && legs.any(|leg| leg.window.is_some()) {
             Refusal::DailyLimitReached
         } else {
             Refusal::InsufficientCredits

@@ -64,6 +64,10 @@ pub fn any_act() -> impl Strategy<Value = Act> {
     let void = (1..6_u64, upto, shortfall()).prop_map(|(id, upto, shortfall)| {
         Command::Void(Void { target: VoidTarget::Grant(GrantId(id)), upto, shortfall })
     });
+    let back = (1..6_u64, small(), small(), shortfall()).prop_map(|(id, revoked, frozen, shortfall)| {
+        let target = VoidTarget::Grant(GrantId(id));
+        Command::TakeBack(TakeBack { target, revoked, frozen, shortfall })
+    });
     let abandon = (1..3_u8, 0..6_u64)
         .prop_map(|(n, g)| Command::Abandon(Abandon { node: node(n), incarnation: 1, generation: H + g }));
     let crash = prop_oneof![Just(CrashPolicy::Refund), Just(CrashPolicy::Charge)];
@@ -72,6 +76,7 @@ pub fn any_act() -> impl Strategy<Value = Act> {
     prop_oneof![
         3 => grant.prop_map(Act::Command),
         1 => void.prop_map(Act::Command),
+        3 => back.prop_map(Act::Command),
         8 => any_need().prop_map(Act::Command),
         1 => abandon.prop_map(Act::Command),
         4 => expire.prop_map(Act::Command),
@@ -104,15 +109,14 @@ pub fn command_of(act: Act, book: &Book) -> Option<Command> {
     }
 }
 
-/// I5: what may only grow has only grown.
-pub fn only_grew(before: &Book, after: &Book) {
+/// I5: what may only grow has only grown. A reversal may undo what an earlier one did.
+pub fn only_grew(command: &Command, before: &Book, after: &Book) {
+    let undoes = matches!(command, Command::TakeBack(_));
     assert!(after.account.epoch >= before.account.epoch && after.seen >= before.seen);
     for (id, was) in &before.grants {
         let is = &after.grants[id];
-        assert!(
-            is.used >= was.used && is.expired >= was.expired && is.voided >= was.voided,
-            "{was:?} {is:?}"
-        );
+        assert!(undoes || is.used >= was.used && is.voided >= was.voided, "{was:?} {is:?}");
+        assert!(is.expired >= was.expired && (undoes || is.reversed.frozen() <= was.reversed.frozen()));
         assert!(is.clawed >= was.clawed && is.terms.amount >= was.terms.amount, "{was:?} {is:?}");
     }
     for (id, was) in &before.cells {
@@ -156,12 +160,30 @@ pub fn explained(book: &Book, journal: &[JournalEntry]) {
         let of = |kinds: &[JournalKind]| sum(kinds, Some(*id));
         assert_eq!(grant.terms.amount.get(), of(&[Granted]), "granted {grant:?}");
         // Late usage names the grant that paid; what nothing covered names the one it should have come from.
-        assert_eq!(grant.used.get(), of(&[Used, CrashCharged, LateCovered, Repaid]), "used {grant:?}");
+        let used = of(&[Used, CrashCharged, LateCovered, Repaid]) - of(&[Recovered]);
+        assert_eq!(grant.used.get(), used, "used {grant:?}");
         assert_eq!(grant.expired.get(), of(&[Expired]), "expired {grant:?}");
-        assert_eq!(grant.voided.get(), of(&[Voided]), "voided {grant:?}");
-        assert_eq!(grant.clawed.get(), of(&[Clawed]), "clawed {grant:?}");
+        assert_eq!(grant.voided.get(), of(&[Voided]) - of(&[Restored]), "voided {grant:?}");
+        let clawed = grant.clawed.get() + grant.reversed.reclaimed.get();
+        assert_eq!(clawed, of(&[Clawed]) - of(&[Unclawed]), "clawed {grant:?}");
+        assert_eq!(grant.reversed.frozen().get(), of(&[Frozen]) - of(&[Unfrozen]), "frozen {grant:?}");
     }
-    assert_eq!(book.account.debt.get(), sum(&[DebtUp], None) - sum(&[Repaid], None), "debt");
+    let debt = sum(&[DebtUp], None) - sum(&[Repaid, DebtDown], None);
+    assert_eq!(book.account.debt.get(), debt, "debt");
+}
+
+/// What a reversal must have come to, whatever was before it.
+pub fn taken_back(grant: &Grant, back: &TakeBack) {
+    let amount = grant.terms.amount.get();
+    let revoked = back.revoked.get().min(amount);
+    let total = amount.min(revoked + back.frozen.get());
+    let unspent = grant.avail.get() + grant.leased.get() - grant.void_claim.get();
+    // Either all of it is set aside, or nothing is left to be.
+    let aside = grant.reversed.aside.get();
+    assert!(aside == total || aside < total && unspent == 0, "{grant:?}");
+    // Nothing is reclaimed that was used of what is left, and everything that was used beyond.
+    let used = grant.used.get() - grant.clawed.get();
+    assert_eq!(grant.reversed.reclaimed.get(), (used - (amount - revoked)).max(0), "{grant:?}");
 }
 
 /// Does one thing some time later, twice, and checks all that must be true after each.
@@ -170,7 +192,12 @@ pub fn check_act(desk: &mut Desk, journal: &mut Vec<JournalEntry>, act: Act, sec
     let Some(command) = command_of(act, &desk.book) else { return };
     let before = desk.book.clone();
     let outcome = desk.act(&command);
-    only_grew(&before, &desk.book);
+    only_grew(&command, &before, &desk.book);
+    if let (Command::TakeBack(back), Reply::TakenBack(TakenBack::Done { id, .. })) =
+        (&command, &outcome.reply)
+    {
+        taken_back(&desk.book.grants[id], back);
+    }
     for line in outcome.changes.journal.iter().filter(|line| line.kind == JournalKind::Leased) {
         assert!(!earlier_left(&desk.book, line.grant.unwrap()), "I13: {command:?}");
     }

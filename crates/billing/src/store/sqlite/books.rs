@@ -7,14 +7,14 @@ use crate::error::Error;
 use ledger::subscription::{Stage, Standing};
 use ledger::{
     Account, Book, Cell, CellId, CellState, Changes, Grant, GrantId, HOLD_GENERATION_MIN, JournalEntry,
-    JournalKind, Refusal, Rows, Source, Terms,
+    JournalKind, Refusal, Reversed, Rows, Shortfall, Source, Terms,
 };
 use rusqlite::{Row, params};
 use units::{AccountId, Instant, NodeName, TierId, Unit};
 
-const GRANT: &str =
+pub(super) const GRANT: &str =
     "id, unit, scope, source, source_ref, priority, starts_at, expires_at, amount, avail, leased,
-    used, expired, voided, void_claim, clawed, ver FROM grants";
+    used, expired, voided, void_claim, clawed, revoked, aside, reclaimed, owed, owes, ver FROM grants";
 const CELL: &str = "c.grant_id, c.node, c.incarnation, c.generation, c.granted, c.returned, c.admitted, c.finished,
     c.used, c.short, c.late, c.soft_at, c.hard_at, c.state, c.exposure, c.ver FROM cell c WHERE c.account_id = ?1";
 
@@ -51,7 +51,7 @@ fn account_row(id: &AccountId, row: &Row<'_>) -> rusqlite::Result<Account> {
     })
 }
 
-fn grant_row(row: &Row<'_>) -> rusqlite::Result<(GrantId, Grant)> {
+pub(super) fn grant_row(row: &Row<'_>) -> rusqlite::Result<(GrantId, Grant)> {
     let mut c = Columns::of(row);
     let id = GrantId(c.u64()?);
     let terms = Terms {
@@ -73,6 +73,13 @@ fn grant_row(row: &Row<'_>) -> rusqlite::Result<(GrantId, Grant)> {
         voided: c.amount()?,
         void_claim: c.amount()?,
         clawed: c.amount()?,
+        reversed: Reversed {
+            revoked: c.amount()?,
+            aside: c.amount()?,
+            reclaimed: c.amount()?,
+            owed: c.amount()?,
+            shortfall: if c.flag()? { Shortfall::Debt } else { Shortfall::WriteOff },
+        },
         ver: c.u64()?,
     };
     Ok((id, grant))
@@ -193,15 +200,17 @@ impl Sqlite {
     }
 
     fn save_grant(&self, account: &AccountId, id: GrantId, grant: &Grant) -> Kept<()> {
-        let Grant { terms, avail, leased, used, expired, voided, void_claim, clawed, ver } = grant;
+        let Grant { terms, avail, leased, used, expired, voided, void_claim, clawed, reversed, ver } = grant;
+        let Reversed { revoked, aside, reclaimed, owed, shortfall } = reversed;
         let done = self.exec(
             "INSERT INTO grants (id, account_id, unit, scope, source, source_ref, priority, starts_at, expires_at,
-                amount, avail, leased, used, expired, voided, void_claim, clawed, ver)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
+                amount, avail, leased, used, expired, voided, void_claim, clawed, ver, revoked, aside, reclaimed, owed, owes)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)
              ON CONFLICT (id) DO UPDATE SET amount = excluded.amount, avail = excluded.avail,
                 leased = excluded.leased, used = excluded.used, expired = excluded.expired,
                 voided = excluded.voided, void_claim = excluded.void_claim, clawed = excluded.clawed,
-                ver = excluded.ver
+                revoked = excluded.revoked, aside = excluded.aside, reclaimed = excluded.reclaimed,
+                owed = excluded.owed, owes = excluded.owes, ver = excluded.ver
              WHERE grants.ver = excluded.ver - 1",
             params![
                 int(id.0)?,
@@ -221,7 +230,12 @@ impl Sqlite {
                 voided.get(),
                 void_claim.get(),
                 clawed.get(),
-                int(*ver)?
+                int(*ver)?,
+                revoked.get(),
+                aside.get(),
+                reclaimed.get(),
+                owed.get(),
+                *shortfall == Shortfall::Debt
             ],
         )?;
         written(done, "grant", id.0)
@@ -299,6 +313,7 @@ impl Books for Sqlite {
         let mut book = Book::open(account.clone(), row.standing.clone());
         book.account = row;
         self.grants_where(&mut book, "account_id = ?1 AND (avail > 0 OR leased > 0)", [account.as_str()])?;
+        self.grants_where(&mut book, "account_id = ?1 AND aside > revoked", [account.as_str()])?;
         let window = "account_id = ?1 AND source = 'window' AND expires_at > ?2";
         self.grants_where(&mut book, window, params![account.as_str(), now.micros()])?;
         self.cells_where(&mut book, "c.state <> 'closed'", [account.as_str()])?;
@@ -362,7 +377,8 @@ impl Books for Sqlite {
 
     fn grants(&mut self, account: &AccountId) -> Kept<Vec<(GrantId, Grant)>> {
         let statement = format!(
-            "SELECT {GRANT} WHERE account_id = ?1 AND (avail > 0 OR leased > 0) ORDER BY priority, expires_at, id"
+            "SELECT {GRANT} WHERE account_id = ?1 AND (avail > 0 OR leased > 0 OR aside > revoked)
+             ORDER BY priority, expires_at, id"
         );
         self.all(&statement, [account.as_str()], grant_row)
     }

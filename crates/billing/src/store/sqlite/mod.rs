@@ -6,6 +6,7 @@
 mod books;
 mod facts;
 mod gateways;
+mod payments;
 mod people;
 mod read;
 
@@ -16,7 +17,8 @@ use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
 
 /// Applied in order, once each; a released one is never edited.
-const MIGRATIONS: [&str; 2] = [include_str!("schema.sql"), include_str!("schema-2.sql")];
+const MIGRATIONS: [&str; 3] =
+    [include_str!("schema.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
 
 /// A connection to the database.
 pub struct Sqlite {
