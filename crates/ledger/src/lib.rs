@@ -29,4 +29,4 @@ pub use outcome::{
     TakenBack, VoidAnswer, WindowStatus,
 };
 pub use step::step;
-pub use window::{Period, WindowRule};
+pub use window::WindowRule;

@@ -26,8 +26,11 @@ fn plan(name: &str, rank: u32, credits: i64) -> Plan {
         per_seat: false,
         expiry_grace: Span::from_secs(3 * 86_400),
         priority: 5,
+        rollover: Rollover::None,
+        on_upgrade: OnUpgrade::ProratedDelta,
+        refill: Refill::Period,
     };
-    Plan { tier: tier(name).unwrap(), rank, allowance: Some(allowance) }
+    Plan { tier: tier(name).unwrap(), rank, price: 3000, allowance: Some(allowance) }
 }
 
 fn policy() -> Policy {
@@ -38,6 +41,7 @@ fn policy() -> Policy {
         past_due_grace: Span::from_secs(7 * 86_400),
         on_cancel: OnCancel::PeriodEnd,
         while_collection_paused: WhileCollectionPaused::Allow,
+        currency: "usd".to_owned(),
     }
 }
 

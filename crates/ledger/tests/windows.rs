@@ -119,3 +119,30 @@ fn time_never_goes_back_in_a_book() {
     assert_eq!(desk.refused(H + 1, vec![window(1)]), Refusal::DailyLimitReached);
     assert_eq!(desk.book.grants.len(), 1);
 }
+
+#[test]
+fn a_window_that_never_refills_is_used_up_for_good() {
+    let lifetime = || {
+        let mut lane = window(1);
+        lane.legs[0].window.as_mut().unwrap().expires_at = Instant::FAR;
+        lane.legs[0].window.as_mut().unwrap().starts_at = Instant::from_secs(1);
+        vec![lane]
+    };
+    let mut desk = Desk::new();
+    desk.held(H, lifetime());
+    let refused = desk.refused(H + 1, lifetime());
+    assert_eq!(refused, Refusal::InsufficientCredits, "waiting for another day does not help");
+    desk.after(1_000 * 86_400_000);
+    assert_eq!(desk.refused(H + 2, lifetime()), Refusal::InsufficientCredits);
+    assert_eq!(desk.book.grants.len(), 1);
+}
+
+#[test]
+fn a_window_of_another_time_is_a_mistake_of_the_callers() {
+    let mut desk = Desk::new();
+    let mut lane = window(1);
+    lane.legs[0].window =
+        Some(WindowRule::utc_day("free", Amount::ONE, 0, Instant::from_secs(NOON - 86_400)));
+    let command = Command::Need(need(Mode::Hold { generation: H }, vec![lane], false));
+    assert!(matches!(step(&mut desk.book, &mut desk.ids, desk.now, &command), Err(Bug::Misuse { .. })));
+}

@@ -4,8 +4,7 @@ use crate::{Numbers, Story};
 use ledger::subscription::{Stage, Standing};
 use ledger::{
     Abandon, Book, Command, CrashPolicy, Expire, Exposure, GrantId, HOLD_GENERATION_MIN, Ids, Lane, Leg,
-    Mode, Need, Period, Report, Shortfall, Source, Terms, Timing, Totals, Upto, Void, VoidTarget, WindowRule,
-    step,
+    Mode, Need, Report, Shortfall, Source, Terms, Timing, Totals, Upto, Void, VoidTarget, WindowRule, step,
 };
 use units::{AccountId, Amount, Instant, NodeName, Span, TierId, Unit};
 
@@ -65,8 +64,8 @@ fn command(numbers: &mut Numbers, book: &Book, n: u32, now: Instant) -> Command 
             let generation = HOLD_GENERATION_MIN + numbers.below(40);
             Command::Abandon(Abandon { node: node(), incarnation: 1, generation })
         }
-        4..=7 => need(numbers),
-        _ => report(numbers, book).unwrap_or_else(|| need(numbers)),
+        4..=7 => need(numbers, now),
+        _ => report(numbers, book).unwrap_or_else(|| need(numbers, now)),
     }
 }
 
@@ -74,14 +73,14 @@ fn node() -> NodeName {
     NodeName::new("n1").unwrap()
 }
 
-fn need(numbers: &mut Numbers) -> Command {
+fn need(numbers: &mut Numbers, now: Instant) -> Command {
     let credits = Leg {
         unit: Unit::Credits,
         scope: String::new(),
         need: amount(1 + numbers.below(1 << 36)),
         window: None,
     };
-    let rule = WindowRule { name: "free".into(), limit: amount(3), period: Period::Day, priority: 0 };
+    let rule = WindowRule::utc_day("free", amount(3), 0, now);
     let free = Leg { unit: Unit::Requests, scope: "free".into(), need: Amount::ONE, window: Some(rule) };
     let lanes = vec![Lane { legs: vec![if numbers.below(5) == 0 { free } else { credits }] }];
     let mode = match numbers.below(3) {

@@ -2,11 +2,15 @@
 //!
 //! Resolved once, at start, from one YAML file; afterwards it only answers questions. It knows no customer.
 
+mod plans;
 mod policy;
 mod read;
 mod tree;
+mod zone;
 
+pub use ledger::subscription::{OnUpgrade, PackagesFor, Refill, Rollover};
 pub use policy::PRIORITY_BOUGHT;
+pub use zone::Zone;
 
 use crate::complaint::Complaints;
 use contract::v1::{Reason, Refusal};
@@ -52,6 +56,8 @@ pub struct Policies {
     pub cancel_keeps_period: bool,
     /// Whether access lasts while Stripe's `pause_collection` is set.
     pub access_while_paused: bool,
+    /// Who may buy packages.
+    pub packages_for: PackagesFor,
 }
 
 /// A level of service.
@@ -90,6 +96,14 @@ pub struct Allowance {
     /// How long they last beyond the period, since renewals are paid late (Stripe finalises an invoice about
     /// an hour after the period began).
     pub expiry_grace: Span,
+    /// What becomes of those that were not spent in their period.
+    pub rollover: Rollover,
+    /// What a change to this tier within a period gives.
+    pub on_upgrade: OnUpgrade,
+    /// How often they come.
+    pub refill: Refill,
+    /// True if they are multiplied by the quantity that was bought.
+    pub per_seat: bool,
 }
 
 /// Free requests that refill.
@@ -101,13 +115,19 @@ pub struct Window {
     pub limit: Amount,
     /// When it refills.
     pub period: Period,
+    /// Whose midnight that is.
+    pub zone: Zone,
 }
 
-/// When a window refills, in UTC.
+/// When a window refills.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Period {
     /// At midnight.
     Day,
+    /// At midnight before the first of the month.
+    Month,
+    /// Never.
+    Lifetime,
 }
 
 /// Credits for sale.

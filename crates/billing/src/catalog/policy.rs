@@ -1,9 +1,10 @@
 //! The catalog in the ledger's words: plans, windows, lanes.
 
-use super::{Catalog, Endpoint, Period};
+use super::zone::Stretch;
+use super::{Catalog, Endpoint};
 use ledger::subscription::{self, OnCancel, Plan, WhileCollectionPaused};
 use ledger::{Lane, Leg, WindowRule};
-use units::{Amount, EndpointId, TierId, Unit};
+use units::{Amount, EndpointId, Instant, TierId, Unit};
 
 /// What is spent first has the lower number; windows come first by their lane.
 const PRIORITY_WINDOW: i64 = 0;
@@ -21,11 +22,15 @@ impl Catalog {
                 let allowance = tier.allowance.map(|allowance| subscription::Allowance {
                     credits: allowance.credits,
                     trial_credits: allowance.trial_credits,
-                    per_seat: false,
+                    per_seat: allowance.per_seat,
                     expiry_grace: allowance.expiry_grace,
                     priority: PRIORITY_PLAN,
+                    rollover: allowance.rollover,
+                    on_upgrade: allowance.on_upgrade,
+                    refill: allowance.refill,
                 });
-                (price.id.clone(), Plan { tier: id.clone(), rank: tier.rank, allowance })
+                let plan = Plan { tier: id.clone(), rank: tier.rank, price: price.amount, allowance };
+                (price.id.clone(), plan)
             })
         });
         subscription::Policy {
@@ -42,20 +47,31 @@ impl Catalog {
             } else {
                 WhileCollectionPaused::Deny
             },
+            currency: self.currency.clone(),
         }
     }
 
-    /// The ways to pay for one request, in order: what the tier gives for free, then credits.
+    /// The ways to pay for one request, in order: what the tier gives for free at `now`, then credits.
     #[must_use]
-    pub fn lanes(&self, tier: Option<&TierId>, id: &EndpointId, endpoint: &Endpoint) -> Vec<Lane> {
+    pub fn lanes(
+        &self,
+        tier: Option<&TierId>,
+        id: &EndpointId,
+        endpoint: &Endpoint,
+        now: Instant,
+    ) -> Vec<Lane> {
         let windows = tier.into_iter().flat_map(|tier| self.windows(tier, id));
-        let free = windows.map(|(name, window)| {
-            let period = match window.period {
-                Period::Day => ledger::Period::Day,
+        let free = windows.filter_map(|(name, window)| {
+            let Stretch { from, to, label } = window.zone.stretch(window.period, now)?;
+            let rule = WindowRule {
+                name: name.clone(),
+                limit: window.limit,
+                priority: PRIORITY_WINDOW,
+                source_ref: format!("{name}#{label}"),
+                starts_at: from,
+                expires_at: to,
             };
-            let rule =
-                WindowRule { name: name.clone(), limit: window.limit, period, priority: PRIORITY_WINDOW };
-            Leg { unit: Unit::Requests, scope: name.clone(), need: Amount::ONE, window: Some(rule) }
+            Some(Leg { unit: Unit::Requests, scope: name.clone(), need: Amount::ONE, window: Some(rule) })
         });
         let paid = Leg { unit: Unit::Credits, scope: String::new(), need: endpoint.cost, window: None };
         free.chain([paid]).map(|leg| Lane { legs: vec![leg] }).collect()

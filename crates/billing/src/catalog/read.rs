@@ -1,18 +1,17 @@
 //! From YAML to a [`Catalog`], with every complaint at once.
 
+use super::plans::{allowance, window};
 use super::tree::{Tree, credits, flag, span, text, texts, whole, word};
-use super::{
-    Allowance, Catalog, Endpoint, Package, Period, Policies, Refusals, Tier, TierPrice, Window, Words,
-};
+use super::{Catalog, Endpoint, Package, PackagesFor, Policies, Refusals, Tier, TierPrice, Words};
 use crate::complaint::Complaints;
 use contract::v1::Reason;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
-use units::{Amount, EndpointId, IdError, Span, TierId};
+use units::{EndpointId, IdError, Span, TierId};
 
 /// The largest whole number that every JSON reader keeps exactly (RFC 8259, section 6).
-const WHOLE_MAX: u64 = 9_007_199_254_740_991;
+pub(super) const WHOLE_MAX: u64 = 9_007_199_254_740_991;
 
 pub(super) fn catalog(yaml: &str) -> Result<Catalog, Complaints> {
     let mut no = Complaints::default();
@@ -112,6 +111,7 @@ fn policies(tree: Option<Tree<'_>>, no: &mut Complaints) -> Policies {
         past_due_grace: Span::from_secs(7 * 86_400),
         cancel_keeps_period: true,
         access_while_paused: true,
+        packages_for: PackagesFor::Everybody,
     };
     let Some(mut tree) = tree else { return policies };
     if let Some(grace) = tree.maybe("past_due_grace", no, span) {
@@ -122,6 +122,10 @@ fn policies(tree: Option<Tree<'_>>, no: &mut Complaints) -> Policies {
     }
     if let Some(allow) = tree.maybe("while_collection_paused", no, word([("allow", true), ("deny", false)])) {
         policies.access_while_paused = allow;
+    }
+    let whom = [("everybody", PackagesFor::Everybody), ("subscribers", PackagesFor::Subscribers)];
+    if let Some(whom) = tree.maybe("packages_for", no, word(whom)) {
+        policies.packages_for = whom;
     }
     tree.close(no);
     policies
@@ -150,29 +154,6 @@ fn tier_price(mut tree: Tree<'_>, no: &mut Complaints) -> Option<TierPrice> {
     let amount = tree.must("amount", no, whole(0, WHOLE_MAX));
     tree.close(no);
     Some(TierPrice { id: id?, amount: amount? })
-}
-
-fn allowance(mut tree: Tree<'_>, no: &mut Complaints) -> Option<Allowance> {
-    let credits_ = tree.must("credits", no, credits);
-    let trial_credits = tree.maybe("trial_credits", no, credits).unwrap_or(Amount::ZERO);
-    let expiry_grace = tree.maybe("expiry_grace", no, span).unwrap_or(Span::from_secs(3 * 86_400));
-    tree.maybe("rollover", no, word([("none", ())]));
-    tree.close(no);
-    Some(Allowance { credits: credits_?, trial_credits, expiry_grace })
-}
-
-fn window(mut tree: Tree<'_>, no: &mut Complaints) -> Option<Window> {
-    let endpoints = tree.must("endpoints", no, |value| {
-        texts(value)?
-            .into_iter()
-            .map(|name| EndpointId::new(name).map_err(|e| format!("a name {e}")))
-            .collect()
-    });
-    let limit = tree.must("limit", no, whole(1, WHOLE_MAX));
-    let period = tree.must("period", no, word([("day", Period::Day)]));
-    tree.close(no);
-    let limit = Amount::new(i64::try_from(limit?).ok()?).ok()?;
-    Some(Window { endpoints: endpoints?, limit, period: period? })
 }
 
 /// Names and values that can stand in HTTP headers (RFC 9110, section 5).

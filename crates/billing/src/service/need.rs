@@ -11,7 +11,7 @@ use contract::v1::{
 use ledger::subscription::Stage;
 use ledger::{Book, Command, Decision, Exposure, Granted, Mode, NeedAnswer, Reply};
 use std::collections::{BTreeMap, BTreeSet};
-use units::{AccountId, Amount, Span, TierId, Unit};
+use units::{AccountId, Amount, Instant, Span, TierId, Unit};
 
 /// What is free in leases and already spoken for by earlier needs of the same sync, by payer.
 pub(super) type Ahead = BTreeMap<AccountId, Amount>;
@@ -58,7 +58,7 @@ fn of_account(
     let forbidden = forbidden(setup, &standing, endpoint);
     let holders = holders(book, sync);
     let lanes = endpoint.map_or_else(Vec::new, |endpoint| {
-        setup.catalog.lanes(standing.tier.as_ref(), &need.endpoint, endpoint)
+        setup.catalog.lanes(standing.tier.as_ref(), &need.endpoint, endpoint, session.work.now)
     });
     let mode = match need.mode {
         NeedMode::Identify => Mode::Identify,
@@ -183,6 +183,8 @@ impl Told<'_, '_, '_, '_> {
     fn refuse(&self, reason: Reason, required: Option<Amount>) -> NeedDecision {
         let plain = self.session.setup.catalog.refusal(reason);
         let resets_at = self.answer.window.as_ref().map(|window| window.resets_at);
+        // A lifetime has no end to wait for.
+        let resets_at = resets_at.filter(|at| *at < Instant::FAR);
         let waiting_helps = matches!(reason, Reason::DailyLimitReached | Reason::InsufficientCredits);
         let until_reset = resets_at.filter(|_| waiting_helps);
         refused(Refusal {

@@ -3,10 +3,10 @@
 use super::{Session, Setup, need, resolve};
 use crate::engine::Work;
 use crate::error::{Error, Invalid};
-use ledger::subscription::Stage;
+use ledger::subscription::permits;
 use ledger::{Command, Exposure, Mode, Reply};
 use serde_json::{Value, json};
-use units::{AccountId, NodeName, Subject, signed_credits};
+use units::{AccountId, Instant, NodeName, Subject, signed_credits};
 
 /// The account of a customer for whom a gateway vouches; one that is new is opened.
 ///
@@ -31,18 +31,17 @@ pub fn own_subscription(work: &mut Work<'_>, setup: &Setup, id: &AccountId) -> R
     let mut session = Session::looking(work, setup)?;
     let account = session.book(id)?.account.clone();
     let (standing, stage) = (&account.standing, account.standing.stage);
-    let live = matches!(stage, Stage::Active | Stage::Trialing | Stage::PastDue);
-    let over = matches!(stage, Stage::NoSubscription | Stage::Canceled | Stage::Expired);
+    let can = permits(standing, account.suspended, setup.catalog.policies.packages_for);
     Ok(json!({
         "account": id,
         "tier": standing.tier,
         "state": need::state(stage),
         "current_period_end": standing.current_period_end,
         "cancel_at": standing.cancel_at,
-        "can_use_credits": standing.tier.is_some() && !account.suspended,
-        "can_subscribe": over && !account.suspended,
-        "can_change_plan": live && !account.suspended,
-        "can_buy_package": !setup.catalog.packages.is_empty() && !account.suspended,
+        "can_use_credits": can.can_use_credits,
+        "can_subscribe": can.can_subscribe,
+        "can_change_plan": can.can_change_plan,
+        "can_buy_package": can.can_buy_package && !setup.catalog.packages.is_empty(),
     }))
 }
 
@@ -58,12 +57,14 @@ pub fn own_balance(work: &mut Work<'_>, setup: &Setup, id: &AccountId) -> Result
     for (name, window) in windows.into_iter().flatten() {
         let endpoint = window.endpoints.iter().find_map(|id| setup.catalog.endpoints.get_key_value(id));
         let Some((endpoint_id, endpoint)) = endpoint else { continue };
-        let mut lanes = setup.catalog.lanes(tier.as_ref(), endpoint_id, endpoint);
+        let mut lanes = setup.catalog.lanes(tier.as_ref(), endpoint_id, endpoint, session.work.now);
         lanes.retain(|lane| lane.legs.iter().any(|leg| leg.scope == *name));
         if let Some(status) = status(&mut session, id, lanes)? {
             let (limit, remaining) = (status.limit, status.remaining);
             shown.push(json!({
-                "name": name, "limit": limit, "remaining": remaining, "resets_at": status.resets_at,
+                "name": name, "limit": limit, "remaining": remaining,
+                // A lifetime has no end to wait for.
+                "resets_at": Some(status.resets_at).filter(|at| *at < Instant::FAR),
             }));
         }
     }

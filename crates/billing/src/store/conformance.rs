@@ -10,8 +10,8 @@ use contract::v1::UsageRecord;
 use ledger::subscription::{Snapshot, Standing, Subscriptions};
 use ledger::{
     Account, Book, CellId, Changes, Command, CrashPolicy, Decision, Expire, Exposure, Grant, GrantId, Ids,
-    Lane, Leg, Mode, Need, Origin, Period, Reply, Report, Rows, Shortfall, Source, Terms, Timing, Totals,
-    WindowRule, step,
+    Lane, Leg, Mode, Need, Origin, Reply, Report, Rows, Shortfall, Source, Terms, Timing, Totals, WindowRule,
+    step,
 };
 use std::collections::BTreeMap;
 use units::{AccountId, Amount, EventId, Instant, NodeName, Span, Subject, SubjectKind, TierId, Unit};
@@ -74,7 +74,7 @@ fn terms(source_ref: &str, n: i64) -> Terms {
 }
 
 fn hold(generation: u64, n: i64) -> Command {
-    let rule = WindowRule { name: "daily".into(), limit: amount(1), period: Period::Day, priority: 0 };
+    let rule = WindowRule::utc_day("daily", amount(1), 0, NOW);
     let free = Leg { unit: Unit::Requests, scope: "daily".into(), need: Amount::ONE, window: Some(rule) };
     let paid = Leg { unit: Unit::Credits, scope: String::new(), need: amount(n), window: None };
     Command::Need(Need {
@@ -402,6 +402,7 @@ fn subscriptions_commands_and_settings_come_back() {
             past_due_grace: Span::ZERO,
             on_cancel: ledger::subscription::OnCancel::Immediate,
             while_collection_paused: ledger::subscription::WhileCollectionPaused::Allow,
+            currency: "usd".into(),
         };
         known.fold(snapshot, &policy);
         commit(store, |store| {

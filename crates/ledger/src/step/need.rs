@@ -17,7 +17,7 @@ type Plan = Vec<(CellId, Amount)>;
 
 impl Work<'_> {
     pub(super) fn need(&mut self, need: &Need) -> Result<NeedAnswer, Bug> {
-        well_formed(need)?;
+        well_formed(need, self.now)?;
         let decision = match self.repeated(need)? {
             Some(decision) => decision,
             None => self.decide(need)?,
@@ -281,9 +281,10 @@ impl Work<'_> {
         }
         let mut legs = need.lanes.iter().flat_map(|lane| &lane.legs);
         let had_credits = self.book.account.credited && legs.clone().any(|leg| leg.unit == Unit::Credits);
+        let refills = |leg: &Leg| leg.window.as_ref().is_some_and(WindowRule::refills);
         let refusal = if disputed {
             Refusal::DisputedHold
-        } else if !had_credits && legs.any(|leg| leg.window.is_some()) {
+        } else if !had_credits && legs.any(refills) {
             Refusal::DailyLimitReached
         } else {
             Refusal::InsufficientCredits
@@ -304,7 +305,7 @@ impl Work<'_> {
     /// Makes the current window of the leg's rule if nobody has needed it yet, and keeps its limit current.
     fn open_window(&mut self, leg: &Leg) -> Result<(), Bug> {
         let Some(rule) = &leg.window else { return Ok(()) };
-        let (starts_at, expires_at, source_ref) = rule.window_at(self.now);
+        let WindowRule { starts_at, expires_at, source_ref, .. } = rule.clone();
         let (unit, source) = (leg.unit, Source::Window);
         let known = self.find(&Origin { unit, source, source_ref: source_ref.clone() });
         match known {
@@ -350,7 +351,7 @@ impl Work<'_> {
         let first =
             lanes.iter().flat_map(|lane| &lane.legs).find_map(|leg| Some((leg, leg.window.as_ref()?)));
         let Some((leg, rule)) = first else { return Ok(None) };
-        let (_, resets_at, source_ref) = rule.window_at(self.now);
+        let (resets_at, source_ref) = (rule.expires_at, rule.source_ref.clone());
         let found = self.find(&Origin { unit: leg.unit, source: Source::Window, source_ref });
         let grant = found.and_then(|id| Some((id, self.book.grants.get(&id)?)));
         let remaining = match grant {
@@ -384,7 +385,7 @@ fn new_cell() -> Cell {
     }
 }
 
-fn well_formed(need: &Need) -> Result<(), Bug> {
+fn well_formed(need: &Need, now: Instant) -> Result<(), Bug> {
     let what = match need.mode {
         Mode::Hold { generation } if generation < HOLD_GENERATION_MIN => {
             Some("a hold's generation is a lease's: give worker << 40 | need id")
@@ -409,6 +410,8 @@ fn well_formed(need: &Need) -> Result<(), Bug> {
             Some("two legs of one lane take from the same scope: add them up")
         } else if legs().any(|leg| leg.window.as_ref().is_some_and(|rule| rule.name != leg.scope)) {
             Some("a leg's window has another name than its scope")
+        } else if legs().filter_map(|leg| leg.window.as_ref()).any(|rule| !rule.holds(now)) {
+            Some("a leg's window is not the one of now: compute it for the book's time")
         } else if contradict(need) {
             Some("one window rule with two limits in one need: a name has one rule")
         } else {

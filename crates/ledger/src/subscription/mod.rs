@@ -5,11 +5,13 @@
 mod allowance;
 mod fact;
 mod fold;
+mod permits;
 mod policy;
 mod standing;
 
 pub use allowance::{Withheld, allowances, purchase};
 pub use fact::{InvoiceLine, InvoicePaid, Item, PurchasePaid, Snapshot, Status};
 pub use fold::{Folded, Subscription, Subscriptions};
-pub use policy::{Allowance, OnCancel, Plan, Policy, WhileCollectionPaused};
+pub use permits::{PackagesFor, Permits, permits};
+pub use policy::{Allowance, OnCancel, OnUpgrade, Plan, Policy, Refill, Rollover, WhileCollectionPaused};
 pub use standing::{Stage, Standing, standing};

@@ -54,10 +54,24 @@ pub fn credits(n: i64) -> Lane {
     Lane { legs: vec![Leg { unit: Unit::Credits, scope: String::new(), need: amount(n), window: None }] }
 }
 
+/// Three a day or so; which day it is, the desk says when it is asked.
 pub fn window(limit: i64) -> Lane {
-    let name = "free".to_owned();
-    let rule = WindowRule { name: name.clone(), limit: amount(limit), period: Period::Day, priority: 0 };
-    Lane { legs: vec![Leg { unit: Unit::Requests, scope: name, need: Amount::ONE, window: Some(rule) }] }
+    let rule = WindowRule::utc_day("free", amount(limit), 0, Instant::EPOCH);
+    let (scope, need) = (rule.name.clone(), Amount::ONE);
+    Lane { legs: vec![Leg { unit: Unit::Requests, scope, need, window: Some(rule) }] }
+}
+
+/// The same command with the windows of `now` in it.
+fn dated(command: &Command, now: Instant) -> Command {
+    let mut command = command.clone();
+    if let Command::Need(need) = &mut command {
+        let legs = need.lanes.iter_mut().flat_map(|lane| &mut lane.legs);
+        for rule in legs.filter_map(|leg| leg.window.as_mut()).filter(|rule| rule.starts_at == Instant::EPOCH)
+        {
+            *rule = WindowRule::utc_day(&rule.name, rule.limit, rule.priority, now);
+        }
+    }
+    command
 }
 
 impl Desk {
@@ -79,7 +93,8 @@ impl Desk {
     }
 
     pub fn act(&mut self, command: &Command) -> Outcome {
-        step(&mut self.book, &mut self.ids, self.now, command).unwrap()
+        let command = dated(command, self.now.max(self.book.seen));
+        step(&mut self.book, &mut self.ids, self.now, &command).unwrap()
     }
 
     pub fn grant(&mut self, terms: Terms) -> GrantAnswer {
