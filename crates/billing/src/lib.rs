@@ -5,6 +5,7 @@
 
 pub mod catalog;
 pub mod clock;
+pub mod commands;
 pub mod complaint;
 pub mod config;
 pub mod engine;

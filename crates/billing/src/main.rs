@@ -1,7 +1,8 @@
 //! The commands: serve, check a catalog, make a token for development.
 
 use billing::clock::Clock;
-use billing::serve::{configure, read_catalog, start};
+use billing::commands;
+use billing::serve::{configure, start};
 use billing::token::dev_token;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -22,8 +23,9 @@ struct Args {
 enum Command {
     /// Answers gateways, Stripe, operators and customers; set up by environment variables.
     Serve,
-    /// Names everything that is wrong with a catalog.
-    CheckCatalog {
+    /// Names everything that is wrong with a catalog, or says in a line what is in it. Starts nothing.
+    #[command(visible_alias = "check-catalog")]
+    Check {
         /// The catalog.
         file: PathBuf,
     },
@@ -47,9 +49,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Serve => serve(),
-        Command::CheckCatalog { file } => read_catalog(&file)
-            .map(|_| println!("{} is in order", file.display()))
-            .map_err(|no| no.to_string()),
+        Command::Check { file } => commands::check(&file).map(|told| println!("{told}")),
         Command::DevToken { sub, ttl, key, kid } => {
             let pem = std::fs::read(&key).map_err(|error| error.to_string());
             let ttl = Span::from_secs(u64::from(ttl));

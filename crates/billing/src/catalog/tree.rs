@@ -92,7 +92,8 @@ impl<'a> Tree<'a> {
     }
 
     /// Complains about every key that nobody asked for; call it when done.
-    pub(super) fn close(self, no: &mut Complaints) {
+    pub(super) fn close(mut self, no: &mut Complaints) {
+        self.asked.dedup();
         for (key, value) in self.map.into_iter().flatten() {
             if !self.asked.contains(&key.as_str()) {
                 let mend = format!("remove it, or use one of {}", self.asked.join(", "));
@@ -125,7 +126,7 @@ pub(super) fn whole(min: u64, max: u64) -> impl Fn(&Value) -> Result<u64, String
 /// Credits: a whole number, or a decimal in quotes, since a bare decimal would be read as a float.
 pub(super) fn credits(value: &Value) -> Result<Amount, String> {
     let text = match value {
-        Value::Number(n) if n.is_u64() => n.to_string(),
+        Value::Number(n) if n.is_u64() || n.is_i64() => n.to_string(),
         Value::Number(_) => return Err("write a decimal in quotes, such as \"0.5\"".into()),
         Value::String(text) => text.clone(),
         _ => return Err("write a number of credits".into()),

@@ -3,6 +3,7 @@
 
 mod admin;
 mod authz;
+mod commands;
 mod crashes;
 mod gateway;
 mod hostile;

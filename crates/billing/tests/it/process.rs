@@ -36,7 +36,7 @@ pub(crate) fn started(dir: &Path) -> (Child, std::net::SocketAddr) {
     (child, address.unwrap())
 }
 
-fn refused(command: &mut Command) -> String {
+pub(crate) fn refused(command: &mut Command) -> String {
     let output = command.stdout(Stdio::null()).output().unwrap();
     assert!(!output.status.success());
     String::from_utf8(output.stderr).unwrap()
@@ -87,22 +87,6 @@ fn every_complaint_comes_at_once() {
         assert!(told.contains(named), "{named} is missing in {told}");
     }
     assert!(!told.contains("short:"), "{told}");
-}
-
-#[test]
-fn a_catalog_is_checked_without_serving() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("catalog.yaml");
-    let check = || {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate-billing"));
-        command.arg("check-catalog").arg(&file);
-        command
-    };
-    std::fs::write(&file, demo_catalog()).unwrap();
-    assert!(check().stdout(Stdio::null()).status().unwrap().success());
-    std::fs::write(&file, demo_catalog().replace("rank: 1", "rang: 1")).unwrap();
-    let told = refused(&mut check());
-    assert!(told.contains("tiers.pro.rang") && told.contains("tiers.pro.rank"), "{told}");
 }
 
 #[test]
