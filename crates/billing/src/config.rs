@@ -99,6 +99,18 @@ impl Config {
     }
 }
 
+impl Database {
+    /// Reads where the ledger lies, and nothing else, as [`Config::read`] does.
+    ///
+    /// # Errors
+    /// Every complaint.
+    pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, Complaints> {
+        let mut no = Complaints::default();
+        let database = database(&get, &mut no);
+        no.or(Some(database))
+    }
+}
+
 const LIVEMODES: [(&str, Livemode); 3] =
     [("any", Livemode::Any), ("live", Livemode::Live), ("test", Livemode::Test)];
 const CRASH_POLICIES: [(&str, CrashPolicy); 2] =

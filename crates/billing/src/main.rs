@@ -1,7 +1,8 @@
-//! The commands: serve, check a catalog, make a token for development.
+//! The program: reads its arguments, carries out one command, and says how that went.
 
 use billing::clock::Clock;
 use billing::commands;
+use billing::config::Database;
 use billing::serve::{configure, start};
 use billing::token::dev_token;
 use clap::{Parser, Subcommand};
@@ -29,6 +30,18 @@ enum Command {
         /// The catalog.
         file: PathBuf,
     },
+    /// Says what an account has; with --explain also why, line by line. Reads the SQLite file and changes nothing, whether the
+    /// service runs or not.
+    Balance {
+        /// The account's id.
+        account: String,
+        /// Each line of the journal that moved the balance, oldest first: when, by how much, what was left, and why.
+        #[arg(long)]
+        explain: bool,
+        /// The database as a URL, such as sqlite://target/run/10000/billing.db; DATABASE_URL if left out.
+        #[arg(long)]
+        database: Option<String>,
+    },
     /// Prints a token that the demo's Envoy accepts.
     DevToken {
         /// Whom the token is about.
@@ -50,6 +63,16 @@ fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Serve => serve(),
         Command::Check { file } => commands::check(&file).map(|told| println!("{told}")),
+        Command::Balance { account, explain, database } => {
+            let get = |name: &str| match (name, &database) {
+                ("DATABASE_URL", Some(url)) => Some(url.clone()),
+                _ => std::env::var(name).ok(),
+            };
+            let database = Database::read(get).map_err(|no| no.to_string());
+            let told = database
+                .and_then(|database| commands::balance(&account, explain, &database, Clock::system().now()));
+            told.map(|told| println!("{told}"))
+        }
         Command::DevToken { sub, ttl, key, kid } => {
             let pem = std::fs::read(&key).map_err(|error| error.to_string());
             let ttl = Span::from_secs(u64::from(ttl));

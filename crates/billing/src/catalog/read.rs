@@ -240,7 +240,11 @@ fn url(value: &Value) -> Result<String, String> {
 fn check_references(catalog: &Catalog, no: &mut Complaints) {
     let tiers: BTreeSet<_> = catalog.tiers.keys().collect();
     if let Some(tier) = catalog.default_tier.as_ref().filter(|tier| !tiers.contains(tier)) {
-        no.add("default_tier", format!("{:?}", tier.as_str()), "name one of the tiers, or leave it out to refuse");
+        no.add(
+            "default_tier",
+            format!("{:?}", tier.as_str()),
+            "name one of the tiers, or leave it out to refuse",
+        );
     }
     for (name, endpoint) in &catalog.endpoints {
         for tier in endpoint.tiers.iter().flatten().filter(|tier| !tiers.contains(tier)) {

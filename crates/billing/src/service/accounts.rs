@@ -5,12 +5,11 @@ use super::{Session, Setup, need};
 use crate::catalog::PRIORITY_BOUGHT;
 use crate::engine::Work;
 use crate::error::{Error, Invalid};
-use crate::store::{Page, Stored};
 use contract::v1::SubscriptionState;
 use ledger::subscription::Subscription;
-use ledger::{Command, Grant, GrantAnswer, GrantId, JournalEntry, JournalKind, Reply, Source, Terms};
+use ledger::{Command, Grant, GrantAnswer, GrantId, Reply, Source, Terms};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use units::{AccountId, Amount, Instant, Subject, Unit, signed_credits};
 
 /// An account to be opened.
@@ -83,7 +82,7 @@ pub struct AccountView {
 }
 
 /// Amounts by name, which says what they count: `used_micro` (micro-credits) or `used_requests`.
-type Counters = BTreeMap<String, Amount>;
+pub(super) type Counters = BTreeMap<String, Amount>;
 
 /// A grant as it is shown.
 #[derive(Clone, Debug, Serialize)]
@@ -201,57 +200,6 @@ pub fn suspend(work: &mut Work<'_>, setup: &Setup, id: &AccountId, stop: bool) -
     view(&mut session, id)
 }
 
-/// A line of the journal as it is shown.
-#[derive(Clone, Debug, Serialize)]
-pub struct Entry {
-    seq: u64,
-    at: Instant,
-    account: AccountId,
-    kind: &'static str,
-    #[serde(flatten)]
-    amount: Counters,
-    grant: Option<String>,
-    note: Option<String>,
-    #[serde(skip)]
-    of: JournalKind,
-}
-
-impl Entry {
-    /// True for what a customer understands: not for the comings and goings of holds.
-    #[must_use]
-    pub fn is_for_customers(&self) -> bool {
-        !matches!(self.of, JournalKind::Leased | JournalKind::Returned | JournalKind::VoidClaimed)
-    }
-}
-
-/// A page of the journal.
-///
-/// # Errors
-/// [`Error::Store`].
-pub fn transactions(
-    work: &mut Work<'_>,
-    account: Option<&AccountId>,
-    page: Page,
-) -> Result<Vec<Stored<Entry>>, Error> {
-    let rows = work.store.journal(account, page)?;
-    let mut units: BTreeMap<GrantId, Unit> = BTreeMap::new();
-    // By number, since the grants that an account still has are not all that its history is about.
-    for grant in rows.iter().filter_map(|entry| entry.row.grant).collect::<BTreeSet<_>>() {
-        units.extend(work.store.unit_of_grant(grant)?.map(|unit| (grant, unit)));
-    }
-    let shown = rows.into_iter().map(|Stored { seq, row }| {
-        let granted = row.grant.filter(|_| row.kind == JournalKind::Granted);
-        let note = granted.map(|grant| work.store.note(grant)).transpose()?.flatten();
-        let (kind, grant) = (row.kind.as_str(), row.grant.map(|grant| grant.0.to_string()));
-        // What is about no grant is about debt, which is in credits.
-        let unit = row.grant.and_then(|grant| units.get(&grant).copied()).unwrap_or(Unit::Credits);
-        let JournalEntry { at, account, amount, kind: of, .. } = row;
-        let amount = counters(unit, [("amount", amount)]);
-        Ok(Stored { seq, row: Entry { seq, at, account, kind, amount, grant, note, of } })
-    });
-    shown.collect()
-}
-
 fn view(session: &mut Session<'_, '_, '_>, id: &AccountId) -> Result<AccountView, Error> {
     let account = session.book(id)?.account.clone();
     let balance = session.balance(id)?;
@@ -293,7 +241,7 @@ fn shown((id, grant): (GrantId, Grant)) -> GrantView {
     }
 }
 
-fn counters<const N: usize>(unit: Unit, amounts: [(&str, Amount); N]) -> Counters {
+pub(super) fn counters<const N: usize>(unit: Unit, amounts: [(&str, Amount); N]) -> Counters {
     let suffix = match unit {
         Unit::Credits => "micro",
         Unit::Requests => "requests",

@@ -3,7 +3,11 @@
 mod accounts;
 mod authz;
 mod claims;
+mod explain;
 mod gateway;
+mod history;
+#[cfg(test)]
+mod history_tests;
 mod keys;
 mod need;
 mod once;
@@ -13,12 +17,12 @@ mod session;
 mod sweep;
 
 pub use accounts::{
-    AccountView, Entry, GrantView, Granted, NewAccount, NewGrant, account, grant, open_account, suspend,
-    transactions,
+    AccountView, GrantView, Granted, NewAccount, NewGrant, account, grant, open_account, suspend,
 };
 pub use authz::{Authz, charge_at_once};
 pub use claims::{claim, complete};
 pub use gateway::{hello, limits, sync};
+pub use history::{Entry, Explained, ExplainedLine, explain, transactions};
 pub use keys::{derive_key, random_name};
 pub use once::{Asked, Once, once};
 pub use own::{nobody, own_account, own_balance, own_subscription};

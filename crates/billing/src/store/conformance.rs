@@ -1,6 +1,7 @@
 //! One suite for every store: what it answers, and that nothing half done remains.
 
 mod payments;
+mod told;
 
 use super::{
     ApiKey, ClaimKey, ClaimRow, ClaimState, EventKey, EventRow, EventStatus, Memory, Page, Sqlite, Store,
@@ -173,8 +174,6 @@ fn what_is_over_is_loaded_only_if_it_is_asked_for() {
         let leases = Rows::Leases { node: node(), incarnation: 1 };
         assert!(!load(store, &[leases]).cells.contains_key(&cell), "a hold is no lease");
         assert!(store.grants(&account("a")).unwrap().iter().all(|(id, _)| *id != cell.grant));
-        assert_eq!(store.unit_of_grant(cell.grant).unwrap(), Some(Unit::Credits));
-        assert_eq!(store.unit_of_grant(GrantId(u64::MAX)).unwrap(), None);
     });
 }
 
@@ -344,6 +343,7 @@ fn event(n: u32, status: EventStatus, customer: Option<&str>) -> EventRow {
         customer: customer.map(str::to_owned),
         to: None,
         body: "{}".into(),
+        tries: super::Tries::default(),
     }
 }
 

@@ -1,9 +1,10 @@
 //! The twin in memory, for tests: the plainest thing that answers every question of [`Store`].
 
 mod payments;
+mod told;
 
 use super::{
-    ApiKey, Books, ClaimKey, ClaimRow, EventKey, EventRow, EventStatus, FactRow, Facts, Gateways, Kept, Page,
+    ApiKey, Books, ClaimKey, ClaimRow, EventKey, EventRow, EventStatus, FactRow, Facts, Gateways, Kept, Message, Page,
     People, Store, Stored, Transaction, UsageKey, UsageRow,
 };
 use crate::error::Error;
@@ -14,7 +15,7 @@ use ledger::{
     Source,
 };
 use std::collections::BTreeMap;
-use units::{AccountId, Instant, NodeName, Subject, TierId, Unit};
+use units::{AccountId, EventId, Instant, NodeName, Subject, TierId, Unit};
 
 /// Everything, in maps.
 #[derive(Default)]
@@ -44,6 +45,9 @@ struct Tables {
     syncs: BTreeMap<UsageKey, u64>,
     usage: Vec<(UsageKey, UsageRecord)>,
     claims: BTreeMap<ClaimKey, ClaimRow>,
+    /// With the time of the next attempt; none for what is dead.
+    outbox: BTreeMap<u64, (Message, Option<Instant>)>,
+    outbox_last: u64,
 }
 
 impl Store for Memory {}
@@ -207,10 +211,6 @@ impl Books for Memory {
         Ok(self.now.grants.get(&grant).map(|(owner, _)| owner.clone()))
     }
 
-    fn unit_of_grant(&mut self, grant: GrantId) -> Kept<Option<Unit>> {
-        Ok(self.now.grants.get(&grant).map(|(_, grant)| grant.terms.unit))
-    }
-
     fn owner_of_hold(&mut self, node: &NodeName, inc: u64, generation: u64) -> Kept<Option<AccountId>> {
         let mut cells = self.now.cells.keys();
         let cell = cells.find(|id| id.node == *node && id.incarnation == inc && id.generation == generation);
@@ -333,11 +333,16 @@ impl Facts for Memory {
         Ok(self.now.events.iter().find(|event| event.key == *key).cloned())
     }
 
+    fn events_named(&mut self, id: &EventId) -> Kept<Vec<EventRow>> {
+        Ok(self.now.events.iter().filter(|event| event.key.id == *id).cloned().collect())
+    }
+
     fn put_event(&mut self, event: &EventRow) -> Kept<()> {
         match self.now.events.iter_mut().find(|known| known.key == event.key) {
             Some(known) => {
                 (known.status, known.detail) = (event.status, event.detail.clone());
                 (known.customer, known.to) = (event.customer.clone(), event.to.clone());
+                known.tries = event.tries.clone();
             }
             None => self.now.events.push(event.clone()),
         }

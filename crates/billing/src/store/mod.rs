@@ -10,22 +10,22 @@ mod sqlite;
 
 pub use memory::Memory;
 pub use rows::{
-    ApiKey, ClaimKey, ClaimRow, ClaimState, EventKey, EventRow, EventStatus, FactRow, Page, Stored, UsageKey,
-    UsageRow,
+    ApiKey, ClaimKey, ClaimRow, ClaimState, EventKey, EventRow, EventStatus, FactRow, Message, Page, Stored, Tries,
+    UsageKey, UsageRow,
 };
 pub use sqlite::Sqlite;
 
 use crate::error::Error;
 use contract::v1::UsageRecord;
 use ledger::subscription::{Subscription, Subscriptions};
-use ledger::{Book, Changes, Grant, GrantId, JournalEntry, Rows};
-use units::{AccountId, Instant, NodeName, Subject, TierId, Unit};
+use ledger::{Book, CellId, Changes, Grant, GrantId, JournalEntry, JournalKind, Rows, Terms};
+use units::{AccountId, EndpointId, EventId, Instant, NodeName, RequestId, Subject, TierId};
 
 /// What is found, or why it could not be looked up.
 pub type Kept<T> = Result<T, Error>;
 
 /// Everything a command needs.
-pub trait Store: Transaction + Books + People + Facts + Payments + Gateways + Send {}
+pub trait Store: Transaction + Books + People + Facts + Payments + Gateways + History + Outbox + Send {}
 
 /// All or nothing. Commands run in savepoints of one transaction.
 pub trait Transaction {
@@ -53,8 +53,6 @@ pub trait Books {
     fn next_grant(&mut self) -> Kept<u64>;
     /// Whose a grant is.
     fn owner_of_grant(&mut self, grant: GrantId) -> Kept<Option<AccountId>>;
-    /// What a grant counts, however old it is.
-    fn unit_of_grant(&mut self, grant: GrantId) -> Kept<Option<Unit>>;
     /// Whose the cells of a hold are, and so who pays.
     fn owner_of_hold(
         &mut self,
@@ -104,6 +102,8 @@ pub trait Facts {
     fn put_subscription(&mut self, account: &AccountId, id: &str, subscription: &Subscription) -> Kept<()>;
     /// An event by its key.
     fn event(&mut self, key: &EventKey) -> Kept<Option<EventRow>>;
+    /// Every event of this id: one, unless connected accounts have theirs.
+    fn events_named(&mut self, id: &EventId) -> Kept<Vec<EventRow>>;
     /// Keeps an event, or what became of it since.
     fn put_event(&mut self, event: &EventRow) -> Kept<()>;
     /// Events that wait for something to be known of this customer, oldest first.
@@ -138,6 +138,31 @@ pub trait Payments {
     fn payments_for(&mut self, account: &AccountId, package: &str) -> Kept<Vec<String>>;
     /// The grants of an account whose origin is an invoice (`plan:{invoice}:…`), whatever is left of them.
     fn grants_of_invoice(&mut self, account: &AccountId, invoice: &str) -> Kept<Vec<(GrantId, Grant)>>;
+}
+
+/// What explains a balance.
+pub trait History {
+    /// What a grant is about, however old it is.
+    fn terms_of_grant(&mut self, grant: GrantId) -> Kept<Option<Terms>>;
+    /// What the lines of an account's journal with this number or a higher one come to, kind by kind, in
+    /// micro-credits; only of general credits.
+    fn journal_sums(&mut self, account: &AccountId, from: u64) -> Kept<Vec<(JournalKind, i64)>>;
+    /// The request that a hold was for, if its gateway told; none for a lease, which many requests spend from.
+    fn request_of_hold(&mut self, cell: &CellId) -> Kept<Option<(RequestId, EndpointId)>>;
+}
+
+/// What others are told of.
+pub trait Outbox {
+    /// Keeps a new message, to be sent at once.
+    fn put_message(&mut self, message: &Message) -> Kept<()>;
+    /// Messages whose time has come, the longest due first.
+    fn due_messages(&mut self, now: Instant, limit: u32) -> Kept<Vec<Stored<Message>>>;
+    /// Forgets a message that was accepted.
+    fn message_accepted(&mut self, seq: u64) -> Kept<()>;
+    /// Keeps why a message was not accepted, and when it is sent again; never, if absent.
+    fn message_refused(&mut self, seq: u64, error: &str, next: Option<Instant>) -> Kept<()>;
+    /// How many messages wait, and how many were given up.
+    fn message_counts(&mut self) -> Kept<(u64, u64)>;
 }
 
 /// What gateways told.

@@ -65,6 +65,38 @@ pub struct EventRow {
     pub to: Option<AccountId>,
     /// As it was sent.
     pub body: String,
+    /// How often it was applied, and how that went.
+    pub tries: Tries,
+}
+
+/// How often an event was applied, and what it failed at last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tries {
+    /// How often; an event that is put aside unread was applied once.
+    pub count: u32,
+    /// Why the last time failed; absent if it did not.
+    pub error: Option<String>,
+    /// When the last time was.
+    pub last_at: Option<Instant>,
+}
+
+/// Something that others are told of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Names it to whoever is told, however often that takes.
+    pub id: String,
+    /// What happened, such as `purchase.completed`.
+    pub kind: String,
+    /// To whom.
+    pub account: AccountId,
+    /// What is sent, JSON.
+    pub body: String,
+    /// When it happened.
+    pub at: Instant,
+    /// How often it was sent in vain.
+    pub attempts: u32,
+    /// Why it was not accepted the last time.
+    pub last_error: Option<String>,
 }
 
 /// What was told of a payment or an invoice, by whoever understands it.
@@ -93,17 +125,23 @@ pub enum EventStatus {
     Conflict,
     /// A person has to look: the detail says at what. Nothing was granted.
     Review,
+    /// Applying it broke a rule of the ledger. Stripe is told to send it again.
+    Failed,
+    /// That happened so often that Stripe is not asked for it any more. A person should look, and replay it.
+    Parked,
 }
 
 impl EventStatus {
     /// Every status and its word.
-    pub const ALL: [(Self, &'static str); 6] = [
+    pub const ALL: [(Self, &'static str); 8] = [
         (Self::Applied, "applied"),
         (Self::Ignored, "ignored"),
         (Self::Unmatched, "unmatched"),
         (Self::Waiting, "waiting"),
         (Self::Conflict, "conflict"),
         (Self::Review, "review"),
+        (Self::Failed, "failed"),
+        (Self::Parked, "parked"),
     ];
 
     /// As it is stored, shown and counted.
@@ -118,10 +156,16 @@ impl EventStatus {
         Self::ALL.into_iter().find(|(_, known)| *known == word).map(|(status, _)| status)
     }
 
-    /// True if a later delivery, or a later event, may still change it.
+    /// True if it waits for what a later event may tell.
     #[must_use]
     pub const fn is_open(self) -> bool {
         matches!(self, Self::Unmatched | Self::Waiting)
+    }
+
+    /// True if a later delivery of it may still change it.
+    #[must_use]
+    pub const fn is_taken_again(self) -> bool {
+        self.is_open() || matches!(self, Self::Failed)
     }
 }
 

@@ -11,7 +11,7 @@ mod tests;
 use crate::engine::Work;
 use crate::error::Error;
 use crate::service::{Session, Setup};
-use crate::store::{EventKey, EventRow, EventStatus};
+use crate::store::{EventKey, EventRow, EventStatus, Tries};
 use apply::{Applied, apply};
 use serde_json::Value;
 use webhook::{Event, OWN_ACCOUNT, Style};
@@ -44,6 +44,7 @@ pub fn take(work: &mut Work<'_>, setup: &Setup, event: &Event, body: String) -> 
         customer: None,
         to: None,
         body,
+        tries: Tries::default(),
     });
     let mut session = Session::new(work, setup)?;
     if event.style == Style::Thin {

@@ -172,8 +172,10 @@ async fn the_database_refuses_what_the_ledger_never_does() {
         "UPDATE grants SET revoked = amount + 1",
         "UPDATE grants SET reclaimed = used + 1",
         "UPDATE grants SET owed = 1",
-        "INSERT INTO event SELECT seq, 2, account, id, kind, received_at, status, detail, customer, account_id, body FROM event
-            UNION SELECT 1, 2, 'self', 'evt', 'k', 0, 'applied', '', NULL, NULL, ''",
+        "INSERT INTO event (livemode, account, id, kind, received_at, status, detail, body)
+            VALUES (2, 'self', 'evt', 'k', 0, 'applied', '', '')",
+        "INSERT INTO event (livemode, account, id, kind, received_at, status, detail, body)
+            VALUES (1, 'self', 'evt', 'k', 0, 'unheard_of', '', '')",
     ] {
         let error = db.execute(minted, []).unwrap_err();
         assert_eq!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::ConstraintViolation), "{minted}: {error}");

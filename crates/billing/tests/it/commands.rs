@@ -1,7 +1,8 @@
 //! The commands beside `serve`, as whoever types them sees them.
 
 use crate::process::refused;
-use crate::support::demo_catalog;
+use crate::support::{World, demo_catalog, finished};
+use serde_json::{Value, json};
 use std::process::{Command, Stdio};
 
 fn program(args: &[&str]) -> Command {
@@ -72,4 +73,76 @@ fn a_bad_catalog_hears_all_of_it_at_once_with_place_value_and_mend() {
     ] {
         assert!(told.contains(line), "{line:?} is missing in {told}");
     }
+}
+
+#[tokio::test]
+async fn a_balance_is_explained_beside_the_running_service() {
+    let world = World::new().await;
+    for (credits, note) in [(40, "for the outage"), (2, "")] {
+        let grant = json!({"account": "alice", "credits": credits, "note": note});
+        if credits == 40 {
+            world.admin("POST", "accounts", &json!({"id": "alice"})).await.ok(201);
+        }
+        world.admin("POST", "grants", &grant).await.ok(201);
+    }
+    world
+        .admin("POST", "accounts", &json!({"id": "a2", "subjects": [{"kind": "jwt_sub", "value": "x"}]}))
+        .await
+        .ok(201);
+    // One image is paid and told of by its request, one is still under way.
+    let subject = json!({"kind": "header", "value": "alice"});
+    world.admin("POST", "accounts", &json!({"id": "bound", "subjects": [subject]})).await.ok(201);
+    let decision = world.need(7, "alice", "embeddings").await;
+    let mut cells = finished(&decision, 1_000_000);
+    let cell = cells[0].take();
+    cells[0] = cell.clone();
+    let usage = json!([{
+        "n": 1, "request_id": "req-1", "account": "alice", "endpoint": "embeddings", "outcome": "charged", "returned": 0,
+        "charges": [{"grant": cell["grant"], "generation": cell["generation"], "amount": 1_000_000}],
+        "price_version": 1, "at": "2026-11-20T09:30:00Z",
+    }]);
+    world.sync(&json!({ "cells": cells, "usage": usage, "sent_seq": 2 })).await;
+    world.sync(&json!({ "needs": [crate::support::need(8, "alice", "embeddings")], "sent_seq": 3 })).await;
+    let database = format!("sqlite://{}", world.database().display());
+    let explain = |account: &str| {
+        let told = told(&mut program(&["balance", account, "--explain", "--database", &database]));
+        told.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+    };
+    let lines = explain("alice");
+    let at = "2026-11-20T09:30:00Z";
+    assert_eq!(
+        lines[..3],
+        [
+            format!("{at} +40 40 granted 40, a grant by an operator: for the outage"),
+            format!("{at} +2 42 granted 2, a grant by an operator"),
+            format!("{at} -1 41 charged 1 for embeddings, request req-1"),
+        ]
+    );
+    assert!(lines[3].ends_with("-1 40 1 is held for requests in flight"), "{lines:?}");
+    assert_eq!(lines[4..], ["balance of alice: 40"]);
+    assert_eq!(world.balance("alice").await, 40_000_000);
+    assert_eq!(explain("bound"), ["balance of bound: 0"]);
+    // The customer sees the same lines, newest first, each with what was left.
+    let history = world.customer("/v1/history", "alice").await.ok(200);
+    let lines: Vec<_> =
+        history["items"].as_array().unwrap().iter().map(|line| (&line["balance"], &line["text"])).collect();
+    assert_eq!(lines[0], (&json!("41"), &json!("charged 1 for embeddings, request req-1")));
+    assert_eq!(lines[2], (&json!("40"), &json!("granted 40, a grant by an operator: for the outage")));
+    let path = format!("/v1/history?limit=1&cursor={}", history["items"][1]["seq"]);
+    let older = world.customer(&path, "alice").await.ok(200);
+    assert_eq!(
+        (&older["items"][0]["balance"], &older["items"][0]["balance_micro"]),
+        (&json!("40"), &json!(40_000_000))
+    );
+    let all = world.admin("GET", "transactions", &Value::Null).await.ok(200);
+    assert_eq!(
+        all["items"][0]["balance"],
+        Value::Null,
+        "lines of several accounts have no balance in common"
+    );
+    let refused = refused(&mut program(&["balance", "nobody", "--database", &database]));
+    assert!(refused.contains("There is no account nobody."), "{refused}");
+    let refused =
+        crate::process::refused(&mut program(&["balance", "a", "--database", "sqlite:///tmp/none.db"]));
+    assert!(refused.contains("there is no database /tmp/none.db"), "{refused}");
 }

@@ -350,11 +350,6 @@ impl Books for Sqlite {
         self.one("SELECT account_id FROM grants WHERE id = ?1", [id], |row| Columns::of(row).id())
     }
 
-    fn unit_of_grant(&mut self, grant: GrantId) -> Kept<Option<Unit>> {
-        let Ok(id) = int(grant.0) else { return Ok(None) };
-        self.one("SELECT unit FROM grants WHERE id = ?1", [id], |row| Columns::of(row).word(unit_of))
-    }
-
     fn owner_of_hold(&mut self, node: &NodeName, inc: u64, generation: u64) -> Kept<Option<AccountId>> {
         self.one(
             "SELECT account_id FROM cell WHERE node = ?1 AND incarnation = ?2 AND generation = ?3 LIMIT 1",
@@ -432,6 +427,11 @@ impl Books for Sqlite {
     fn stale_standings(&mut self, now: Instant) -> Kept<()> {
         self.exec("UPDATE account SET changes_at = ?1", [now.micros()]).map(drop)
     }
+}
+
+/// A grant by its number (parameter 1).
+pub(super) fn grant_by_number() -> String {
+    format!("SELECT {GRANT} WHERE id = ?1")
 }
 
 /// The number before which a page ends.

@@ -1,16 +1,17 @@
 //! What Stripe told and what operators asked for, in SQLite.
 
-use super::super::{EventKey, EventRow, EventStatus, Facts, Kept, Page, Stored};
+use super::super::{EventKey, EventRow, EventStatus, Facts, Kept, Page, Stored, Tries};
 use super::Sqlite;
 use super::books::before;
 use super::read::{Columns, corrupt};
 use crate::error::Error;
 use ledger::subscription::{Subscription, Subscriptions};
 use rusqlite::{Row, params};
-use units::{AccountId, Instant};
+use units::{AccountId, EventId, Instant};
 
 const EVENT: &str =
-    "seq, livemode, account, id, kind, received_at, status, detail, customer, account_id, body FROM event";
+    "seq, livemode, account, id, kind, received_at, status, detail, customer, account_id, body, attempts, last_error,
+    last_at FROM event";
 
 fn event_row(row: &Row<'_>) -> rusqlite::Result<Stored<EventRow>> {
     let mut c = Columns::of(row);
@@ -25,6 +26,11 @@ fn event_row(row: &Row<'_>) -> rusqlite::Result<Stored<EventRow>> {
         customer: c.maybe_text()?,
         to: c.maybe_id()?,
         body: c.text()?,
+        tries: Tries {
+            count: u32::try_from(c.u64()?).unwrap_or(u32::MAX),
+            error: c.maybe_text()?,
+            last_at: c.maybe_at()?,
+        },
     };
     Ok(Stored { seq, row })
 }
@@ -58,12 +64,20 @@ impl Facts for Sqlite {
         Ok(found.map(|stored| stored.row))
     }
 
+    fn events_named(&mut self, id: &EventId) -> Kept<Vec<EventRow>> {
+        let found =
+            self.all(&format!("SELECT {EVENT} WHERE id = ?1 ORDER BY seq"), [id.as_str()], event_row)?;
+        Ok(found.into_iter().map(|stored| stored.row).collect())
+    }
+
     fn put_event(&mut self, event: &EventRow) -> Kept<()> {
         self.exec(
-            "INSERT INTO event (livemode, account, id, kind, received_at, status, detail, customer, account_id, body)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+            "INSERT INTO event (livemode, account, id, kind, received_at, status, detail, customer, account_id, body,
+                attempts, last_error, last_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
              ON CONFLICT (livemode, account, id) DO UPDATE SET status = excluded.status, detail = excluded.detail,
-                customer = excluded.customer, account_id = excluded.account_id",
+                customer = excluded.customer, account_id = excluded.account_id,
+                attempts = excluded.attempts, last_error = excluded.last_error, last_at = excluded.last_at",
             params![
                 event.key.livemode,
                 event.key.account,
@@ -74,7 +88,10 @@ impl Facts for Sqlite {
                 event.detail,
                 event.customer,
                 event.to.as_ref().map(AccountId::as_str),
-                event.body
+                event.body,
+                event.tries.count,
+                event.tries.error,
+                event.tries.last_at.map(Instant::micros)
             ],
         )
         .map(drop)

@@ -1,0 +1,110 @@
+//! What explains a balance, how events fared, and what others are told of.
+
+use super::*;
+use crate::store::{Message, Tries};
+use contract::v1::Outcome;
+use ledger::JournalKind;
+
+#[test]
+fn a_balance_is_explained_by_terms_sums_and_requests() {
+    each(|store| {
+        let cell = commit(store, |store| {
+            open(store, "a");
+            open(store, "b");
+            run(store, "a", NOW, &Command::Grant(terms("buy:1", 10)));
+            run(store, "b", NOW, &Command::Grant(terms("buy:1", 7)));
+            run(store, "a", NOW, &hold(HOLD, 4));
+            cell_of(run(store, "a", NOW, &hold(HOLD + 1, 4)))
+        });
+        assert_eq!(store.terms_of_grant(cell.grant).unwrap(), Some(terms("buy:1", 10)));
+        assert_eq!(store.terms_of_grant(GrantId(u64::MAX)).unwrap(), None);
+        // The window's grant and its hold are not counted: they are no credits.
+        let sums = store.journal_sums(&account("a"), 0).unwrap();
+        assert_eq!(sums, [(JournalKind::Granted, 10), (JournalKind::Leased, 4)]);
+        let newest = store.journal(Some(&account("a")), Page { before: None, limit: 1 }).unwrap()[0].seq;
+        assert_eq!(store.journal_sums(&account("a"), newest).unwrap(), [(JournalKind::Leased, 4)]);
+        assert_eq!(store.journal_sums(&account("a"), newest + 1).unwrap(), []);
+        assert_eq!(store.request_of_hold(&cell).unwrap(), None);
+        commit(store, |store| {
+            let key = UsageKey { node: node(), incarnation: 1, worker: 1 };
+            let told = |n: u64, generation: u64| {
+                let told = serde_json::json!({
+                    "n": n, "request_id": format!("r-{n}"), "account": "a", "endpoint": "chat", "outcome": Outcome::Charged,
+                    "charges": [{"grant": cell.grant.0, "generation": generation, "amount": 4}], "returned": 0,
+                    "price_version": 1, "at": NOW,
+                });
+                serde_json::from_value::<UsageRecord>(told).unwrap()
+            };
+            store.put_usage(&key, &told(1, cell.generation), NOW).unwrap();
+            store.put_usage(&key, &told(2, 5), NOW).unwrap();
+        });
+        let (request, endpoint) = store.request_of_hold(&cell).unwrap().unwrap();
+        assert_eq!((request.as_str(), endpoint.as_str()), ("r-1", "chat"));
+        let lease = CellId { generation: 5, ..cell.clone() };
+        assert_eq!(store.request_of_hold(&lease).unwrap(), None, "many requests spend from a lease");
+        assert_eq!(store.request_of_hold(&CellId { incarnation: 2, ..cell }).unwrap(), None);
+    });
+}
+
+#[test]
+fn an_event_remembers_how_it_fared() {
+    each(|store| {
+        let tries = Tries { count: 3, error: Some("a rule broke".into()), last_at: Some(NOW) };
+        let other = EventKey { account: "acct_1".into(), ..event(1, EventStatus::Failed, None).key };
+        commit(store, |store| {
+            store.put_event(&event(1, EventStatus::Failed, None)).unwrap();
+            let parked = EventRow { tries: tries.clone(), ..event(1, EventStatus::Parked, None) };
+            store.put_event(&parked).unwrap();
+            store.put_event(&EventRow { key: other, ..event(1, EventStatus::Review, None) }).unwrap();
+        });
+        let id = EventId::new("evt_1").unwrap();
+        let found = store.events_named(&id).unwrap();
+        assert_eq!(found.len(), 2);
+        assert_eq!((found[0].status, &found[0].tries), (EventStatus::Parked, &tries));
+        assert_eq!(store.events_named(&EventId::new("evt_2").unwrap()).unwrap(), []);
+        assert_eq!(store.events(Some(EventStatus::Parked), PAGE).unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn messages_are_due_until_they_are_accepted_or_given_up() {
+    each(|store| {
+        let message = |n: u32| Message {
+            id: format!("msg_{n}"),
+            kind: "balance.low".into(),
+            account: account("a"),
+            body: "{}".into(),
+            at: NOW,
+            attempts: 0,
+            last_error: None,
+        };
+        commit(store, |store| {
+            open(store, "a");
+            (1..=3).for_each(|n| store.put_message(&message(n)).unwrap());
+        });
+        let due = |store: &mut dyn Store, now| store.due_messages(now, 10).unwrap();
+        let all = due(store, NOW);
+        assert_eq!(
+            all.iter().map(|m| m.row.clone()).collect::<Vec<_>>(),
+            (1..=3).map(message).collect::<Vec<_>>()
+        );
+        assert_eq!(store.due_messages(NOW, 1).unwrap(), all[..1]);
+        assert_eq!(due(store, NOW.minus(Span::from_secs(1))), []);
+        let later = NOW.plus(Span::from_secs(5));
+        commit(store, |store| {
+            store.message_accepted(all[0].seq).unwrap();
+            store.message_refused(all[1].seq, "503", Some(later)).unwrap();
+            store.message_refused(all[2].seq, "410", None).unwrap();
+        });
+        assert_eq!((due(store, NOW), store.message_counts().unwrap()), (Vec::new(), (1, 1)));
+        let again = due(store, later);
+        assert_eq!((again.len(), again[0].row.attempts), (1, 1));
+        assert_eq!(again[0].row.last_error.as_deref(), Some("503"));
+        // A number is not given twice, so that nothing is mistaken for what was accepted.
+        commit(store, |store| {
+            store.message_accepted(all[2].seq).unwrap();
+            store.put_message(&message(4)).unwrap();
+        });
+        assert!(due(store, NOW)[0].seq > all[2].seq);
+    });
+}

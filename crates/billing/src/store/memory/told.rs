@@ -1,0 +1,84 @@
+//! What explains a balance, and what others are told of, in memory.
+
+use super::{Memory, stale};
+use crate::store::{History, Kept, Message, Outbox, Stored};
+use ledger::{CellId, GrantId, HOLD_GENERATION_MIN, JournalKind, Terms};
+use std::collections::BTreeMap;
+use units::{AccountId, EndpointId, Instant, RequestId};
+
+impl History for Memory {
+    fn terms_of_grant(&mut self, grant: GrantId) -> Kept<Option<Terms>> {
+        Ok(self.now.grants.get(&grant).map(|(_, grant)| grant.terms.clone()))
+    }
+
+    fn journal_sums(&mut self, account: &AccountId, from: u64) -> Kept<Vec<(JournalKind, i64)>> {
+        let general = |grant: Option<GrantId>| {
+            grant.is_none_or(|id| self.now.grants.get(&id).is_some_and(|(_, grant)| grant.terms.is_general()))
+        };
+        let mut sums: BTreeMap<JournalKind, i64> = BTreeMap::new();
+        let rows = (1_u64..).zip(&self.now.journal);
+        for (_, row) in
+            rows.filter(|(seq, row)| *seq >= from && row.account == *account && general(row.grant))
+        {
+            let sum = sums.entry(row.kind).or_default();
+            *sum = sum.saturating_add(row.amount.get());
+        }
+        Ok(sums.into_iter().collect())
+    }
+
+    fn request_of_hold(&mut self, cell: &CellId) -> Kept<Option<(RequestId, EndpointId)>> {
+        let of = |charge: &contract::v1::Charge| {
+            charge.key.grant == cell.grant.0 && charge.key.generation == cell.generation
+        };
+        let mut usage = self.now.usage.iter().filter(|(key, record)| {
+            key.node == cell.node
+                && key.incarnation == cell.incarnation
+                && cell.generation >= HOLD_GENERATION_MIN
+                && record.charges.iter().any(of)
+        });
+        Ok(usage.next().map(|(_, record)| (record.request_id.clone(), record.endpoint.clone())))
+    }
+}
+
+impl Outbox for Memory {
+    fn put_message(&mut self, message: &Message) -> Kept<()> {
+        if self.now.outbox.values().any(|(known, _)| known.id == message.id) {
+            return Err(stale("message"));
+        }
+        let seq = self.now.outbox_last.saturating_add(1);
+        self.now.outbox_last = seq;
+        self.now.outbox.insert(seq, (message.clone(), Some(message.at)));
+        Ok(())
+    }
+
+    fn due_messages(&mut self, now: Instant, limit: u32) -> Kept<Vec<Stored<Message>>> {
+        let due = |at: &Option<Instant>| at.is_some_and(|at| at <= now);
+        let rows = self.now.outbox.iter().filter(|(_, (_, next))| due(next));
+        let mut rows: Vec<_> =
+            rows.map(|(seq, (message, next))| (*next, Stored { seq: *seq, row: message.clone() })).collect();
+        rows.sort_by_key(|(next, stored)| (*next, stored.seq));
+        rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(rows.into_iter().map(|(_, stored)| stored).collect())
+    }
+
+    fn message_accepted(&mut self, seq: u64) -> Kept<()> {
+        self.now.outbox.remove(&seq);
+        Ok(())
+    }
+
+    fn message_refused(&mut self, seq: u64, error: &str, next: Option<Instant>) -> Kept<()> {
+        if let Some((message, next_at)) = self.now.outbox.get_mut(&seq) {
+            message.attempts = message.attempts.saturating_add(1);
+            message.last_error = Some(error.to_owned());
+            *next_at = next;
+        }
+        Ok(())
+    }
+
+    fn message_counts(&mut self) -> Kept<(u64, u64)> {
+        let dead = self.now.outbox.values().filter(|(_, next)| next.is_none()).count();
+        let waiting = self.now.outbox.len().saturating_sub(dead);
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        Ok((count(waiting), count(dead)))
+    }
+}
