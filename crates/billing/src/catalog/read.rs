@@ -8,7 +8,7 @@ use contract::v1::Reason;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
-use units::{EndpointId, IdError, Span, TierId};
+use units::{Amount, EndpointId, IdError, Span, TierId};
 
 /// The largest whole number that every JSON reader keeps exactly (RFC 8259, section 6).
 pub(super) const WHOLE_MAX: u64 = 9_007_199_254_740_991;

@@ -24,7 +24,7 @@ pub(super) struct Told<'a> {
 pub(super) const fn change(kind: JournalKind, micro: i64) -> i64 {
     use JournalKind as Kind;
     match kind {
-        Kind::Granted => micro,
+        Kind::Granted | Kind::Restored | Kind::Recovered | Kind::DebtDown => micro,
         Kind::Used | Kind::CrashCharged | Kind::LateCovered | Kind::Expired | Kind::Voided | Kind::DebtUp => {
             micro.saturating_neg()
         }
@@ -34,7 +34,11 @@ pub(super) const fn change(kind: JournalKind, micro: i64) -> i64 {
         | Kind::Leased
         | Kind::Returned
         | Kind::VoidClaimed
+        | Kind::VoidReleased
         | Kind::Clawed
+        | Kind::Unclawed
+        | Kind::Frozen
+        | Kind::Unfrozen
         | Kind::CrashRefunded
         | Kind::WrittenOff
         | Kind::Suspended
@@ -68,6 +72,15 @@ impl Told<'_> {
             Kind::VoidClaimed => {
                 format!("{amount} of {of} will be taken back when it returns from a gateway")
             }
+            Kind::VoidReleased => format!("{amount} of {of} will not be taken back any more"),
+            Kind::Restored => format!("gave back {amount} of {of}, which had been taken back"),
+            Kind::Recovered => {
+                format!("gave back {amount} of {of}, which had been taken back and paid for again")
+            }
+            Kind::DebtDown => format!("does not owe {amount} any more, since {of} was given back"),
+            Kind::Unclawed => format!("{amount} of {of} is not taken back any more after it was used"),
+            Kind::Frozen => format!("{amount} of {of} is held for a disputed payment"),
+            Kind::Unfrozen => format!("{amount} of {of} is no longer held for a disputed payment"),
             Kind::Clawed => format!("{amount} of {of} is taken back after it was used"),
             Kind::CrashRefunded => format!("{amount} came back that a gateway had and never told of"),
             Kind::CrashCharged => {

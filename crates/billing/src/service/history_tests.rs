@@ -6,8 +6,8 @@ use crate::store::{Memory, Page, Sqlite, Store};
 use ledger::subscription::Standing;
 use ledger::{
     Abandon, Book, Cell, CellId, Changes, Command, CrashPolicy, Expire, Exposure, GrantId,
-    HOLD_GENERATION_MIN, Ids, Lane, Leg, Mode, Need, Period, Report, Rows, Shortfall, Source, Terms, Timing,
-    Totals, Upto, Void, VoidTarget, WindowRule, step,
+    HOLD_GENERATION_MIN, Ids, Lane, Leg, Mode, Need, Report, Rows, Shortfall, Source, TakeBack, Terms,
+    Timing, Totals, Upto, Void, VoidTarget, WindowRule, step,
 };
 use std::collections::BTreeSet;
 use units::{AccountId, Amount, Instant, NodeName, Span, TierId, Unit};
@@ -39,8 +39,8 @@ fn account() -> AccountId {
 
 const TIMING: Timing = Timing { ttl: Span::from_secs(30), grace: Span::ZERO, tail: Span::from_secs(30) };
 
-fn need(dice: &mut Dice, n: u64) -> Command {
-    let rule = WindowRule { name: "daily".into(), limit: amount(2), period: Period::Day, priority: 0 };
+fn need(dice: &mut Dice, n: u64, now: Instant) -> Command {
+    let rule = WindowRule::utc_day("daily", amount(2), 0, now);
     let free = Leg { unit: Unit::Requests, scope: "daily".into(), need: Amount::ONE, window: Some(rule) };
     let paid =
         Leg { unit: Unit::Credits, scope: String::new(), need: amount(1 + dice.below(9)), window: None };
@@ -100,11 +100,18 @@ fn terms(dice: &mut Dice, n: u64, now: Instant) -> Terms {
 fn something(dice: &mut Dice, n: u64, book: &Book, now: Instant) -> Command {
     let cells: Vec<_> = book.cells.iter().collect();
     let cell = cells.get(usize::try_from(dice.below(u64::try_from(cells.len()).unwrap())).unwrap());
-    match (dice.below(12), cell) {
+    match (dice.below(14), cell) {
         (0 | 1, _) => Command::Grant(terms(dice, n, now)),
         (2, _) => Command::Void(Void {
             target: VoidTarget::Grant(GrantId(1 + dice.below(n + 1))),
             upto: if dice.below(2) == 0 { Upto::All } else { Upto::Total(amount(dice.below(30))) },
+            shortfall: shortfall(dice),
+        }),
+        // Of the same few, so that what was taken back comes again.
+        (12 | 13, _) => Command::TakeBack(TakeBack {
+            target: VoidTarget::Grant(GrantId(1 + dice.below(4))),
+            revoked: amount(dice.below(3) * dice.below(30)),
+            frozen: amount(dice.below(2) * dice.below(20)),
             shortfall: shortfall(dice),
         }),
         (3, _) => {
@@ -118,7 +125,7 @@ fn something(dice: &mut Dice, n: u64, book: &Book, now: Instant) -> Command {
         (5, _) if dice.below(4) == 0 => Command::Suspend,
         (6, _) => Command::Resume,
         (4..=8, Some((id, cell))) => report(dice, id, cell),
-        _ => need(dice, n),
+        _ => need(dice, n, now),
     }
 }
 
@@ -149,7 +156,7 @@ fn pages_add_up(store: &mut dyn Store, now: Instant) {
     let moved = |line: &serde_json::Value| {
         let micro = line["amount_micro"].as_i64().unwrap_or(0);
         match line["kind"].as_str().unwrap() {
-            "granted" => micro,
+            "granted" | "restored" | "recovered" | "debt_down" => micro,
             "used" | "crash_charged" | "late_covered" | "expired" | "voided" | "debt_up" => -micro,
             _ => 0,
         }

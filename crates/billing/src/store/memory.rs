@@ -4,8 +4,8 @@ mod payments;
 mod told;
 
 use super::{
-    ApiKey, Books, ClaimKey, ClaimRow, EventKey, EventRow, EventStatus, FactRow, Facts, Gateways, Kept, Message, Page,
-    People, Store, Stored, Transaction, UsageKey, UsageRow,
+    ApiKey, Books, ClaimKey, ClaimRow, EventKey, EventRow, EventStatus, FactRow, Facts, Gateways, Kept,
+    Message, Page, People, Store, Stored, Transaction, UsageKey, UsageRow,
 };
 use crate::error::Error;
 use contract::v1::UsageRecord;

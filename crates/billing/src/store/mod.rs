@@ -10,8 +10,8 @@ mod sqlite;
 
 pub use memory::Memory;
 pub use rows::{
-    ApiKey, ClaimKey, ClaimRow, ClaimState, EventKey, EventRow, EventStatus, FactRow, Message, Page, Stored, Tries,
-    UsageKey, UsageRow,
+    ApiKey, ClaimKey, ClaimRow, ClaimState, EventKey, EventRow, EventStatus, FactRow, Message, Page, Stored,
+    Tries, UsageKey, UsageRow,
 };
 pub use sqlite::Sqlite;
 
@@ -25,7 +25,10 @@ use units::{AccountId, EndpointId, EventId, Instant, NodeName, RequestId, Subjec
 pub type Kept<T> = Result<T, Error>;
 
 /// Everything a command needs.
-pub trait Store: Transaction + Books + People + Facts + Payments + Gateways + History + Outbox + Send {}
+pub trait Store:
+    Transaction + Books + People + Facts + Payments + Gateways + History + Outbox + Send
+{
+}
 
 /// All or nothing. Commands run in savepoints of one transaction.
 pub trait Transaction {
