@@ -3,6 +3,7 @@
 //! Resolved once, at start, from one YAML file; afterwards it only answers questions. It knows no customer.
 
 mod plans;
+mod gateway;
 mod policy;
 mod read;
 mod tree;

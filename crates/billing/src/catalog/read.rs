@@ -53,10 +53,15 @@ fn document_(document: &Value, no: &mut Complaints) -> Option<Catalog> {
     let packages = named(&mut tree, "packages", no, |name| Ok(name.to_owned()), package);
     let endpoints = named(&mut tree, "endpoints", no, EndpointId::new, endpoint);
     let refusals = refusals(tree.tree("refusals", no), no);
-    for (key, empty) in [("tiers", tiers.is_empty()), ("endpoints", endpoints.is_empty())] {
-        if empty {
-            no.add(key, "empty", "add at least one");
-        }
+    let priced = document.get("endpoints").and_then(Value::as_object);
+    let names = priced.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+    super::gateway::check(tree.tree("gateway", no), &names, no);
+    if tiers.is_empty() {
+        no.add("tiers", "empty", "add at least one");
+    }
+    // A product may sell nothing by the request, but then it says so.
+    if endpoints.is_empty() && priced.is_none_or(|priced| !priced.is_empty()) {
+        no.add("endpoints", "empty", "add at least one, or write {} if nothing is sold by the request");
     }
     tree.close(no);
     let _complained_of = version;
