@@ -2,6 +2,7 @@
 //!
 //! The file that people copy is thus the file that demo and tests run.
 
+use crate::product::Product;
 use crate::settings::Settings;
 use crate::{During as _, Result, Trouble};
 use serde_json::{Value, json};
@@ -37,6 +38,9 @@ impl EnvoyFile {
         file.address("billing", settings.billing_port)?;
         file.address("upstream", settings.upstream_port)?;
         file.files(&settings.root, module);
+        if let Some(product) = Product::of(&settings.catalog)? {
+            product.into_file(&mut file)?;
+        }
         file.plugin("webhook", |plugin| {
             for endpoint in plugin.get_mut("endpoints").and_then(Value::as_array_mut).into_iter().flatten() {
                 merge(endpoint, &json!({ "livemode": settings.livemode }));

@@ -9,6 +9,7 @@ pub mod frames;
 pub mod harness;
 pub mod leaks;
 pub mod processes;
+pub mod product;
 pub mod rogue;
 pub mod run;
 pub mod settings;

@@ -80,11 +80,16 @@ impl Places {
             no.add(at, format!("{path:?}"), "is there for every product; leave it out");
             return;
         }
-        let (known, methods) = self.0.entry(path.to_owned()).or_insert_with(|| (leads.clone(), BTreeSet::new()));
+        let (known, methods) =
+            self.0.entry(path.to_owned()).or_insert_with(|| (leads.clone(), BTreeSet::new()));
         if *known != leads {
             no.add(at, format!("{path:?}"), format!("leads to {known} already; a path leads to one place"));
         } else if !methods.insert(method.to_owned()) {
-            no.add(at, format!("{method} {path:?}"), "is there already, as it stands or by its slash; remove one");
+            no.add(
+                at,
+                format!("{method} {path:?}"),
+                "is there already, as it stands or by its slash; remove one",
+            );
         }
     }
 }

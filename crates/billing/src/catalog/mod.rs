@@ -31,15 +31,22 @@ pub struct Catalog {
     pub account_keys: Vec<String>,
     /// Keys of Stripe's metadata that name a package.
     pub package_keys: Vec<String>,
+    /// Keys of Stripe's metadata that name a kind of [`Purchase`].
+    pub purchase_keys: Vec<String>,
     /// Whether `client_reference_id` names an account. Payment Links let anybody write one into the URL
     /// (Stripe, "Payment Links: URL parameters").
     pub trust_client_reference_id: bool,
+    /// Whether the account is Stripe's customer, under its id: for a product that has no users of its own. Then nothing that
+    /// an event says besides names one.
+    pub customer_is_account: bool,
     /// What happens when payment falters.
     pub policies: Policies,
     /// By id.
     pub tiers: BTreeMap<TierId, Tier>,
     /// By id.
     pub packages: BTreeMap<String, Package>,
+    /// What is bought once and brings no credits, by the kind that metadata names.
+    pub purchases: BTreeMap<String, Purchase>,
     /// By id.
     pub endpoints: BTreeMap<EndpointId, Endpoint>,
     /// What refused customers are told.
@@ -66,8 +73,8 @@ pub struct Policies {
 pub struct Tier {
     /// Of several subscriptions the highest rank counts.
     pub rank: u32,
-    /// What a subscriber counts for in `benefits`.
-    pub weight: u64,
+    /// What a subscriber counts for in `benefits`; none while that is undecided, and then no sum counts one as nothing.
+    pub weight: Option<u64>,
     /// Stripe's prices that buy it.
     pub prices: Vec<TierPrice>,
     /// Credits that each paid period brings.
@@ -142,6 +149,16 @@ pub struct Package {
     pub credits: Amount,
     /// How long the credits last; for ever if absent.
     pub lasts: Option<Span>,
+}
+
+/// A kind of thing that is bought once and brings no credits: a listing, a file. What it costs and who earns by it is the
+/// product's own affair; here it is remembered that it was paid for, and by whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Purchase {
+    /// Keys of Stripe's metadata that name the thing, the first one found wins.
+    pub item_keys: Vec<String>,
+    /// Whether an account that pays for the same thing a second time is a mistake.
+    pub once: bool,
 }
 
 /// A priced kind of work.
@@ -227,6 +244,13 @@ impl Catalog {
     #[must_use]
     pub fn account_in<'a>(&self, metadata: &'a BTreeMap<String, String>) -> Option<&'a str> {
         self.account_keys.iter().find_map(|key| metadata.get(key)).map(String::as_str)
+    }
+
+    /// The kind of purchase that Stripe's metadata tells of, if this product has it.
+    #[must_use]
+    pub fn purchase_in<'a>(&'a self, metadata: &BTreeMap<String, String>) -> Option<(&'a str, &'a Purchase)> {
+        let kind = self.purchase_keys.iter().find_map(|key| metadata.get(key))?;
+        self.purchases.get_key_value(kind).map(|(kind, purchase)| (kind.as_str(), purchase))
     }
 
     /// The package that Stripe's metadata names, whether the catalog has it or not.

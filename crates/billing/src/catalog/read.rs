@@ -2,7 +2,7 @@
 
 use super::plans::{allowance, window};
 use super::tree::{Tree, credits, flag, span, text, texts, whole, word};
-use super::{Catalog, Endpoint, Package, PackagesFor, Policies, Refusals, Tier, TierPrice, Words};
+use super::{Catalog, Endpoint, Package, PackagesFor, Policies, Purchase, Refusals, Tier, TierPrice, Words};
 use crate::complaint::Complaints;
 use contract::v1::Reason;
 use serde_json::Value;
@@ -44,13 +44,18 @@ fn document_(document: &Value, no: &mut Complaints) -> Option<Catalog> {
     };
     let account_keys = keys("account_keys", "user_id", no);
     let package_keys = keys("package_keys", "package_id", no);
+    let purchase_keys = keys("purchase_keys", "purchase_type", no);
     let trusted = identity.as_mut().and_then(|tree| tree.maybe("trust_client_reference_id", no, flag));
+    let account = identity
+        .as_mut()
+        .and_then(|tree| tree.maybe("account", no, word([("named", false), ("stripe_customer", true)])));
     if let Some(identity) = identity {
         identity.close(no);
     }
     let policies = policies(tree.tree("policies", no), no);
     let tiers = named(&mut tree, "tiers", no, TierId::new, tier);
     let packages = named(&mut tree, "packages", no, |name| Ok(name.to_owned()), package);
+    let purchases = named(&mut tree, "purchases", no, |name| Ok(name.to_owned()), purchase);
     let endpoints = named(&mut tree, "endpoints", no, EndpointId::new, endpoint);
     let refusals = refusals(tree.tree("refusals", no), no);
     let priced = document.get("endpoints").and_then(Value::as_object);
@@ -72,7 +77,10 @@ fn document_(document: &Value, no: &mut Complaints) -> Option<Catalog> {
         default_tier,
         account_keys,
         package_keys,
+        purchase_keys,
         trust_client_reference_id: trusted.unwrap_or(true),
+        customer_is_account: account.unwrap_or(false),
+        purchases,
         policies,
         price_version: price_version(&endpoints),
         tiers,
@@ -139,7 +147,7 @@ fn policies(tree: Option<Tree<'_>>, no: &mut Complaints) -> Policies {
 
 fn tier(mut tree: Tree<'_>, no: &mut Complaints) -> Option<Tier> {
     let rank = tree.must("rank", no, whole(0, u64::from(u32::MAX)));
-    let weight = tree.maybe("weight", no, whole(0, WHOLE_MAX)).unwrap_or(1);
+    let weight = tree.maybe("weight", no, weight).unwrap_or(Some(1));
     let prices = tree.list("prices", no).into_iter().filter_map(|price| tier_price(price, no)).collect();
     let allowance = tree.tree("allowance", no).map(|tree| allowance(tree, no));
     let windows = named(&mut tree, "windows", no, |name| Ok(name.to_owned()), window);
@@ -153,6 +161,13 @@ fn tier(mut tree: Tree<'_>, no: &mut Complaints) -> Option<Tier> {
         windows,
         attributes,
     })
+}
+
+fn weight(value: &Value) -> Result<Option<u64>, String> {
+    match value.as_str() {
+        Some("undecided") => Ok(None),
+        _ => whole(0, WHOLE_MAX)(value).map(Some).map_err(|mend| format!("{mend}, or undecided")),
+    }
 }
 
 fn tier_price(mut tree: Tree<'_>, no: &mut Complaints) -> Option<TierPrice> {
@@ -189,6 +204,18 @@ fn package(mut tree: Tree<'_>, no: &mut Complaints) -> Option<Package> {
     });
     tree.close(no);
     Some(Package { price: price?, amount: amount?, credits: credits_?, lasts: expires? })
+}
+
+fn purchase(mut tree: Tree<'_>, no: &mut Complaints) -> Option<Purchase> {
+    let item_keys = tree.must("item_keys", no, |value| {
+        texts(value)
+            .ok()
+            .filter(|keys| !keys.is_empty())
+            .ok_or_else(|| "write a list of metadata keys".into())
+    });
+    let once = tree.maybe("unique_per_account", no, flag).unwrap_or(false);
+    tree.close(no);
+    Some(Purchase { item_keys: item_keys?, once })
 }
 
 fn endpoint(mut tree: Tree<'_>, no: &mut Complaints) -> Option<Endpoint> {

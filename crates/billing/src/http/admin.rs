@@ -209,11 +209,13 @@ async fn events(
 async fn benefits(_: Admin, State(app): State<App>) -> Result<Json<Value>, Fail> {
     let counts = app.read(|work, _| work.store.subscribers()).await?;
     let mut tiers = serde_json::Map::new();
-    let mut total = 0_u64;
+    let mut total = Some(0_u64);
     for (id, tier) in app.setup.catalog.tiers.iter().filter(|(_, tier)| !tier.prices.is_empty()) {
         let active = counts.iter().find(|(of, _)| of == id).map_or(0, |(_, count)| *count);
         tiers.insert(id.to_string(), json!({ "active": active, "weight": tier.weight }));
-        total = total.saturating_add(active.saturating_mul(tier.weight));
+        // Nobody of a tier whose weight is undecided adds nothing; anybody makes the sum unknown, not smaller.
+        let adds = if active == 0 { Some(0) } else { tier.weight.and_then(|each| each.checked_mul(active)) };
+        total = total.zip(adds).and_then(|(sum, more)| sum.checked_add(more));
     }
     Ok(Json(json!({ "tiers": tiers, "total": total })))
 }

@@ -1,5 +1,6 @@
 //! From a fact to its effects: whose it is, what it changes, what it grants.
 
+use super::purchases;
 use super::read::{Fact, Payment, Told, Who};
 use crate::catalog::{Catalog, PRIORITY_BOUGHT, Package};
 use crate::error::Error;
@@ -21,7 +22,7 @@ pub(super) struct Applied {
 }
 
 impl Applied {
-    fn new(status: EventStatus, detail: impl Into<String>) -> Self {
+    pub(super) fn new(status: EventStatus, detail: impl Into<String>) -> Self {
         Self { status, detail: detail.into(), customer: None, to: None, unlocks: false }
     }
 
@@ -38,7 +39,7 @@ pub(super) fn apply(session: &mut Session<'_, '_, '_>, told: Told) -> Result<App
         return Ok(Applied::new(EventStatus::Ignored, why));
     }
     // Somebody else's payment through the same Stripe account is no business of ours, whoever made it.
-    if matches!(fact, Fact::Payment(_)) && session.setup.catalog.package_in(&who.metadata).is_none() {
+    if matches!(fact, Fact::Payment(_)) && !purchases::is_ours(&session.setup.catalog, &who) {
         return Ok(Applied::new(EventStatus::Ignored, "a payment that names no package"));
     }
     let customer = who.customer.clone();
@@ -53,7 +54,10 @@ pub(super) fn apply(session: &mut Session<'_, '_, '_>, told: Told) -> Result<App
     let done = match fact {
         Fact::Subscription(snapshot) => subscription(session, &account, snapshot)?,
         Fact::Invoice(invoice, complete) => self::invoice(session, &account, &invoice, complete)?,
-        Fact::Payment(payment) => package(session, &account, &who, &payment)?,
+        Fact::Payment(payment) => match purchases::record(session, &account, &who, &payment)? {
+            Some(recorded) => recorded,
+            None => package(session, &account, &who, &payment)?,
+        },
         Fact::Seen(what) | Fact::Nothing(what) => Applied::new(EventStatus::Applied, what),
     };
     let unlocks = done.unlocks || bound_now;
@@ -80,13 +84,17 @@ struct Owner {
 /// A binding never changes, so that nobody's metadata can move somebody else's payments.
 fn owner(session: &mut Session<'_, '_, '_>, who: &Who) -> Result<Option<Owner>, Error> {
     let catalog = &session.setup.catalog;
-    let reference = who.reference.as_deref().filter(|_| catalog.trust_client_reference_id);
-    let name = reference.or_else(|| catalog.account_in(&who.metadata));
-    let named = name.map(|name| account_named(session, name)).transpose()?;
     let bound = match &who.customer {
         Some(customer) => session.work.store.account_of_customer(customer)?,
         None => None,
     };
+    let reference = who.reference.as_deref().filter(|_| catalog.trust_client_reference_id);
+    let name = if catalog.customer_is_account {
+        who.customer.as_deref().filter(|_| bound.is_none())
+    } else {
+        reference.or_else(|| catalog.account_in(&who.metadata))
+    };
+    let named = name.map(|name| account_named(session, name)).transpose()?;
     Ok(match (bound, named) {
         (Some(account), named) => {
             let conflict = named.filter(|named| *named != account);

@@ -4,6 +4,7 @@
 //! keys of its own besides (invoice and price, payment intent or session), for several events tell of one payment.
 
 mod apply;
+mod purchases;
 mod read;
 #[cfg(test)]
 mod tests;

@@ -9,5 +9,6 @@ mod gateway;
 mod hostile;
 mod kill_loop;
 mod process;
+mod products;
 mod stripe;
 mod support;
