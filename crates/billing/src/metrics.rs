@@ -63,7 +63,7 @@ pub const LIST: [Family; 12] = [
         "tollgate_billing_events_total",
         "outcome",
         events,
-        "What became of Stripe's events? Look at review and conflict.",
+        "What became of Stripe's events? Look at review, conflict and parked.",
     ),
     counter("tollgate_billing_errors_total", "kind", errors, "What failed?"),
     counter("tollgate_billing_commits_total", "", Vec::new, "How often does the database sync to its disk?"),
@@ -101,7 +101,7 @@ const fn counter(
 
 fn events() -> Vec<&'static str> {
     let statuses = EventStatus::ALL.map(|(_, word)| word);
-    statuses.into_iter().chain(["duplicate", "failed", "other_mode", "refused"]).collect()
+    statuses.into_iter().chain(["duplicate", "other_mode", "refused"]).collect()
 }
 
 /// Of calls, of the ledger's transactions, and of single reports inside of a call that succeeded.

@@ -1,11 +1,11 @@
 //! What operators ask for.
 
-use super::door::{Admin, Params, Write};
+use super::door::{Act, Admin, Params, Write};
 use super::{App, Fail};
 use crate::engine::Work;
 use crate::error::{Error, Invalid};
 use crate::service::{self, AccountView, Asked, NewAccount, NewGrant, Once, Setup};
-use crate::store::{EventStatus, Page};
+use crate::store::Page;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::{delete, get, post};
@@ -25,7 +25,6 @@ pub(super) fn routes() -> Router<App> {
         .route("/admin/v1/grants", post(grant))
         .route("/admin/v1/grants/bulk", post(grants))
         .route("/admin/v1/transactions", get(transactions))
-        .route("/admin/v1/events", get(events))
         .route("/admin/v1/benefits", get(benefits))
 }
 
@@ -62,14 +61,26 @@ async fn suspend(
     _: Admin,
     State(app): State<App>,
     Path(id): Path<String>,
-) -> Result<Json<AccountView>, Fail> {
-    let id = account_id(id)?;
-    app.write(move |work, setup| service::suspend(work, setup, &id, true)).await.map(Json)
+    Act(asked): Act,
+) -> Result<Json<Value>, Fail> {
+    stopped(app, id, asked, true).await
 }
 
-async fn resume(_: Admin, State(app): State<App>, Path(id): Path<String>) -> Result<Json<AccountView>, Fail> {
+async fn resume(
+    _: Admin,
+    State(app): State<App>,
+    Path(id): Path<String>,
+    Act(asked): Act,
+) -> Result<Json<Value>, Fail> {
+    stopped(app, id, asked, false).await
+}
+
+async fn stopped(app: App, id: String, asked: Option<Asked>, stop: bool) -> Result<Json<Value>, Fail> {
     let id = account_id(id)?;
-    app.write(move |work, setup| service::suspend(work, setup, &id, false)).await.map(Json)
+    let run = move |work: &mut Work<'_>, setup: &Setup| {
+        service::once(work, asked.as_ref(), |work| service::suspend(work, setup, &id, stop))
+    };
+    app.write(run).await.map(|(answer, _)| Json(answer))
 }
 
 #[derive(Deserialize)]
@@ -98,11 +109,18 @@ async fn new_key(
     app.write(run).await.map(made)
 }
 
-async fn revoke_key(_: Admin, State(app): State<App>, Path(id): Path<String>) -> Result<StatusCode, Fail> {
+async fn revoke_key(
+    _: Admin,
+    State(app): State<App>,
+    Path(id): Path<String>,
+    Act(asked): Act,
+) -> Result<StatusCode, Fail> {
     let run = move |work: &mut Work<'_>, setup: &Setup| {
-        service::revoke_api_key(&mut service::Session::new(work, setup)?, &id)
+        service::once(work, asked.as_ref(), |work| {
+            service::revoke_api_key(&mut service::Session::new(work, setup)?, &id)
+        })
     };
-    app.write(run).await.map(|()| StatusCode::NO_CONTENT)
+    app.write(run).await.map(|_| StatusCode::NO_CONTENT)
 }
 
 async fn grant(
@@ -125,38 +143,65 @@ fn origin(asked: Option<&Asked>) -> Result<String, Error> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Bulk {
-    grants: Vec<NewGrant>,
+    /// Each as for one grant; read one by one, so that every complaint comes at once.
+    grants: Vec<Value>,
     #[serde(default)]
     note: String,
 }
+
+/// Grants of one call at most: they are one transaction, and others wait for it.
+const BULK_MAX: usize = 1_000;
 
 async fn grants(
     _: Admin,
     State(app): State<App>,
     Write(bulk, asked): Write<Bulk>,
 ) -> Result<(StatusCode, Json<Value>), Fail> {
+    let count = bulk.grants.len();
+    if !(1..=BULK_MAX).contains(&count) {
+        let why = format!("grants has {count} entries; give 1 to {BULK_MAX}, and more in further calls.");
+        return Err(Fail(Invalid::Unprocessable.because(why)));
+    }
     let origin = origin(asked.as_ref())?;
     let run = move |work: &mut Work<'_>, setup: &Setup| {
         service::once(work, asked.as_ref(), |work| {
-            let mut items = Vec::new();
-            for (i, mut new) in bulk.grants.into_iter().enumerate() {
-                if new.note.is_empty() {
-                    new.note.clone_from(&bulk.note);
-                }
-                let granted = service::grant(work, setup, &new, &format!("{origin}#{i}"));
-                items.push(granted.map_err(|error| error.at(&format!("grants[{i}]")))?);
-            }
+            let items = all_or_nothing(work, setup, bulk, &origin)?;
             Ok(json!({ "items": items, "next": null }))
         })
     };
     app.write(run).await.map(made)
 }
 
+/// An error, whatever it is, undoes the grants before it.
+fn all_or_nothing(
+    work: &mut Work<'_>,
+    setup: &Setup,
+    bulk: Bulk,
+    origin: &str,
+) -> Result<Vec<service::Granted>, Error> {
+    let (mut items, mut no) = (Vec::new(), Vec::new());
+    for (i, grant) in bulk.grants.into_iter().enumerate() {
+        let read = serde_json::from_value(grant).map_err(|error| error.to_string());
+        let granted =
+            read.map_err(|why| Invalid::Unprocessable.because(why)).and_then(|mut new: NewGrant| {
+                if new.note.is_empty() {
+                    new.note.clone_from(&bulk.note);
+                }
+                service::grant(work, setup, &new, &format!("{origin}#{i}"))
+            });
+        match granted {
+            Ok(granted) => items.push(granted),
+            Err(Error::Invalid(_, why)) => no.push(format!("grants[{i}]: {why}")),
+            Err(error) => return Err(error),
+        }
+    }
+    if no.is_empty() { Ok(items) } else { Err(Invalid::Unprocessable.because(no.join(" "))) }
+}
+
 /// Which part of which list.
 #[derive(Deserialize)]
 struct Asking {
     account: Option<AccountId>,
-    status: Option<String>,
     cursor: Option<u64>,
     limit: Option<u32>,
 }
@@ -175,35 +220,6 @@ async fn transactions(
     let page = asked.page();
     let rows = app.read(move |work, _| service::transactions(work, asked.account.as_ref(), page)).await?;
     Ok(super::list(page, &rows, |row| Some(serde_json::to_value(row).unwrap_or_default())))
-}
-
-async fn events(
-    _: Admin,
-    State(app): State<App>,
-    Params(asked): Params<Asking>,
-) -> Result<Json<Value>, Fail> {
-    let status = match asked.status.as_deref() {
-        None => None,
-        Some(word) => Some(EventStatus::parse(word).ok_or_else(|| {
-            let words: Vec<_> = EventStatus::ALL.iter().map(|(_, word)| *word).collect();
-            Invalid::Malformed.because(format!("status is {word:?}; use one of {}.", words.join(", ")))
-        })?),
-    };
-    let page = asked.page();
-    let rows = app.read(move |work, _| work.store.events(status, page)).await?;
-    Ok(super::list(page, &rows, |event| {
-        Some(json!({
-            "id": event.key.id,
-            "type": event.kind,
-            "status": event.status.as_str(),
-            "detail": event.detail,
-            "livemode": event.key.livemode,
-            "stripe_account": event.key.account,
-            "customer": event.customer,
-            "account": event.to,
-            "received_at": event.received_at,
-        }))
-    }))
 }
 
 async fn benefits(_: Admin, State(app): State<App>) -> Result<Json<Value>, Fail> {

@@ -18,6 +18,8 @@ pub(super) struct Admin;
 pub(super) struct Body(pub Bytes);
 /// A body that was read as JSON, and what names the write if it is to be done once.
 pub(super) struct Write<T>(pub T, pub Option<Asked>);
+/// A write that says everything by its path: its body is empty, or an empty object. What names it if it is to be done once.
+pub(super) struct Act(pub Option<Asked>);
 /// Parameters of a query.
 pub(super) struct Params<T>(pub T);
 
@@ -61,6 +63,19 @@ impl<T: DeserializeOwned> FromRequest<App> for Write<T> {
         let Body(body) = Body::from_request(request, app).await?;
         let asked = key.map(|key| Asked::new(key, &path, &body));
         Ok(Self(json(&body)?, asked))
+    }
+}
+
+impl FromRequest<App> for Act {
+    type Rejection = Fail;
+    async fn from_request(request: Request, app: &App) -> Result<Self, Fail> {
+        let path = request.uri().path().to_owned();
+        let key = idempotency_key(request.headers())?;
+        let Body(body) = Body::from_request(request, app).await?;
+        if !matches!(body.trim_ascii(), b"" | b"{}") {
+            return Err(Fail(Invalid::Malformed.because("This call takes no body.")));
+        }
+        Ok(Self(key.map(|key| Asked::new(key, &path, b""))))
     }
 }
 

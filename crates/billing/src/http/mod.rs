@@ -4,6 +4,7 @@ mod admin;
 mod authz;
 mod customer;
 mod door;
+mod events;
 mod gateway;
 mod ops;
 mod problem;
@@ -93,6 +94,7 @@ pub fn router(app: App) -> Router {
         .merge(authz::routes())
         .merge(admin::routes())
         .merge(customer::routes())
+        .merge(events::routes())
         .merge(stripe::routes())
         .merge(ops::routes())
         .fallback(async || Fail(Invalid::NotFound.because("There is nothing at this path.")))

@@ -40,6 +40,16 @@ impl<'s, 'w, 'e> Session<'s, 'w, 'e> {
         Ok(Self { keeps: false, ..Self::new(work, setup)? })
     }
 
+    /// Closes every book: another session may have written them.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn renew(&mut self) -> Result<(), Error> {
+        self.books.clear();
+        self.ids = Ids::from(self.work.store.next_grant()?);
+        Ok(())
+    }
+
     /// Says beforehand which rows a later command on an account will need. A row that is missing is taken not to
     /// exist, so this has to be said before the account's first command.
     pub fn want(&mut self, account: &AccountId, rows: Rows) {

@@ -8,6 +8,9 @@ mod purchases;
 mod read;
 #[cfg(test)]
 mod tests;
+mod trouble;
+
+pub use trouble::{ATTEMPTS_MAX, Which, again, failed, find};
 
 use crate::engine::Work;
 use crate::error::Error;
@@ -15,6 +18,7 @@ use crate::service::{Session, Setup};
 use crate::store::{EventKey, EventRow, EventStatus, Tries};
 use apply::{Applied, apply};
 use serde_json::Value;
+use units::Instant;
 use webhook::{Event, OWN_ACCOUNT, Style};
 
 /// What became of a delivery.
@@ -33,30 +37,21 @@ pub enum Taken {
 pub fn take(work: &mut Work<'_>, setup: &Setup, event: &Event, body: String) -> Result<Taken, Error> {
     let key = EventKey { livemode: event.livemode, account: event.account.clone(), id: event.id.clone() };
     let known = work.store.event(&key)?;
-    if known.as_ref().is_some_and(|row| !row.status.is_open()) {
+    if known.as_ref().is_some_and(|row| !row.status.is_taken_again()) {
         return Ok(Taken::Duplicate);
     }
-    let row = known.unwrap_or_else(|| EventRow {
-        key,
-        kind: event.kind.clone(),
-        received_at: work.now,
-        status: EventStatus::Ignored,
-        detail: String::from("thin events carry no object"),
-        customer: None,
-        to: None,
-        body,
-        tries: Tries::default(),
-    });
+    let row = known.unwrap_or_else(|| trouble::new_row(key, event, body, work.now));
+    let tries = tried(&row, work.now);
     let mut session = Session::new(work, setup)?;
     if event.style == Style::Thin {
-        session.work.store.put_event(&row)?;
-        return Ok(Taken::New(row.status));
+        session.work.store.put_event(&EventRow { tries, ..row })?;
+        return Ok(Taken::New(EventStatus::Ignored));
     }
     if event.account != OWN_ACCOUNT {
         // Its owner says what was paid there, and to whom: no money of ours came with it.
         let detail =
             format!("of the connected account {}, which nothing here is sold through", event.account);
-        session.work.store.put_event(&EventRow { status: EventStatus::Review, detail, ..row })?;
+        session.work.store.put_event(&EventRow { status: EventStatus::Review, detail, tries, ..row })?;
         return Ok(Taken::New(EventStatus::Review));
     }
     let (row, unlocks) = run(&mut session, row)?;
@@ -76,7 +71,7 @@ pub fn replay(session: &mut Session<'_, '_, '_>, customer: &str) -> Result<(), E
         let mut settled = false;
         for row in session.work.store.waiting_events(customer)? {
             let before = row.status;
-            let (row, _) = run(session, row)?;
+            let (row, _) = trouble::run_apart(session, row)?;
             settled |= row.status != before;
         }
         if !settled {
@@ -99,7 +94,13 @@ fn run(session: &mut Session<'_, '_, '_>, row: EventRow) -> Result<(EventRow, bo
         // What is the matter with it may quote its body, and stands with the event.
         tracing::warn!(id = %row.key.id, kind = row.kind, status = status.as_str(), "an event has to be looked at");
     }
-    let row = EventRow { status, detail, customer, to, ..row };
+    let tries = tried(&row, session.work.now);
+    let row = EventRow { status, detail, customer, to, tries, ..row };
     session.work.store.put_event(&row)?;
     Ok((row, unlocks))
+}
+
+/// How it fared after it was applied once more, and nothing broke.
+fn tried(row: &EventRow, now: Instant) -> Tries {
+    Tries { count: row.tries.count.saturating_add(1), error: None, last_at: Some(now) }
 }

@@ -53,11 +53,39 @@ async fn what_is_no_amount_is_refused_and_a_bulk_is_all_or_nothing() {
     let typo = json!({"account": "acme", "credits": 1, "nota": "x"});
     assert_eq!(world.admin("POST", "grants", &typo).await.status, 400);
     let bulk = json!({"grants": [{"account": "acme", "credits": 1}, {"account": "nobody", "credits": 1}], "note": "n"});
-    assert_eq!(world.admin("POST", "grants/bulk", &bulk).await.status, 404);
+    assert_eq!(world.admin("POST", "grants/bulk", &bulk).await.status, 422);
+    let bad = json!({"grants": [
+        {"account": "acme", "credits": 1}, {"account": "nobody", "credits": 1}, {"account": "acme", "credits": "x"},
+        {"account": "acme"}, {"account": "", "credits": 1}, 7,
+    ]});
+    let no = world.admin("POST", "grants/bulk", &bad).await.ok(422);
+    let detail = no["detail"].as_str().unwrap();
+    for complaint in [
+        "grants[1]: There is no account nobody.",
+        "grants[2]: credits is",
+        "grants[3]: missing field `credits`",
+        "grants[4]: ",
+        "grants[5]: ",
+    ] {
+        assert!(detail.contains(complaint), "{complaint} is missing in {detail}");
+    }
+    let one = json!({"account": "acme", "credits": 1});
+    for (count, status) in [(0, 422), (1_001, 422)] {
+        let bulk = json!({"grants": vec![one.clone(); count]});
+        assert_eq!(world.admin("POST", "grants/bulk", &bulk).await.status, status, "{count}");
+    }
     assert_eq!(world.balance("acme").await, 0);
     let bulk = json!({"grants": [{"account": "acme", "credits": 1}, {"account": "acme", "credits": 2}], "note": "n"});
     let granted = world.admin("POST", "grants/bulk", &bulk).await.ok(201);
     assert_eq!(granted["items"][1]["balance"], "3");
+    // Once per key, however often it is asked, and a thousand at a time.
+    let many = json!({"grants": vec![json!({"account": "other", "credits": 1}); 1_000], "note": "n"});
+    world.admin("POST", "accounts", &json!({"id": "other"})).await.ok(201);
+    let key = [("idempotency-key", "b-1")];
+    let first = world.admin_with("POST", "grants/bulk", &many, &key).await.ok(201);
+    assert_eq!(world.admin_with("POST", "grants/bulk", &many, &key).await.ok(200), first);
+    assert_eq!(world.admin_with("POST", "grants/bulk", &bulk, &key).await.status, 409);
+    assert_eq!((world.balance("acme").await, world.balance("other").await), (3_000_000, 1_000_000_000));
     let journal = world.admin("GET", "transactions?account=acme&limit=1", &Value::Null).await.ok(200);
     assert_eq!(
         (&journal["items"][0]["kind"], &journal["items"][0]["note"]),

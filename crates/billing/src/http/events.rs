@@ -1,0 +1,113 @@
+//! Stripe's events as operators see them: what became of each, and applying one again by hand.
+
+use super::door::{Act, Admin, Params};
+use super::{App, Fail};
+use crate::engine::Work;
+use crate::error::{Error, Invalid};
+use crate::service::{self, Setup};
+use crate::store::{EventRow, EventStatus};
+use crate::stripe::{self, Which};
+use axum::extract::{Path, State};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use units::EventId;
+
+pub(super) fn routes() -> Router<App> {
+    Router::new()
+        .route("/admin/v1/events", get(events))
+        .route("/admin/v1/events/{id}", get(event))
+        .route("/admin/v1/events/{id}/replay", post(replay))
+}
+
+/// Which part of the list.
+#[derive(Deserialize)]
+struct Asking {
+    status: Option<String>,
+    cursor: Option<u64>,
+    limit: Option<u32>,
+}
+
+async fn events(
+    _: Admin,
+    State(app): State<App>,
+    Params(asked): Params<Asking>,
+) -> Result<Json<Value>, Fail> {
+    let status = match asked.status.as_deref() {
+        None => None,
+        Some(word) => Some(EventStatus::parse(word).ok_or_else(|| {
+            let words: Vec<_> = EventStatus::ALL.iter().map(|(_, word)| *word).collect();
+            Invalid::Malformed.because(format!("status is {word:?}; use one of {}.", words.join(", ")))
+        })?),
+    };
+    let page = super::page(asked.cursor, asked.limit);
+    let rows = app.read(move |work, _| work.store.events(status, page)).await?;
+    Ok(super::list(page, &rows, |event| Some(shown(event))))
+}
+
+/// Which of several events of one id.
+#[derive(Deserialize)]
+struct Naming {
+    livemode: Option<bool>,
+    stripe_account: Option<String>,
+}
+
+impl From<Naming> for Which {
+    fn from(Naming { livemode, stripe_account }: Naming) -> Self {
+        Self { livemode, stripe_account }
+    }
+}
+
+async fn event(
+    _: Admin,
+    State(app): State<App>,
+    Path(id): Path<String>,
+    Params(naming): Params<Naming>,
+) -> Result<Json<Value>, Fail> {
+    let (id, which) = (event_id(id)?, naming.into());
+    let row = app.read(move |work, _| stripe::find(work, &id, &which)).await?;
+    let mut answer = shown(&row);
+    if let Some(answer) = answer.as_object_mut() {
+        // Beyond what identifies it, an event need not be JSON that can be read.
+        answer.insert("body".into(), serde_json::from_str(&row.body).unwrap_or(Value::String(row.body)));
+    }
+    Ok(Json(answer))
+}
+
+async fn replay(
+    _: Admin,
+    State(app): State<App>,
+    Path(id): Path<String>,
+    Params(naming): Params<Naming>,
+    Act(asked): Act,
+) -> Result<Json<Value>, Fail> {
+    let (id, which) = (event_id(id)?, naming.into());
+    let run = move |work: &mut Work<'_>, setup: &Setup| {
+        service::once(work, asked.as_ref(), |work| {
+            stripe::again(work, setup, &id, &which).map(|row| shown(&row))
+        })
+    };
+    app.write(run).await.map(|(answer, _)| Json(answer))
+}
+
+fn event_id(text: String) -> Result<EventId, Error> {
+    EventId::new(text).map_err(|error| Invalid::NotFound.because(format!("An event id {error}.")))
+}
+
+fn shown(event: &EventRow) -> Value {
+    json!({
+        "id": event.key.id,
+        "type": event.kind,
+        "status": event.status.as_str(),
+        "detail": event.detail,
+        "livemode": event.key.livemode,
+        "stripe_account": event.key.account,
+        "customer": event.customer,
+        "account": event.to,
+        "received_at": event.received_at,
+        "attempts": event.tries.count,
+        "last_at": event.tries.last_at,
+        "last_error": event.tries.error,
+    })
+}
