@@ -2,8 +2,8 @@
 //!
 //! Resolved once, at start, from one YAML file; afterwards it only answers questions. It knows no customer.
 
-mod plans;
 mod gateway;
+mod plans;
 mod policy;
 mod read;
 mod tree;
