@@ -28,7 +28,7 @@ pub struct Family {
 }
 
 /// Every metric of the service. `docs/metrics.md` tells the same, and a test compares them.
-pub const LIST: [Family; 12] = [
+pub const LIST: [Family; 13] = [
     counter(
         "tollgate_billing_calls_total",
         "call",
@@ -64,6 +64,12 @@ pub const LIST: [Family; 12] = [
         "outcome",
         events,
         "What became of Stripe's events? Look at review, conflict and parked.",
+    ),
+    counter(
+        "tollgate_billing_duplicate_purchases_total",
+        "",
+        Vec::new,
+        "How often did an account pay again for a package that it can have once only? Nothing was granted for it.",
     ),
     counter("tollgate_billing_errors_total", "kind", errors, "What failed?"),
     counter("tollgate_billing_commits_total", "", Vec::new, "How often does the database sync to its disk?"),

@@ -15,6 +15,7 @@ pub use zone::Zone;
 
 use crate::complaint::Complaints;
 use contract::v1::{Reason, Refusal};
+use ledger::Shortfall;
 use std::collections::{BTreeMap, BTreeSet};
 use units::{Amount, EndpointId, Span, TierId};
 
@@ -66,6 +67,10 @@ pub struct Policies {
     pub access_while_paused: bool,
     /// Who may buy packages.
     pub packages_for: PackagesFor,
+    /// Whether credits are held for an inquiry too, which takes no money yet (Stripe, "Disputes": inquiries).
+    pub hold_on_inquiry: bool,
+    /// What becomes of usage beyond what is left of a plan's credits after a refund.
+    pub plan_over_revoke: Shortfall,
 }
 
 /// A level of service.
@@ -149,6 +154,10 @@ pub struct Package {
     pub credits: Amount,
     /// How long the credits last; for ever if absent.
     pub lasts: Option<Span>,
+    /// What becomes of usage beyond what is left of the credits after a refund.
+    pub on_over_revoke: Shortfall,
+    /// Whether an account gets it once only; a second purchase is put to a person.
+    pub unique_per_account: bool,
 }
 
 /// A kind of thing that is bought once and brings no credits: a listing, a file. What it costs and who earns by it is the

@@ -5,6 +5,7 @@ use super::tree::{Tree, credits, flag, span, text, texts, whole, word};
 use super::{Catalog, Endpoint, Package, PackagesFor, Policies, Purchase, Refusals, Tier, TierPrice, Words};
 use crate::complaint::Complaints;
 use contract::v1::Reason;
+use ledger::Shortfall;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -120,12 +121,18 @@ fn currency(value: &Value) -> Result<String, String> {
     three.then_some(code).ok_or_else(|| "write three lower-case letters as Stripe does, such as usd".into())
 }
 
+/// What becomes of credits that were used and then refunded: owed, or the operator's loss.
+const OVER_REVOKE: [(&str, Shortfall); 2] =
+    [("negative", Shortfall::Debt), ("floor_zero", Shortfall::WriteOff)];
+
 fn policies(tree: Option<Tree<'_>>, no: &mut Complaints) -> Policies {
     let mut policies = Policies {
         past_due_grace: Span::from_secs(7 * 86_400),
         cancel_keeps_period: true,
         access_while_paused: true,
         packages_for: PackagesFor::Everybody,
+        hold_on_inquiry: false,
+        plan_over_revoke: Shortfall::WriteOff,
     };
     let Some(mut tree) = tree else { return policies };
     if let Some(grace) = tree.maybe("past_due_grace", no, span) {
@@ -140,6 +147,12 @@ fn policies(tree: Option<Tree<'_>>, no: &mut Complaints) -> Policies {
     let whom = [("everybody", PackagesFor::Everybody), ("subscribers", PackagesFor::Subscribers)];
     if let Some(whom) = tree.maybe("packages_for", no, word(whom)) {
         policies.packages_for = whom;
+    }
+    if let Some(hold) = tree.maybe("hold_on_inquiry", no, flag) {
+        policies.hold_on_inquiry = hold;
+    }
+    if let Some(shortfall) = tree.maybe("plan_over_revoke", no, word(OVER_REVOKE)) {
+        policies.plan_over_revoke = shortfall;
     }
     tree.close(no);
     policies
@@ -202,8 +215,11 @@ fn package(mut tree: Tree<'_>, no: &mut Complaints) -> Option<Package> {
         Some("never") => Ok(None),
         _ => span(value).map(Some).map_err(|mend| format!("{mend}, or never")),
     });
+    let on_over_revoke = tree.maybe("on_over_revoke", no, word(OVER_REVOKE)).unwrap_or(Shortfall::Debt);
+    let unique_per_account = tree.maybe("unique_per_account", no, flag).unwrap_or(false);
     tree.close(no);
-    Some(Package { price: price?, amount: amount?, credits: credits_?, lasts: expires? })
+    let (price, amount, credits, lasts) = (price?, amount?, credits_?, expires?);
+    Some(Package { price, amount, credits, lasts, on_over_revoke, unique_per_account })
 }
 
 fn purchase(mut tree: Tree<'_>, no: &mut Complaints) -> Option<Purchase> {

@@ -71,6 +71,8 @@ pub struct AccountView {
     pub debt_micro: Amount,
     /// Held for requests in flight.
     pub held_micro: Amount,
+    /// Held for disputed payments: part of no balance until the dispute ends.
+    pub frozen_micro: Amount,
     /// When the paid period ends.
     pub current_period_end: Option<Instant>,
     /// When it will end or ended for good.
@@ -214,11 +216,20 @@ fn view(session: &mut Session<'_, '_, '_>, id: &AccountId) -> Result<AccountView
         balance_micro: balance.shown(),
         debt_micro: balance.debt,
         held_micro: balance.held,
+        frozen_micro: frozen(&grants)?,
         current_period_end: account.standing.current_period_end,
         cancel_at: account.standing.cancel_at,
         grants: grants.into_iter().map(shown).collect(),
         subscriptions: subscriptions.0.into_iter().map(|(id, known)| subscription_view(id, &known)).collect(),
     })
+}
+
+/// What is held for disputed payments, in all.
+fn frozen(grants: &[(GrantId, Grant)]) -> Result<Amount, Error> {
+    let all = grants.iter().filter(|(_, grant)| grant.terms.is_general());
+    let all = all.map(|(_, grant)| grant.reversed.frozen());
+    let sum = all.into_iter().try_fold(Amount::ZERO, Amount::checked_add);
+    sum.ok_or_else(|| Error::Bug("more is held for disputes than an amount can say".into()))
 }
 
 fn shown((id, grant): (GrantId, Grant)) -> GrantView {
@@ -235,6 +246,7 @@ fn shown((id, grant): (GrantId, Grant)) -> GrantView {
                 ("available", grant.avail),
                 ("leased", grant.leased),
                 ("used", grant.used),
+                ("frozen", grant.reversed.frozen()),
             ],
         ),
         expires_at: Some(grant.terms.expires_at).filter(|at| *at < Instant::FAR),

@@ -1,7 +1,9 @@
 //! From a fact to its effects: whose it is, what it changes, what it grants.
 
+use super::payment::Bought;
 use super::purchases;
 use super::read::{Fact, Payment, Told, Who};
+use super::reversal;
 use crate::catalog::{Catalog, PRIORITY_BOUGHT, Package};
 use crate::error::Error;
 use crate::service::{Session, account_named, open_if_new};
@@ -22,6 +24,7 @@ pub(super) struct Applied {
 }
 
 impl Applied {
+    /// Of no account yet.
     pub(super) fn new(status: EventStatus, detail: impl Into<String>) -> Self {
         Self { status, detail: detail.into(), customer: None, to: None, unlocks: false }
     }
@@ -159,6 +162,7 @@ fn invoice(
             Err(why) => withheld.push(why),
         }
     }
+    reversal::invoice_paid(session, account, invoice)?;
     if granted > 0 {
         end_past_periods(session, account)?;
     }
@@ -199,11 +203,28 @@ fn package(
         let why = format!("{paid} {currency} is not the price of {name}, {} {}", expected.0, expected.1);
         return Ok(Applied::review(why));
     }
+    let credited = Bought {
+        account: account.clone(),
+        paid: u64::try_from(payment.paid).unwrap_or(0),
+        currency: Some(payment.currency.clone()),
+        package: Some((name.to_owned(), package.credits)),
+    };
     if let Some(other) = session.work.store.payee(&payment.key)? {
         let known = other == *account;
+        if known {
+            reversal::bought(session, &payment.key, credited)?;
+        }
         let detail = if known { "credited before".to_owned() } else { format!("credited to {other} before") };
         let status = if known { EventStatus::Applied } else { EventStatus::Conflict };
         return Ok(Applied::new(status, detail));
+    }
+    if package.unique_per_account
+        && let Some(first) = bought_before(session, account, name)?
+    {
+        session.work.count("tollgate_billing_duplicate_purchases_total", "", "");
+        let why =
+            format!("{account} has {name} by {first} already, and can have it once; nothing was granted");
+        return Ok(Applied::new(EventStatus::Conflict, why));
     }
     let expires_at = package.lasts.map_or(Instant::FAR, |lasts| payment.at.plus(lasts));
     let paid = PurchasePaid { key: payment.key.clone(), credits: package.credits, expires_at };
@@ -211,7 +232,22 @@ fn package(
         return Ok(Applied::review(why));
     }
     session.work.store.put_payee(&payment.key, account, session.work.now)?;
+    reversal::bought(session, &payment.key, credited)?;
     Ok(Applied::new(EventStatus::Applied, format!("{} credits", package.credits.to_credits())))
+}
+
+/// The payment by which the account has the package already, if what it brought was not taken back whole.
+fn bought_before(
+    session: &mut Session<'_, '_, '_>,
+    account: &AccountId,
+    package: &str,
+) -> Result<Option<String>, Error> {
+    for payment in session.work.store.payments_for(account, package)? {
+        if !reversal::is_undone(session, &payment)? {
+            return Ok(Some(payment));
+        }
+    }
+    Ok(None)
 }
 
 /// What was paid is the price: as it stands, or with what a discount took off, before tax that came on top.
@@ -241,7 +277,7 @@ fn give(
 
 /// No rollover: what was left of a period that was over before the newest paid one began lived on only to bridge
 /// the time until that payment. Whatever order invoices come in, the same remains.
-fn end_past_periods(session: &mut Session<'_, '_, '_>, account: &AccountId) -> Result<(), Error> {
+pub(super) fn end_past_periods(session: &mut Session<'_, '_, '_>, account: &AccountId) -> Result<(), Error> {
     let book = session.book(account)?;
     let plans = book.grants.iter().filter(|(_, grant)| grant.terms.source == Source::Subscription);
     let plans: Vec<(GrantId, _)> = plans.map(|(id, grant)| (*id, grant.clone())).collect();

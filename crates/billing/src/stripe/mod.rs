@@ -4,8 +4,11 @@
 //! keys of its own besides (invoice and price, payment intent or session), for several events tell of one payment.
 
 mod apply;
+mod payment;
 mod purchases;
 mod read;
+mod read_reversal;
+mod reversal;
 #[cfg(test)]
 mod tests;
 mod trouble;
@@ -80,14 +83,28 @@ pub fn replay(session: &mut Session<'_, '_, '_>, customer: &str) -> Result<(), E
     }
 }
 
+/// What an event tells: something that is somebody's, or what became of a payment that may be known.
+enum What {
+    Told(read::Told),
+    Reversal(read_reversal::Reversal),
+}
+
 /// Applies one event and records what became of it; true if that may unlock others.
 fn run(session: &mut Session<'_, '_, '_>, row: EventRow) -> Result<(EventRow, bool), Error> {
     // What identifies an event can be read where the whole cannot: a number beyond every range, half a surrogate pair.
     let body = serde_json::from_str::<Value>(&row.body)
         .map_err(|error| read::Unreadable(format!("its JSON cannot be read: {error}")));
-    let told = body.and_then(|body| read::event(&body, row.key.id.as_str(), &row.kind));
+    // Which payment paid which invoice is told by events about either.
+    for (payment, invoice) in body.iter().flat_map(|body| read_reversal::links(body, &row.kind)) {
+        reversal::link(session, &payment, &invoice)?;
+    }
+    let told = body.and_then(|body| match read_reversal::event(&body, &row.kind) {
+        Some(reversal) => reversal.map(What::Reversal),
+        None => read::event(&body, row.key.id.as_str(), &row.kind).map(What::Told),
+    });
     let Applied { status, detail, customer, to, unlocks } = match told {
-        Ok(told) => apply(session, told)?,
+        Ok(What::Told(told)) => apply(session, told)?,
+        Ok(What::Reversal(told)) => reversal::apply(session, &row.key, told)?,
         Err(read::Unreadable(why)) => Applied::review(why),
     };
     if matches!(status, EventStatus::Review | EventStatus::Conflict) {

@@ -66,7 +66,7 @@ pub(super) struct Payment {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Unreadable(pub String);
 
-type Read<T> = Result<T, Unreadable>;
+pub(super) type Read<T> = Result<T, Unreadable>;
 
 /// Reads an event whose signature was verified.
 pub(super) fn event(body: &Value, id: &str, kind: &str) -> Read<Told> {
@@ -237,11 +237,11 @@ fn quantity(of: &Value) -> Read<u64> {
 }
 
 /// An id, or the id of an object that was expanded.
-fn id_of(value: &Value) -> Option<&str> {
+pub(super) fn id_of(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value.get("id").and_then(Value::as_str)).filter(|id| !id.is_empty())
 }
 
-fn text<'a>(value: &'a Value, path: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(value: &'a Value, path: &str) -> Option<&'a str> {
     value.pointer(path).and_then(Value::as_str).filter(|text| !text.is_empty())
 }
 
@@ -249,14 +249,14 @@ fn metadata_at(object: &Value, path: &str) -> BTreeMap<String, String> {
     metadata(object.pointer(path))
 }
 
-fn metadata(value: Option<&Value>) -> BTreeMap<String, String> {
+pub(super) fn metadata(value: Option<&Value>) -> BTreeMap<String, String> {
     let entries = value.and_then(Value::as_object).into_iter().flatten();
     let texts = entries.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
     texts.filter(|(_, value)| !value.is_empty()).collect()
 }
 
 /// A whole number: `5.0` and `"5"` are none.
-fn whole(value: &Value, path: &str) -> Read<Option<i64>> {
+pub(super) fn whole(value: &Value, path: &str) -> Read<Option<i64>> {
     match value.pointer(path) {
         None | Some(Value::Null) => Ok(None),
         Some(found) => found.as_i64().map(Some).ok_or_else(|| missing(path)),
@@ -267,10 +267,10 @@ fn maybe_instant(value: &Value, path: &str) -> Read<Option<Instant>> {
     Ok(whole(value, path)?.map(Instant::from_secs))
 }
 
-fn instant(value: &Value, path: &str) -> Read<Instant> {
+pub(super) fn instant(value: &Value, path: &str) -> Read<Instant> {
     maybe_instant(value, path)?.ok_or_else(|| missing(path))
 }
 
-fn missing(path: &str) -> Unreadable {
+pub(super) fn missing(path: &str) -> Unreadable {
     Unreadable(format!("{} is missing or is not what it always was", path.trim_start_matches('/')))
 }

@@ -116,7 +116,8 @@ impl Case {
         if all <= ORDERS_MAX {
             return sizes.iter().fold(vec![Vec::new()], |orders, n| {
                 let each = permutations(*n);
-                let longer = |order: &Order, last: &Vec<usize>| [&order[..], std::slice::from_ref(last)].concat();
+                let longer =
+                    |order: &Order, last: &Vec<usize>| [&order[..], std::slice::from_ref(last)].concat();
                 orders.iter().flat_map(|order| each.iter().map(|last| longer(order, last))).collect()
             });
         }

@@ -11,5 +11,6 @@ mod hostile;
 mod kill_loop;
 mod process;
 mod products;
+mod reversals;
 mod stripe;
 mod support;
