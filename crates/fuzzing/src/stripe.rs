@@ -100,7 +100,9 @@ fn object(dice: &mut Dice<'_>) -> (&'static str, Value) {
     // A subscription and its invoices have one customer.
     let n = dice.below(2);
     let customer = format!("cus_{n}");
-    match dice.below(6) {
+    match dice.below(8) {
+        6 => reversal(dice, n),
+        7 => paid_by(dice, n),
         0 | 1 => {
             let kind = dice.pick(&[
                 "customer.subscription.created",
@@ -155,4 +157,60 @@ fn object(dice: &mut Dice<'_>) -> (&'static str, Value) {
             ("payment_intent.succeeded", intent)
         }
     }
+}
+
+/// What became of a payment: of an intent that may have bought a package, or paid an invoice.
+fn reversal(dice: &mut Dice<'_>, n: usize) -> (&'static str, Value) {
+    let intent = if dice.rarely(8) { Value::Null } else { json!(format!("pi_{n}")) };
+    let amount = dice.pick(&[100, 250, 500, 2000]);
+    let mut object = json!({"id": format!("x_{}", dice.below(3)), "charge": format!("ch_{n}"), "payment_intent": intent,
+        "amount": amount, "amount_refunded": amount, "currency": dice.pick(&["usd", "usd", "usd", "eur"])});
+    let kind = dice.pick(&[
+        "refund.created",
+        "refund.updated",
+        "refund.failed",
+        "charge.refunded",
+        "dispute",
+        "note",
+    ]);
+    let statuses: &[&str] = match kind {
+        "dispute" => {
+            &["needs_response", "under_review", "won", "lost", "warning_needs_response", "warning_closed"]
+        }
+        "note" => &["issued", "issued", "void"],
+        _ => &["succeeded", "succeeded", "pending", "failed", "canceled"],
+    };
+    object["status"] = json!(dice.pick(statuses));
+    match kind {
+        "dispute" => (
+            dice.pick(&[
+                "charge.dispute.created",
+                "charge.dispute.closed",
+                "charge.dispute.funds_reinstated",
+            ]),
+            object,
+        ),
+        "note" => {
+            object["invoice"] = json!(format!("in_{}", dice.below(3)));
+            object["post_payment_amount"] = json!(amount);
+            object["refunds"] =
+                json!(if dice.flag() { vec![json!({"amount_refunded": 100})] } else { Vec::new() });
+            (dice.pick(&["credit_note.created", "credit_note.voided"]), object)
+        }
+        kind => (kind, object),
+    }
+}
+
+/// That a payment paid an invoice, or that a checkout came to nothing.
+fn paid_by(dice: &mut Dice<'_>, n: usize) -> (&'static str, Value) {
+    if dice.rarely(4) {
+        let session = json!({"id": format!("cs_{n}"), "mode": "payment", "payment_intent": format!("pi_{n}"),
+            "metadata": {"package_id": "starter"}});
+        return (dice.pick(&["checkout.session.expired", "checkout.session.async_payment_failed"]), session);
+    }
+    let payment = json!({"type": "payment_intent", "payment_intent": format!("pi_{n}")});
+    (
+        "invoice_payment.paid",
+        json!({"id": "inpay_1", "invoice": format!("in_{}", dice.below(3)), "payment": payment}),
+    )
 }

@@ -388,6 +388,35 @@ mod tests {
     }
 
     #[test]
+    fn what_becomes_of_refunds_and_disputes_is_read_and_has_defaults() {
+        let plain = catalog(DEMO).unwrap();
+        let (package, policies) = (&plain.packages["starter"], plain.policies);
+        assert_eq!((package.on_over_revoke, package.unique_per_account), (Shortfall::Debt, false));
+        assert_eq!((policies.plan_over_revoke, policies.hold_on_inquiry), (Shortfall::WriteOff, false));
+        let with = |policies: &str, package: &str| {
+            let text = DEMO.replace("policies:\n", &format!("policies:\n{policies}"));
+            catalog(&text.replace("expires: never", &format!("expires: never, {package}")))
+        };
+        let other = with(
+            "  hold_on_inquiry: true\n  plan_over_revoke: negative\n",
+            "on_over_revoke: floor_zero, unique_per_account: true",
+        )
+        .unwrap_or_else(|no| panic!("{no}"));
+        let (package, policies) = (&other.packages["starter"], other.policies);
+        assert_eq!((package.on_over_revoke, package.unique_per_account), (Shortfall::WriteOff, true));
+        assert_eq!((policies.plan_over_revoke, policies.hold_on_inquiry), (Shortfall::Debt, true));
+        let no = with(
+            "  hold_on_inquiry: maybe\n  plan_over_revoke: debt\n",
+            "on_over_revoke: zero, unique_per_account: 1",
+        )
+        .unwrap_err();
+        let paths: BTreeSet<_> = no.0.iter().map(|c| c.path.as_str()).collect();
+        let of_package = ["packages.starter.on_over_revoke", "packages.starter.unique_per_account"];
+        let of_policies = ["policies.hold_on_inquiry", "policies.plan_over_revoke"];
+        assert_eq!(paths, of_package.into_iter().chain(of_policies).collect(), "{no}");
+    }
+
+    #[test]
     fn what_is_no_yaml_is_refused() {
         for text in ["", "tiers: {", "- a\n- b", "version: 1\nversion: 1"] {
             assert!(catalog(text).is_err(), "{text:?}");

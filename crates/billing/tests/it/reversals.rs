@@ -348,6 +348,28 @@ async fn a_package_that_one_can_have_once_is_not_granted_again() {
     assert_eq!(world.balance("alice").await, STARTER);
 }
 
+/// What came too early says so, until what it is about is known; nobody has to send it again.
+#[tokio::test]
+async fn an_event_that_came_before_its_purchase_is_applied_with_it() {
+    let (sub, [paid, payment, half]) = plan();
+    for events in
+        [vec![bought("evt_1")], vec![sub.clone(), payment.clone(), paid.clone()], vec![sub, paid, payment]]
+    {
+        let world = World::new().await;
+        world.deliver(&half).await.ok(200);
+        assert_eq!(world.event_status("evt_3").await, "unmatched");
+        for event in &events {
+            world.deliver(event).await.ok(200);
+        }
+        assert_eq!(world.event_status("evt_3").await, "applied");
+        let told = world.admin("GET", "events?status=applied", &Value::Null).await.ok(200);
+        let items = told["items"].as_array().unwrap();
+        let half = items.iter().find(|event| event["id"] == "evt_3").unwrap();
+        assert_eq!(half["account"], "alice");
+        assert!(half["detail"].as_str().unwrap().starts_with("in all "), "{half}");
+    }
+}
+
 /// Another product sells through the same Stripe account.
 #[tokio::test]
 async fn a_refund_of_somebody_elses_payment_changes_nothing_here() {
