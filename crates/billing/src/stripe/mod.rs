@@ -3,6 +3,8 @@
 //! An event and its effects are one transaction, so there is no event that was marked and not applied. Money has
 //! keys of its own besides (invoice and price, payment intent or session), for several events tell of one payment.
 
+#[cfg(test)]
+mod any_order;
 mod apply;
 mod payment;
 mod purchases;
