@@ -33,7 +33,8 @@ impl Entry {
     /// True for what a customer understands: not for the comings and goings of holds.
     #[must_use]
     pub fn is_for_customers(&self) -> bool {
-        !matches!(self.of, JournalKind::Leased | JournalKind::Returned | JournalKind::VoidClaimed)
+        use JournalKind::{Leased, Returned, VoidClaimed, VoidReleased};
+        !matches!(self.of, Leased | Returned | VoidClaimed | VoidReleased)
     }
 }
 

@@ -156,6 +156,7 @@ fn invoice(
             Ok(terms) => {
                 granted = granted.saturating_add(1);
                 if let Some(why) = give(session, account, terms)? {
+                    reversal::invoice_paid(session, account, invoice)?;
                     return Ok(Applied::review(why));
                 }
             }

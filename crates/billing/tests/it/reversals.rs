@@ -250,12 +250,12 @@ fn plan() -> (Value, [Value; 3]) {
 #[tokio::test]
 async fn the_refund_of_an_invoice_takes_its_share_of_what_the_plan_gave() {
     let (sub, [paid, payment, half]) = plan();
-    in_every_order(&demo_catalog(), &[sub.clone()], &[paid.clone(), payment, half.clone()], balance(PRO / 2))
+    in_every_order(&demo_catalog(), std::slice::from_ref(&sub), &[paid.clone(), payment, half.clone()], balance(PRO / 2))
         .await;
     // Before basil a charge named its invoice, and an invoice its payment.
     let mut legacy = half.clone();
     legacy["data"]["object"]["invoice"] = json!("in_1");
-    in_every_order(&demo_catalog(), &[sub.clone()], &[paid.clone(), legacy], balance(PRO / 2)).await;
+    in_every_order(&demo_catalog(), std::slice::from_ref(&sub), &[paid.clone(), legacy], balance(PRO / 2)).await;
     let mut legacy = paid;
     legacy["data"]["object"]["payment_intent"] = json!("pi_cs_1");
     in_every_order(&demo_catalog(), &[], &[legacy, half, sub], balance(PRO / 2)).await;
