@@ -250,12 +250,18 @@ fn plan() -> (Value, [Value; 3]) {
 #[tokio::test]
 async fn the_refund_of_an_invoice_takes_its_share_of_what_the_plan_gave() {
     let (sub, [paid, payment, half]) = plan();
-    in_every_order(&demo_catalog(), std::slice::from_ref(&sub), &[paid.clone(), payment, half.clone()], balance(PRO / 2))
-        .await;
+    in_every_order(
+        &demo_catalog(),
+        std::slice::from_ref(&sub),
+        &[paid.clone(), payment, half.clone()],
+        balance(PRO / 2),
+    )
+    .await;
     // Before basil a charge named its invoice, and an invoice its payment.
     let mut legacy = half.clone();
     legacy["data"]["object"]["invoice"] = json!("in_1");
-    in_every_order(&demo_catalog(), std::slice::from_ref(&sub), &[paid.clone(), legacy], balance(PRO / 2)).await;
+    in_every_order(&demo_catalog(), std::slice::from_ref(&sub), &[paid.clone(), legacy], balance(PRO / 2))
+        .await;
     let mut legacy = paid;
     legacy["data"]["object"]["payment_intent"] = json!("pi_cs_1");
     in_every_order(&demo_catalog(), &[], &[legacy, half, sub], balance(PRO / 2)).await;
@@ -276,6 +282,18 @@ async fn what_was_used_of_a_refunded_plan_is_written_off_or_owed() {
         world.deliver(&half).await.ok(200);
         assert_eq!(world.balance("alice").await, left);
     }
+}
+
+/// One line was granted before another was put to a person: the refund takes it back all the same.
+#[tokio::test]
+async fn the_refund_of_an_invoice_that_is_looked_at_takes_back_what_it_gave() {
+    let (sub, [mut paid, payment, half]) = plan();
+    let lines = paid["data"]["object"]["lines"]["data"].as_array_mut().unwrap();
+    let mut longer = lines[0].clone();
+    longer["period"]["end"] = json!(NOON.secs() + 2 * MONTH);
+    lines.push(longer);
+    in_every_order(&demo_catalog(), std::slice::from_ref(&sub), &[paid, payment, half], balance(PRO / 2))
+        .await;
 }
 
 /// What came back of a period that is over does not live on into the next.

@@ -71,3 +71,24 @@ fn a_grant_that_is_held_is_loaded_and_shown_though_nothing_of_it_can_be_spent() 
         assert!(store.grants(&account("a")).unwrap().is_empty());
     });
 }
+
+#[test]
+fn a_database_of_an_earlier_release_keeps_its_grants() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("old.db");
+    let db = rusqlite::Connection::open(&path).unwrap();
+    for schema in [include_str!("../sqlite/schema.sql"), include_str!("../sqlite/schema-2.sql")] {
+        db.execute_batch(schema).unwrap();
+    }
+    db.execute_batch(
+        "CREATE TABLE migration (version INTEGER PRIMARY KEY, at TEXT NOT NULL);
+         INSERT INTO migration VALUES (1, ''), (2, '');
+         INSERT INTO account VALUES ('a', 'free', 'active', NULL, NULL, NULL, NULL, 0, 1, 3, 0, 1);
+         INSERT INTO grants VALUES (1, 'a', 'credits', '', 'purchase', 'buy:1', 20, 0, 1, 10, 2, 0, 5, 0, 3, 0, 4, 7);",
+    )
+    .unwrap();
+    drop(db);
+    let mut store = Sqlite::open(&path).unwrap();
+    let grant = store_load(&mut store).grants[&GrantId(1)].clone();
+    assert_eq!((grant.clawed, grant.reversed), (amount(4), ledger::Reversed::default()));
+}
