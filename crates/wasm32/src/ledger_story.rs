@@ -4,7 +4,7 @@ use crate::{Numbers, Story};
 use ledger::subscription::{Stage, Standing};
 use ledger::{
     Abandon, Book, Command, CrashPolicy, Expire, Exposure, GrantId, HOLD_GENERATION_MIN, Ids, Lane, Leg,
-    Mode, Need, Report, Shortfall, Source, Terms, Timing, Totals, Upto, Void, VoidTarget, WindowRule, step,
+    Mode, Need, Report, Shortfall, Source, TakeBack, Terms, Timing, Totals, Upto, Void, VoidTarget, WindowRule, step,
 };
 use units::{AccountId, Amount, Instant, NodeName, Span, TierId, Unit};
 
@@ -57,6 +57,12 @@ fn command(numbers: &mut Numbers, book: &Book, n: u32, now: Instant) -> Command 
         1 if numbers.below(8) == 0 => Command::Void(Void {
             target: VoidTarget::Grant(GrantId(1 + numbers.below(20))),
             upto: Upto::Total(amount(numbers.below(1 << 39))),
+            shortfall: Shortfall::Debt,
+        }),
+        1 if numbers.below(4) == 0 => Command::TakeBack(TakeBack {
+            target: VoidTarget::Grant(GrantId(1 + numbers.below(20))),
+            revoked: amount(numbers.below(1 << 39)),
+            frozen: amount(numbers.below(1 << 39)),
             shortfall: Shortfall::Debt,
         }),
         2 => Command::Expire(Expire { crash: CrashPolicy::Refund, shortfall: Shortfall::Debt }),
