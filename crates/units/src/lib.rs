@@ -4,6 +4,7 @@
 #![deny(clippy::arithmetic_side_effects)]
 
 mod amount;
+mod calendar;
 mod ids;
 mod instant;
 

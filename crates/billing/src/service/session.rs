@@ -4,8 +4,11 @@ use super::Setup;
 use crate::engine::Work;
 use crate::error::{Error, Invalid};
 use contract::v1::{Note, NoteKind};
-use ledger::subscription::{Standing, standing};
-use ledger::{Balance, Book, Changes, Command, Effect, Ids, Outcome, Reply, Rows, step};
+use ledger::subscription::{Standing, next_refill, over, refills, standing};
+use ledger::{
+    Balance, Book, Changes, Command, Effect, GrantAnswer, Ids, Outcome, Reply, Rows, Shortfall, Terms, Upto,
+    Void, VoidTarget, step,
+};
 use std::collections::BTreeMap;
 use units::AccountId;
 
@@ -63,18 +66,11 @@ impl<'s, 'w, 'e> Session<'s, 'w, 'e> {
     /// # Errors
     /// [`Invalid::NotFound`] if there is no such account.
     pub fn book(&mut self, account: &AccountId) -> Result<&Book, Error> {
-        if !self.books.contains_key(account) {
-            let rows = self.wanted.get(account).map_or(&[][..], Vec::as_slice);
-            let book = self.work.store.load(account, rows, self.work.now)?;
-            let book =
-                book.ok_or_else(|| Invalid::NotFound.because(format!("There is no account {account}.")))?;
-            let stale = book.account.standing.is_stale(self.work.now);
-            self.books.insert(account.clone(), book);
-            if stale {
-                self.restand(account)?;
-            }
+        let (now, fresh) = (self.work.now, !self.books.contains_key(account));
+        if self.opened(account)?.account.standing.is_stale(now) && fresh {
+            self.restand(account)?;
         }
-        self.books.get(account).ok_or_else(|| Error::Bug(format!("the book of {account} is gone")))
+        self.opened(account)
     }
 
     /// Opens an account that does not exist, on the catalog's default tier.
@@ -118,14 +114,64 @@ impl<'s, 'w, 'e> Session<'s, 'w, 'e> {
         self.book(account)?.balance(now).map_err(|bug| Error::Bug(bug.to_string()))
     }
 
-    /// Computes anew where an account stands, from what Stripe told and what time it is.
+    /// Computes anew where an account stands, from what Stripe told and what time it is; what time brings a plan, it brings
+    /// now, and what has to end with that ends.
     ///
     /// # Errors
     /// [`Error::Bug`] from the ledger.
     pub fn restand(&mut self, account: &AccountId) -> Result<(), Error> {
+        let (now, policy) = (self.work.now, &self.setup.policy);
         let subscriptions = self.work.store.subscriptions(account)?;
-        let standing = standing(&subscriptions, &self.setup.policy, self.work.now);
-        self.step(account, &Command::SetStanding(standing)).map(drop)
+        let mut payments = self.work.store.payments(account)?;
+        let before = payments.clone();
+        let refills = refills(&mut payments, &subscriptions, policy, now);
+        let mut standing = standing(&subscriptions, policy, now);
+        let next = next_refill(&payments, &subscriptions, policy, now);
+        standing.changes_at = standing.changes_at.into_iter().chain(next).min();
+        self.refill(account, refills)?;
+        for (id, paid) in payments.0.iter().filter(|(id, paid)| before.0.get(*id) != Some(paid)) {
+            if self.keeps {
+                self.work.store.put_paid(account, id, paid)?;
+            }
+        }
+        for (id, total) in over(&payments, &self.opened(account)?.grants) {
+            let (target, upto) = (VoidTarget::Grant(id), Upto::Total(total));
+            // Every grant of which something is left is in the book.
+            self.apply(account, &Command::Void(Void { target, upto, shortfall: Shortfall::WriteOff }))?;
+        }
+        self.apply(account, &Command::SetStanding(standing)).map(drop)
+    }
+
+    /// Grants what time brought.
+    fn refill(&mut self, account: &AccountId, refills: Vec<Terms>) -> Result<(), Error> {
+        if !refills.is_empty() {
+            for terms in &refills {
+                self.want(account, Rows::Origin(terms.origin()));
+            }
+            self.books.remove(account);
+        }
+        self.opened(account)?;
+        for terms in refills {
+            let origin = terms.source_ref.clone();
+            let reply = self.apply(account, &Command::Grant(terms))?;
+            if !matches!(reply, Reply::Grant(GrantAnswer::Made { .. } | GrantAnswer::Known { .. })) {
+                self.work.count("tollgate_billing_errors_total", "kind", "refill");
+                tracing::error!(%account, origin, ?reply, "a refill could not be granted: look at the account");
+            }
+        }
+        Ok(())
+    }
+
+    /// The book of an account, whatever its standing.
+    fn opened(&mut self, account: &AccountId) -> Result<&Book, Error> {
+        if !self.books.contains_key(account) {
+            let rows = self.wanted.get(account).map_or(&[][..], Vec::as_slice);
+            let book = self.work.store.load(account, rows, self.work.now)?;
+            let book =
+                book.ok_or_else(|| Invalid::NotFound.because(format!("There is no account {account}.")))?;
+            self.books.insert(account.clone(), book);
+        }
+        self.books.get(account).ok_or_else(|| Error::Bug(format!("the book of {account} is gone")))
     }
 
     fn apply(&mut self, account: &AccountId, command: &Command) -> Result<Reply, Error> {

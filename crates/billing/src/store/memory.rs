@@ -9,7 +9,7 @@ use super::{
 };
 use crate::error::Error;
 use contract::v1::UsageRecord;
-use ledger::subscription::{Subscription, Subscriptions};
+use ledger::subscription::{Paid, Payments, Subscription, Subscriptions};
 use ledger::{
     Account, Book, Cell, CellId, CellState, Changes, Grant, GrantId, HOLD_GENERATION_MIN, JournalEntry, Rows,
     Source,
@@ -36,6 +36,7 @@ struct Tables {
     customers: BTreeMap<String, AccountId>,
     keys: BTreeMap<String, ApiKey>,
     subscriptions: BTreeMap<String, (AccountId, Subscription)>,
+    payments: BTreeMap<AccountId, Payments>,
     events: Vec<EventRow>,
     payees: BTreeMap<String, AccountId>,
     facts: BTreeMap<String, FactRow>,
@@ -326,6 +327,16 @@ impl Facts for Memory {
     fn put_subscription(&mut self, account: &AccountId, id: &str, subscription: &Subscription) -> Kept<()> {
         let row = self.now.subscriptions.entry(id.into());
         row.or_insert_with(|| (account.clone(), subscription.clone())).1 = subscription.clone();
+        Ok(())
+    }
+
+    fn payments(&mut self, account: &AccountId) -> Kept<Payments> {
+        Ok(self.now.payments.get(account).cloned().unwrap_or_default())
+    }
+
+    fn put_paid(&mut self, account: &AccountId, subscription: &str, paid: &Paid) -> Kept<()> {
+        let mine = self.now.payments.entry(account.clone()).or_default();
+        mine.0.insert(subscription.into(), paid.clone());
         Ok(())
     }
 

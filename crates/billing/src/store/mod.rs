@@ -17,7 +17,7 @@ pub use sqlite::Sqlite;
 
 use crate::error::Error;
 use contract::v1::UsageRecord;
-use ledger::subscription::{Subscription, Subscriptions};
+use ledger::subscription::{Paid, Payments as PaidSubscriptions, Subscription, Subscriptions};
 use ledger::{Book, CellId, Changes, Grant, GrantId, JournalEntry, JournalKind, Rows, Terms};
 use units::{AccountId, EndpointId, EventId, Instant, NodeName, RequestId, Subject, TierId};
 
@@ -103,6 +103,10 @@ pub trait Facts {
     fn subscriptions(&mut self, account: &AccountId) -> Kept<Subscriptions>;
     /// Keeps what is known of one subscription.
     fn put_subscription(&mut self, account: &AccountId, id: &str, subscription: &Subscription) -> Kept<()>;
+    /// What was paid for an account's subscriptions.
+    fn payments(&mut self, account: &AccountId) -> Kept<PaidSubscriptions>;
+    /// Keeps what was paid for one subscription.
+    fn put_paid(&mut self, account: &AccountId, subscription: &str, paid: &Paid) -> Kept<()>;
     /// An event by its key.
     fn event(&mut self, key: &EventKey) -> Kept<Option<EventRow>>;
     /// Every event of this id: one, unless connected accounts have theirs.

@@ -9,8 +9,8 @@ use crate::error::Error;
 use crate::service::{Session, account_named, open_if_new};
 use crate::store::EventStatus;
 use ledger::subscription::{Folded, InvoicePaid, PurchasePaid, Snapshot, Withheld, allowances, purchase};
-use ledger::{Command, GrantAnswer, GrantId, Reply, Shortfall, Source, Terms, Upto, Void, VoidTarget};
-use units::{AccountId, Amount, Instant};
+use ledger::{Command, GrantAnswer, Reply, Terms};
+use units::{AccountId, Instant};
 
 /// What became of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,8 +150,9 @@ fn invoice(
     complete: bool,
 ) -> Result<Applied, Error> {
     let subscriptions = session.work.store.subscriptions(account)?;
+    let mut payments = session.work.store.payments(account)?;
     let (mut granted, mut withheld) = (0_u32, Vec::new());
-    for line in allowances(invoice, &subscriptions, &session.setup.policy) {
+    for line in allowances(invoice, &mut payments, &subscriptions, &session.setup.policy) {
         match line {
             Ok(terms) => {
                 granted = granted.saturating_add(1);
@@ -164,19 +165,25 @@ fn invoice(
         }
     }
     reversal::invoice_paid(session, account, invoice)?;
-    if granted > 0 {
-        end_past_periods(session, account)?;
+    if let Some((id, paid)) = invoice.subscription.as_ref().and_then(|id| Some((id, payments.0.get(id)?))) {
+        session.work.store.put_paid(account, id, paid)?;
+        session.restand(account)?;
     }
     let words: Vec<_> = withheld.iter().map(|why| why.as_str()).collect();
     let words = words.join(", ");
     let odd = |why: &Withheld| {
-        use Withheld::{Ended, Nonsense, UnknownPrice, UnknownReason};
-        matches!(why, UnknownPrice | UnknownReason | Ended | Nonsense)
+        use Withheld::{Currency, Ended, Nonsense, UnknownPrice, UnknownReason};
+        matches!(why, UnknownPrice | UnknownReason | Ended | Currency | Nonsense)
     };
     Ok(if withheld.contains(&Withheld::UnknownTrial) {
         Applied::new(
             EventStatus::Waiting,
             "nothing was paid; whether for a trial, its subscription will tell",
+        )
+    } else if withheld.contains(&Withheld::Paused) {
+        Applied::new(
+            EventStatus::Waiting,
+            "collection is paused; what was paid brings credits when it goes on",
         )
     } else if !complete {
         Applied::review("the invoice has more lines than were sent; compare it with Stripe")
@@ -274,26 +281,4 @@ fn give(
         Reply::Grant(GrantAnswer::Refused { why }) => Ok(Some(why.into())),
         other => Err(Error::Bug(format!("a grant was answered {other:?}"))),
     }
-}
-
-/// No rollover: what was left of a period that was over before the newest paid one began lived on only to bridge
-/// the time until that payment. Whatever order invoices come in, the same remains.
-pub(super) fn end_past_periods(session: &mut Session<'_, '_, '_>, account: &AccountId) -> Result<(), Error> {
-    let book = session.book(account)?;
-    let plans = book.grants.iter().filter(|(_, grant)| grant.terms.source == Source::Subscription);
-    let plans: Vec<(GrantId, _)> = plans.map(|(id, grant)| (*id, grant.clone())).collect();
-    let newest = plans.iter().map(|(_, grant)| grant.terms.starts_at).max().unwrap_or(Instant::EPOCH);
-    for (id, grant) in plans {
-        let price = grant.terms.source_ref.rsplit(':').next().unwrap_or_default();
-        let plan = session.setup.policy.plans.get(price).and_then(|plan| plan.allowance);
-        let grace = plan.map(|allowance| allowance.expiry_grace).unwrap_or_default();
-        if grant.terms.expires_at.minus(grace) <= newest {
-            // Only what is unspent: what was used was used rightly.
-            let spent = grant.used.checked_add(grant.expired).unwrap_or(Amount::MAX);
-            let unspent = grant.terms.amount.saturating_sub(spent);
-            let (target, upto) = (VoidTarget::Grant(id), Upto::Total(unspent));
-            session.step(account, &Command::Void(Void { target, upto, shortfall: Shortfall::WriteOff }))?;
-        }
-    }
-    Ok(())
 }

@@ -161,6 +161,7 @@ fn invoice(object: &Value, created: Instant) -> Read<Told> {
             .get("amount_paid")
             .and_then(Value::as_u64)
             .ok_or_else(|| missing("amount_paid"))?,
+        currency: text(object, "/currency").map(str::to_owned),
         lines: lines.iter().filter_map(|one| line(one).transpose()).collect::<Read<_>>()?,
     };
     let who = Who { metadata: metadata.collect(), reference: None, ..who(object) };
@@ -188,9 +189,21 @@ fn line(line: &Value) -> Read<Option<InvoiceLine>> {
         price: price.to_owned(),
         quantity: quantity(line)?,
         proration,
+        net: net(line)?,
         period_start: instant(line, "/period/start")?,
         period_end: instant(line, "/period/end")?,
     }))
+}
+
+/// What a line costs after its discounts, which its amount leaves out (Stripe, API: `line_item.discount_amounts`).
+fn net(line: &Value) -> Read<Option<i64>> {
+    let Some(amount) = whole(line, "/amount")? else { return Ok(None) };
+    let discounts = line.get("discount_amounts").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let net = discounts.iter().try_fold(amount, |net, discount| {
+        let less = whole(discount, "/amount")?.ok_or_else(|| missing("discount_amounts[].amount"))?;
+        net.checked_sub(less).ok_or_else(|| missing("discount_amounts[].amount"))
+    });
+    net.map(Some)
 }
 
 fn checkout(session: &Value, created: Instant) -> Read<Fact> {

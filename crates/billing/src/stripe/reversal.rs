@@ -2,7 +2,7 @@
 //!
 //! What comes before the purchase waits in the folded row, and takes effect when the purchase is credited.
 
-use super::apply::{Applied, end_past_periods};
+use super::apply::Applied;
 use super::payment::{Bought, PaymentFact};
 use super::read_reversal::Reversal;
 use crate::error::Error;
@@ -204,7 +204,7 @@ fn settle_invoice(session: At<'_, '_, '_, '_>, invoice: &str) -> Result<Option<S
     }
     if changed {
         // What came back of a period that is over stays over.
-        end_past_periods(session, &account)?;
+        session.restand(&account)?;
     }
     Ok(Some(Settled { account, detail: detail(all_revoked, all_frozen) }))
 }

@@ -1,11 +1,14 @@
 //! What a payment grants. Credits come with money only: never with a status, never with a subscription's mere existence.
 
+use super::change::change;
 use super::fact::{InvoiceLine, InvoicePaid, PurchasePaid};
 use super::fold::Subscriptions;
-use super::policy::Policy;
+use super::paid::{Paid, Part, PartKind, Payments, rollover, whole};
+use super::policy::{Policy, Refill, Rollover};
+use super::refill::first_month;
 use crate::grant::{Source, Terms};
 use crate::words::words;
-use units::{Instant, Unit};
+use units::{Amount, Instant, Unit};
 
 words! {
     /// Why a line of a paid invoice grants nothing.
@@ -14,9 +17,15 @@ words! {
         UnknownPrice = "unknown_price",
         /// The plan gives no credits.
         NoAllowance = "no_allowance",
-        /// A part of a period, charged or credited on a change of plan.
+        /// A part of a period, charged or credited on a change of plan; all of them together are the change.
         Proration = "proration",
-        /// The invoice was made for a reason that grants nothing (`manual`, `subscription_threshold`, `subscription_update`).
+        /// A change of plan that was not paid for, or for which the catalog gives nothing.
+        NoUpgrade = "no_upgrade",
+        /// The largest allowance of this period was granted already.
+        Capped = "capped",
+        /// It granted before what it grants.
+        Known = "known",
+        /// The invoice was made for a reason that grants nothing (`manual`, `subscription_threshold`).
         Reason = "reason",
         /// The invoice does not say why it was made, or says it in a word that is not known: to be looked into.
         UnknownReason = "unknown_reason",
@@ -24,91 +33,159 @@ words! {
         NoSubscription = "no_subscription",
         /// The subscription has ended: to be looked into.
         Ended = "ended",
+        /// Collection is paused: to be asked again when it is not.
+        Paused = "paused",
         /// Nothing was paid and the subscription is not known yet, so a trial cannot be told from a full coupon: to be
         /// asked again when it is.
         UnknownTrial = "unknown_trial",
-        /// The line's period ends before it begins, or the amount is beyond what can be said: to be looked into.
+        /// A part of a price in another currency than the catalog's: to be looked into.
+        Currency = "currency",
+        /// The line's period ends before it begins, it does not say what it costs where that matters, or the amount is
+        /// beyond what can be said: to be looked into.
         Nonsense = "nonsense",
     }
 }
 
-/// The grants of a paid invoice, line by line: the terms, or why there are none.
+/// The grants of a paid invoice: for each line the terms, or why there are none; and, where it tells of a change of plan,
+/// one more for all of that. What they depend on is entered into `payments`, to be kept with the grants.
 ///
-/// Its origin is `plan:{invoice}:{price}`, so the three events that tell of one payment grant once.
+/// Origins are `plan:{invoice}:{price}` and `upgrade:{invoice}`, so the three events that tell of one payment grant once.
+/// The sum of what the parts of a period grant does not depend on their order; where a cap binds, which of them grants
+/// less does. A payment is judged by what is known of its subscription when it is told: if it was made after the
+/// subscription had ended or paused, and is told before that is, it grants.
 #[must_use]
 pub fn allowances(
     invoice: &InvoicePaid,
+    payments: &mut Payments,
     subscriptions: &Subscriptions,
     policy: &Policy,
 ) -> Vec<Result<Terms, Withheld>> {
-    invoice.lines.iter().map(|line| allowance(invoice, line, subscriptions, policy)).collect()
+    let may = permitted(invoice, subscriptions);
+    let mut paid = invoice.subscription.as_ref().and_then(|id| payments.0.remove(id)).unwrap_or_default();
+    let mut all: Vec<Result<Terms, Withheld>> = Vec::new();
+    for line in &invoice.lines {
+        all.push(may.and_then(|()| period(invoice, line, &mut paid, subscriptions, policy)));
+    }
+    if may.is_ok() && invoice.lines.iter().any(|line| line.proration) {
+        all.extend(change(invoice, &mut paid, policy).transpose());
+    }
+    if let Some(id) = invoice.subscription.as_ref().filter(|_| !paid.0.is_empty()) {
+        payments.0.insert(id.clone(), paid);
+    }
+    all
 }
 
-fn allowance(
-    invoice: &InvoicePaid,
-    line: &InvoiceLine,
-    subscriptions: &Subscriptions,
-    policy: &Policy,
-) -> Result<Terms, Withheld> {
+/// Whether an invoice may grant anything.
+fn permitted(invoice: &InvoicePaid, subscriptions: &Subscriptions) -> Result<(), Withheld> {
     let id = invoice.subscription.as_ref().ok_or(Withheld::NoSubscription)?;
     match invoice.billing_reason.as_str() {
+        CHANGE => {}
         reason if REASONS.contains(&reason) => {}
         reason if REASONS_OF_NOTHING.contains(&reason) => return Err(Withheld::Reason),
         _ => return Err(Withheld::UnknownReason),
     }
+    let Some(known) = subscriptions.0.get(id) else { return Ok(()) };
+    let latest = &known.latest;
+    let ended = latest.status.is_terminal().then(|| latest.ended_at.unwrap_or(latest.created));
+    if ended.is_some_and(|ended| ended <= invoice.paid_at) {
+        return Err(Withheld::Ended);
+    }
+    if known.paused_since().is_some_and(|paused| paused <= invoice.paid_at) {
+        return Err(Withheld::Paused);
+    }
+    Ok(())
+}
+
+/// A line that pays for a whole period.
+fn period(
+    invoice: &InvoicePaid,
+    line: &InvoiceLine,
+    paid: &mut Paid,
+    subscriptions: &Subscriptions,
+    policy: &Policy,
+) -> Result<Terms, Withheld> {
     if line.proration {
         return Err(Withheld::Proration);
     }
     let plan = policy.plans.get(&line.price).ok_or(Withheld::UnknownPrice)?;
-    let allowance = plan.allowance.ok_or(Withheld::NoAllowance)?;
-    let latest = subscriptions.0.get(id).map(|it| &it.latest);
-    if latest.is_none() && invoice.amount_paid == 0 {
+    let allowance = plan.allowance.as_ref().ok_or(Withheld::NoAllowance)?;
+    let subscription = invoice.subscription.as_ref().and_then(|id| subscriptions.0.get(id));
+    if subscription.is_none() && invoice.amount_paid == 0 {
         return Err(Withheld::UnknownTrial);
     }
-    let ended = latest.filter(|it| it.status.is_terminal()).map(|it| it.ended_at.unwrap_or(it.created));
-    if ended.is_some_and(|ended| ended <= invoice.paid_at) {
-        return Err(Withheld::Ended);
-    }
     // Its end may have been moved since the invoice was made; then a line that cost nothing and began before the end is of it.
-    let trial = latest
-        .and_then(|it| it.trial_end)
+    let trial = subscription
+        .and_then(|it| it.latest.trial_end)
         .is_some_and(|end| end == line.period_end || invoice.amount_paid == 0 && line.period_start < end);
-    let each = if trial { allowance.trial_credits } else { allowance.credits };
     if line.quantity == 0 {
-        return Err(Withheld::NoAllowance);
-    }
-    let seats = if allowance.per_seat { line.quantity } else { 1 };
-    let seats = u32::try_from(seats).map_err(|_| Withheld::Nonsense)?;
-    let amount = each.checked_mul(seats).ok_or(Withheld::Nonsense)?;
-    if amount.is_zero() {
         return Err(Withheld::NoAllowance);
     }
     if line.period_end <= line.period_start {
         return Err(Withheld::Nonsense);
     }
-    Ok(Terms {
-        unit: Unit::Credits,
-        scope: String::new(),
-        source: Source::Subscription,
-        source_ref: format!("plan:{}:{}", invoice.id, line.price),
-        priority: allowance.priority,
+    let (kind, each) = match (trial, invoice.billing_reason.as_str()) {
+        (true, _) => (PartKind::Trial, allowance.trial_credits),
+        (false, CHANGE) => (PartKind::Anew, allowance.credits),
+        (false, _) => (PartKind::Period, allowance.credits),
+    };
+    let due = whole(each, allowance, line.quantity).ok_or(Withheld::Nonsense)?;
+    if due.is_zero() {
+        return Err(Withheld::NoAllowance);
+    }
+    let to = match allowance.refill {
+        Refill::Monthly if !trial => first_month(line.period_start, line.period_end),
+        _ => line.period_end,
+    };
+    // Of a trial nothing is kept: nobody paid for it.
+    let rest = if trial { Some(Rollover::None) } else { rollover(allowance, line.quantity) };
+    let paid_back = |it: &&InvoiceLine| it.proration && it.net.is_some_and(|net| net < 0);
+    let replaces = invoice.lines.iter().find(paid_back).filter(|_| kind == PartKind::Anew);
+    let part = Part {
+        kind,
+        price: line.price.clone(),
+        quantity: line.quantity,
+        replaces: replaces.map(|line| line.price.clone()),
+        from: line.period_start,
+        to,
+        until: line.period_end,
+        paid_at: invoice.paid_at,
+        due,
+        most: due,
+        granted: Amount::ZERO,
         starts_at: line.period_start,
-        expires_at: line.period_end.plus(allowance.expiry_grace),
-        amount,
-    })
+        ends_at: to,
+        rollover: rest.ok_or(Withheld::Nonsense)?,
+    };
+    enter(paid, format!("plan:{}:{}", invoice.id, line.price), part, policy)
 }
+
+/// Enters a part, once, and says what is granted for it.
+pub(super) fn enter(paid: &mut Paid, origin: String, part: Part, policy: &Policy) -> Result<Terms, Withheld> {
+    if paid.0.contains_key(&origin) {
+        return Err(Withheld::Known);
+    }
+    let allowance = policy.plans.get(&part.price).and_then(|plan| plan.allowance.as_ref());
+    let nothing = part.due.is_zero();
+    let granted = paid.enter(origin.clone(), part).ok_or(Withheld::Nonsense)?;
+    match (paid.0.get(&origin), allowance) {
+        (Some(part), Some(allowance)) if !granted.is_zero() => Ok(part.terms(&origin, allowance)),
+        (_, None) => Err(Withheld::NoAllowance),
+        _ if nothing => Err(Withheld::NoUpgrade),
+        _ => Err(Withheld::Capped),
+    }
+}
+
+/// The reason of an invoice that bills a change of plan at once. A line that is no part of a period pays for a whole one,
+/// which begins with the change.
+pub(super) const CHANGE: &str = "subscription_update";
 
 /// Reasons of an invoice that pay for a whole period. `subscription` is an older name of the first two.
 const REASONS: [&str; 4] = ["subscription_create", "subscription_cycle", "subscription", "quote_accept"];
 
-/// Reasons of an invoice that pays for something else. Both lists together are all that Stripe has (API, `invoice.billing_reason`).
-const REASONS_OF_NOTHING: [&str; 5] = [
-    "manual",
-    "subscription_update",
-    "subscription_threshold",
-    "upcoming",
-    "automatic_pending_invoice_item_invoice",
-];
+/// Reasons of an invoice that pays for something else. With [`CHANGE`] all three are all that Stripe has (API,
+/// `invoice.billing_reason`).
+const REASONS_OF_NOTHING: [&str; 4] =
+    ["manual", "subscription_threshold", "upcoming", "automatic_pending_invoice_item_invoice"];
 
 /// The grant of a paid package. Its origin is `buy:{key}`.
 #[must_use]

@@ -83,6 +83,8 @@ pub struct InvoicePaid {
     pub paid_at: Instant,
     /// What was paid, in the currency's minor unit; zero for a trial or a full coupon.
     pub amount_paid: u64,
+    /// Stripe's code of its currency, where it says one.
+    pub currency: Option<String>,
     /// Its lines, all of them.
     pub lines: Vec<InvoiceLine>,
 }
@@ -96,6 +98,8 @@ pub struct InvoiceLine {
     pub quantity: u64,
     /// True if it is a proration.
     pub proration: bool,
+    /// What it costs after discounts, in the currency's minor unit, where it says so; what is paid back is negative.
+    pub net: Option<i64>,
     /// The period of service that it pays for.
     pub period_start: Instant,
     /// See `period_start`.

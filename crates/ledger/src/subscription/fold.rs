@@ -24,6 +24,12 @@ pub struct Subscription {
     pub good_at: Option<Instant>,
     /// When it was told to be past due or unpaid since `good_at`; the first of them begins the grace.
     pub owing: BTreeSet<Instant>,
+    /// When it was last told not to have its collection paused.
+    #[serde(default)]
+    pub collecting_at: Option<Instant>,
+    /// When it was told to have its collection paused since `collecting_at`; the first of them began the pause.
+    #[serde(default)]
+    pub paused: BTreeSet<Instant>,
 }
 
 /// What came of a snapshot.
@@ -43,8 +49,8 @@ pub enum Folded {
     UnknownPrice(String),
 }
 
-/// More tellings of one unpaid invoice than this are not kept; the earliest ones are.
-const OWING_MAX: usize = 64;
+/// More tellings of one unpaid invoice or one pause than this are not kept; the earliest ones are.
+const TELLINGS_MAX: usize = 64;
 
 impl Subscriptions {
     /// Takes a snapshot in.
@@ -62,8 +68,14 @@ impl Subscriptions {
         let (folded, next) = match known {
             None => {
                 let planned = Some(snapshot.clone()).filter(|_| unknown_price.is_none());
-                let next =
-                    Subscription { latest: snapshot.clone(), planned, good_at: None, owing: BTreeSet::new() };
+                let next = Subscription {
+                    latest: snapshot.clone(),
+                    planned,
+                    good_at: None,
+                    owing: BTreeSet::new(),
+                    collecting_at: None,
+                    paused: BTreeSet::new(),
+                };
                 (unknown_price.map_or(Folded::Newer, Folded::UnknownPrice), next)
             }
             Some(mut next) => {
@@ -91,11 +103,25 @@ impl Subscription {
             Status::PastDue | Status::Unpaid => drop(self.owing.insert(snapshot.created)),
             _ => {}
         }
+        if snapshot.collection_paused {
+            self.paused.insert(snapshot.created);
+        } else {
+            self.collecting_at = self.collecting_at.max(Some(snapshot.created));
+        }
         self.owing.retain(|at| Some(*at) > self.good_at);
-        while self.owing.len() > OWING_MAX {
-            self.owing.pop_last();
+        self.paused.retain(|at| Some(*at) > self.collecting_at);
+        for told in [&mut self.owing, &mut self.paused] {
+            while told.len() > TELLINGS_MAX {
+                told.pop_last();
+            }
         }
         self
+    }
+
+    /// Since when its collection is paused, if it is.
+    #[must_use]
+    pub fn paused_since(&self) -> Option<Instant> {
+        self.paused.first().copied().filter(|_| self.latest.collection_paused)
     }
 }
 

@@ -188,6 +188,6 @@ fn canceled(
 }
 
 /// When a living subscription will end, if that is set: newer portals set `cancel_at`, older ones the flag.
-fn scheduled_end(latest: &Snapshot, item: &Item) -> Option<Instant> {
+pub(super) fn scheduled_end(latest: &Snapshot, item: &Item) -> Option<Instant> {
     latest.cancel_at.or(latest.cancel_at_period_end.then_some(item.period_end))
 }

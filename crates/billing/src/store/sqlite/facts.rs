@@ -5,7 +5,7 @@ use super::Sqlite;
 use super::books::before;
 use super::read::{Columns, corrupt};
 use crate::error::Error;
-use ledger::subscription::{Subscription, Subscriptions};
+use ledger::subscription::{Paid, Payments, Subscription, Subscriptions};
 use rusqlite::{Row, params};
 use units::{AccountId, EventId, Instant};
 
@@ -54,6 +54,27 @@ impl Facts for Sqlite {
             "INSERT INTO subscription (id, account_id, body) VALUES (?1, ?2, ?3)
              ON CONFLICT (id) DO UPDATE SET body = excluded.body",
             params![id, account.as_str(), body],
+        )
+        .map(drop)
+    }
+
+    fn payments(&mut self, account: &AccountId) -> Kept<Payments> {
+        let statement = "SELECT subscription, body FROM paid WHERE account_id = ?1";
+        let rows = self.all(statement, [account.as_str()], |row| {
+            let mut c = Columns::of(row);
+            let (subscription, body) = (c.text()?, c.text()?);
+            let body: Paid = serde_json::from_str(&body).map_err(|_| corrupt(1, "no payments"))?;
+            Ok((subscription, body))
+        })?;
+        Ok(Payments(rows.into_iter().collect()))
+    }
+
+    fn put_paid(&mut self, account: &AccountId, subscription: &str, paid: &Paid) -> Kept<()> {
+        let body = serde_json::to_string(paid).map_err(|error| Error::Bug(error.to_string()))?;
+        self.exec(
+            "INSERT INTO paid (account_id, subscription, body) VALUES (?1, ?2, ?3)
+             ON CONFLICT (account_id, subscription) DO UPDATE SET body = excluded.body",
+            params![account.as_str(), subscription, body],
         )
         .map(drop)
     }

@@ -1,0 +1,137 @@
+//! What was paid for an account's subscriptions, and what each payment brought: so much of it as later ones depend on.
+
+use super::policy::{Allowance, Rollover};
+use crate::grant::{Source, Terms};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use units::{Amount, Instant, Unit};
+
+/// What was paid for the subscriptions of one account, by Stripe's id of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Payments(pub BTreeMap<String, Paid>);
+
+/// What was paid for one subscription, by the origin of what it brought; stored whole, as JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Paid(pub BTreeMap<String, Part>);
+
+/// What brought a part of a plan's credits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PartKind {
+    /// A trial.
+    Trial,
+    /// A period that was paid for in its turn.
+    Period,
+    /// A later month of a period that was paid for.
+    Refill,
+    /// A change of plan within a period.
+    Change,
+    /// A whole period that began with a change of plan.
+    Anew,
+}
+
+/// A part of a plan's credits, and for what time it counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// What brought it.
+    pub kind: PartKind,
+    /// The price that was paid for.
+    pub price: String,
+    /// How many of it.
+    pub quantity: u64,
+    /// The price that it took the place of, by a change of plan.
+    pub replaces: Option<String>,
+    /// From when to when it counts: parts whose times overlap share one cap.
+    pub from: Instant,
+    /// See `from`; a month where the plan refills monthly.
+    pub to: Instant,
+    /// Until when was paid.
+    pub until: Instant,
+    /// When it was paid.
+    pub paid_at: Instant,
+    /// What it would bring if there were no cap.
+    pub due: Amount,
+    /// The largest allowance among the plans that it names.
+    pub most: Amount,
+    /// What it brought.
+    pub granted: Amount,
+    /// From when it may be spent.
+    pub starts_at: Instant,
+    /// When its period ends; with no rollover it may be spent some time longer.
+    pub ends_at: Instant,
+    /// What becomes of the rest of it.
+    pub rollover: Rollover,
+}
+
+impl Part {
+    fn overlaps(&self, other: &Self) -> bool {
+        self.from < other.to && other.from < self.to
+    }
+
+    /// True for what comes in its turn, and is no consequence of a change.
+    pub(super) fn is_regular(&self) -> bool {
+        matches!(self.kind, PartKind::Period | PartKind::Refill)
+    }
+
+    /// The terms of its grant.
+    pub(super) fn terms(&self, origin: &str, allowance: &Allowance) -> Terms {
+        let expires_at = match self.rollover {
+            Rollover::None => self.ends_at.plus(allowance.expiry_grace),
+            Rollover::All | Rollover::Cap(_) => Instant::FAR,
+        };
+        Terms {
+            unit: Unit::Credits,
+            scope: String::new(),
+            source: Source::Subscription,
+            source_ref: origin.to_owned(),
+            priority: allowance.priority,
+            starts_at: self.starts_at,
+            expires_at,
+            amount: self.granted,
+        }
+    }
+}
+
+impl Paid {
+    /// Enters a part under its origin, and says how much it brings. The parts of one time bring together what is due for
+    /// them, but not more than the largest allowance among their plans; what comes regularly is never cut by that alone.
+    /// Both sums only grow with what is known, and each part brings what the sum has grown by, so that the order in which
+    /// parts come does not matter to their sum. `None` if it cannot be said.
+    pub(super) fn enter(&mut self, origin: String, mut part: Part) -> Option<Amount> {
+        part.granted = if part.kind == PartKind::Trial { part.due } else { self.brings(&part)? };
+        let granted = part.granted;
+        self.0.insert(origin, part);
+        Some(granted)
+    }
+
+    fn brings(&self, new: &Part) -> Option<Amount> {
+        let (mut due, mut regular, mut most, mut granted) = (new.due, Amount::ZERO, new.most, Amount::ZERO);
+        if new.is_regular() {
+            regular = new.due;
+        }
+        for part in self.0.values().filter(|part| part.kind != PartKind::Trial && part.overlaps(new)) {
+            due = due.checked_add(part.due)?;
+            most = most.max(part.most);
+            granted = granted.checked_add(part.granted)?;
+            if part.is_regular() {
+                regular = regular.checked_add(part.due)?;
+            }
+        }
+        Some(due.min(most.max(regular)).saturating_sub(granted))
+    }
+}
+
+/// What `quantity` of a plan brings in a whole period (or month, where it refills monthly).
+pub(super) fn whole(each: Amount, allowance: &Allowance, quantity: u64) -> Option<Amount> {
+    each.checked_mul(u32::try_from(if allowance.per_seat { quantity } else { 1 }).ok()?)
+}
+
+/// What becomes of the rest of what `quantity` of a plan brings: a cap is for each seat too.
+pub(super) fn rollover(allowance: &Allowance, quantity: u64) -> Option<Rollover> {
+    match allowance.rollover {
+        Rollover::Cap(each) => whole(each, allowance, quantity).map(Rollover::Cap),
+        other => Some(other),
+    }
+}
