@@ -22,8 +22,16 @@ pub(super) fn allowance(mut tree: Tree<'_>, no: &mut Complaints) -> Option<Allow
     let refills = [("period", Refill::Period), ("monthly", Refill::Monthly)];
     let refill = tree.maybe("refill", no, word(refills)).unwrap_or_default();
     let per_seat = tree.maybe("per_seat", no, flag).unwrap_or(false);
+    let path = tree.path("rollover");
     tree.close(no);
     let credits = credits_?;
+    // With less, a renewal would cut what it brings itself.
+    if let Rollover::Cap(cap) = rollover
+        && cap < credits
+    {
+        let (cap, credits) = (cap.to_credits(), credits.to_credits());
+        no.add(path, format!("{{cap: {cap}}}"), format!("write at least the allowance, {credits}, or none"));
+    }
     Some(Allowance { credits, trial_credits, expiry_grace, rollover, on_upgrade, refill, per_seat })
 }
 
@@ -74,9 +82,9 @@ mod tests {
         let plain = pro(DEMO).allowance.unwrap();
         assert_eq!((plain.rollover, plain.on_upgrade), (Rollover::None, OnUpgrade::ProratedDelta));
         assert_eq!((plain.refill, plain.per_seat), (Refill::Period, false));
-        let all = "rollover: {cap: 40}, on_upgrade: reset, refill: monthly, per_seat: true";
+        let all = "rollover: {cap: 4000}, on_upgrade: reset, refill: monthly, per_seat: true";
         let read = pro(&with("rollover: none", all)).allowance.unwrap();
-        assert_eq!(read.rollover, Rollover::Cap(Amount::from_credits("40").unwrap()));
+        assert_eq!(read.rollover, Rollover::Cap(Amount::from_credits("4000").unwrap()));
         assert_eq!((read.on_upgrade, read.refill, read.per_seat), (OnUpgrade::Reset, Refill::Monthly, true));
         assert_eq!(pro(&with("rollover: none", "rollover: all")).allowance.unwrap().rollover, Rollover::All);
         for (word, read) in [
@@ -116,6 +124,7 @@ mod tests {
             ("rollover: none", "rollover: some", "tiers.pro.allowance.rollover"),
             ("rollover: none", "rollover: {cap: 1, floor: 2}", "tiers.pro.allowance.rollover"),
             ("rollover: none", "rollover: {cap: 0.5}", "tiers.pro.allowance.rollover"),
+            ("rollover: none", "rollover: {cap: 999}", "tiers.pro.allowance.rollover"),
             ("rollover: none", "on_upgrade: double", "tiers.pro.allowance.on_upgrade"),
             ("rollover: none", "refill: weekly", "tiers.pro.allowance.refill"),
             ("rollover: none", "per_seat: 2", "tiers.pro.allowance.per_seat"),

@@ -164,12 +164,15 @@ pub(super) fn enter(paid: &mut Paid, origin: String, part: Part, policy: &Policy
     if paid.0.contains_key(&origin) {
         return Err(Withheld::Known);
     }
-    let allowance = policy.plans.get(&part.price).and_then(|plan| plan.allowance.as_ref());
+    let Some(allowance) = policy.plans.get(&part.price).and_then(|plan| plan.allowance.as_ref()) else {
+        // A plan without credits is a change all the same: what depends on it is what comes later.
+        paid.0.insert(origin, Part { due: Amount::ZERO, granted: Amount::ZERO, ..part });
+        return Err(Withheld::NoAllowance);
+    };
     let nothing = part.due.is_zero();
     let granted = paid.enter(origin.clone(), part).ok_or(Withheld::Nonsense)?;
-    match (paid.0.get(&origin), allowance) {
-        (Some(part), Some(allowance)) if !granted.is_zero() => Ok(part.terms(&origin, allowance)),
-        (_, None) => Err(Withheld::NoAllowance),
+    match paid.0.get(&origin) {
+        Some(part) if !granted.is_zero() => Ok(part.terms(&origin, allowance)),
         _ if nothing => Err(Withheld::NoUpgrade),
         _ => Err(Withheld::Capped),
     }

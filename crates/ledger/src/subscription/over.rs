@@ -20,7 +20,7 @@ struct Lot<'a> {
 /// depends on what had been spent when the next allowance came; that is told by events that come late, too late.)
 ///
 /// Without rollover, what is left of a period that is over lived on only to bridge the time until the next one was paid.
-/// With a cap, so many of the oldest end that all together, the new ones included, are at most the cap. Only what is
+/// With a cap, so many of the oldest end that all together, the new ones included, are at most the cap of what is new. Only what is
 /// unspent ends: what was used was used rightly.
 #[must_use]
 pub fn over(payments: &Payments, grants: &BTreeMap<GrantId, Grant>) -> Vec<(GrantId, Amount)> {
@@ -35,10 +35,14 @@ pub fn over(payments: &Payments, grants: &BTreeMap<GrantId, Grant>) -> Vec<(Gran
     for (subscription, paid) in &payments.0 {
         let starts: BTreeSet<Instant> = paid.0.values().filter(|it| begins(it)).map(|it| it.from).collect();
         for start in starts {
-            let together = paid.0.values().filter(|part| part.starts_at == start);
-            let new =
-                together.fold(Amount::ZERO, |sum, it| sum.checked_add(it.granted).unwrap_or(Amount::MAX));
-            cap(&mut lots, subscription, start, new);
+            let new = |part: &&Part| part.starts_at == start;
+            let begun = paid.0.values().filter(new).filter(|part| begins(part));
+            let caps: Vec<Amount> = begun.filter_map(cap_of).collect();
+            if !caps.is_empty() {
+                // What was due does not depend on the order of events; what each part was granted of it may.
+                let due = sum(paid.0.values().filter(new).map(|part| part.due));
+                cap(&mut lots, subscription, start, sum(caps.into_iter()).saturating_sub(due));
+            }
         }
     }
     lots.into_iter().filter_map(voided).collect()
@@ -66,21 +70,21 @@ fn lots<'a>(payments: &'a Payments, grants: &'a BTreeMap<GrantId, Grant>) -> Vec
     lots
 }
 
-/// Takes from the oldest what the cap does not leave beside `new` credits that came at `start`.
-fn cap(lots: &mut [Lot<'_>], subscription: &str, start: Instant, new: Amount) {
-    let caps: BTreeSet<Amount> = lots.iter().filter_map(|lot| cap_of(lot.part)).collect();
-    for cap in caps {
-        let older = |lot: &&mut Lot<'_>| {
-            lot.subscription == subscription && lot.part.starts_at < start && cap_of(lot.part) == Some(cap)
-        };
-        let all = lots.iter_mut().filter(older).map(|lot| lot.left);
-        let all = all.fold(Amount::ZERO, |sum, left| sum.checked_add(left).unwrap_or(Amount::MAX));
-        let mut excess = all.saturating_sub(cap.saturating_sub(new));
-        for lot in lots.iter_mut().filter(older) {
-            let ends = lot.left.min(excess);
-            (lot.left, excess) = (lot.left.saturating_sub(ends), excess.saturating_sub(ends));
-        }
+/// Leaves `most` of what came before `start` and rolls over up to a cap; the oldest ends first.
+fn cap(lots: &mut [Lot<'_>], subscription: &str, start: Instant, most: Amount) {
+    let older = |lot: &&mut Lot<'_>| {
+        lot.subscription == subscription && lot.part.starts_at < start && cap_of(lot.part).is_some()
+    };
+    let mut excess = sum(lots.iter_mut().filter(older).map(|lot| lot.left)).saturating_sub(most);
+    for lot in lots.iter_mut().filter(older) {
+        let ends = lot.left.min(excess);
+        (lot.left, excess) = (lot.left.saturating_sub(ends), excess.saturating_sub(ends));
     }
+}
+
+/// Together; more than can be said counts as the most that can.
+fn sum(amounts: impl Iterator<Item = Amount>) -> Amount {
+    amounts.fold(Amount::ZERO, |sum, amount| sum.checked_add(amount).unwrap_or(Amount::MAX))
 }
 
 fn cap_of(part: &Part) -> Option<Amount> {

@@ -104,9 +104,13 @@ pub(super) const MONTHS_MAX: i32 = 120;
 fn months(from: Instant, until: Instant) -> Vec<Instant> {
     let whole =
         |count: &i32| from.plus_months(*count) >= until || until.plus_months(count.saturating_neg()) <= from;
-    let count = (1..=MONTHS_MAX).find(whole).unwrap_or(MONTHS_MAX);
-    let start = |n: i32| from.plus_months(n).max(until.plus_months(n.saturating_sub(count)));
-    (1..count).map(start).filter(|start| *start < until).collect()
+    match (1..=MONTHS_MAX).find(whole) {
+        Some(count) => {
+            let start = |n: i32| from.plus_months(n).max(until.plus_months(n.saturating_sub(count)));
+            (1..count).map(start).filter(|start| *start < until).collect()
+        }
+        None => (1..=MONTHS_MAX).map(|n| from.plus_months(n)).collect(),
+    }
 }
 
 /// When the first month of a period ends.
