@@ -158,7 +158,8 @@ fn settle(session: At<'_, '_, '_, '_>, id: &str) -> Result<Option<Settled>, Erro
         None => None,
     };
     let invoice = fact.invoice.as_deref().unwrap_or(id);
-    settled = settle_invoice(session, invoice)?.or(settled);
+    let of_invoice = settle_invoice(session, invoice)?;
+    settled = settled.or(of_invoice);
     // A credit note on the invoice of a package takes back what that payment bought.
     for payment in &fact.paid_by {
         let of = known(session, payment)?;

@@ -342,6 +342,18 @@ async fn a_credit_note_and_its_refund_are_one() {
     in_every_order(&demo_catalog(), &before, &[paid, before_payment], balance(PRO)).await;
 }
 
+/// Stripe makes an invoice for a purchase if it is asked to: a credit note on that is about the package.
+#[tokio::test]
+async fn a_credit_note_on_the_invoice_of_a_package_takes_its_share_of_the_package() {
+    let (_, [mut paid, payment, _]) = plan();
+    let object = &mut paid["data"]["object"];
+    object["billing_reason"] = json!("manual");
+    object["amount_paid"] = json!(500);
+    let note = credit_note("evt_4", "created", json!({"post_payment_amount": 100}));
+    let events = [bought("evt_5"), paid, payment, note];
+    in_every_order(&demo_catalog(), &[], &events, balance(STARTER / 5 * 4)).await;
+}
+
 #[tokio::test]
 async fn a_package_that_one_can_have_once_is_not_granted_again() {
     let once = demo_catalog().replace("expires: never}", "expires: never, unique_per_account: true}");
