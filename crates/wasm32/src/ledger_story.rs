@@ -4,7 +4,8 @@ use crate::{Numbers, Story};
 use ledger::subscription::{Stage, Standing};
 use ledger::{
     Abandon, Book, Command, CrashPolicy, Expire, Exposure, GrantId, HOLD_GENERATION_MIN, Ids, Lane, Leg,
-    Mode, Need, Report, Shortfall, Source, TakeBack, Terms, Timing, Totals, Upto, Void, VoidTarget, WindowRule, step,
+    Mode, Need, Report, Shortfall, Source, TakeBack, Terms, Timing, Totals, Upto, Void, VoidTarget,
+    WindowRule, step,
 };
 use units::{AccountId, Amount, Instant, NodeName, Span, TierId, Unit};
 

@@ -2,6 +2,7 @@
 
 mod payments;
 mod told;
+mod transactions;
 
 use super::{
     ApiKey, ClaimKey, ClaimRow, ClaimState, EventKey, EventRow, EventStatus, Memory, Page, Sqlite, Store,
@@ -268,27 +269,6 @@ fn a_book_that_was_changed_by_another_is_not_overwritten() {
             assert_eq!(store.load(&account("a"), &[command.rows()], NOW).unwrap(), before);
             store.rollback();
         }
-    });
-}
-
-#[test]
-fn a_savepoint_undoes_one_command_and_a_rollback_all() {
-    each(|store| {
-        store.begin().unwrap();
-        store.savepoint().unwrap();
-        open(store, "kept");
-        store.release().unwrap();
-        store.savepoint().unwrap();
-        open(store, "undone");
-        store.rollback_to().unwrap();
-        store.commit().unwrap();
-        assert!(store.load(&account("kept"), &[], NOW).unwrap().is_some());
-        assert!(store.load(&account("undone"), &[], NOW).unwrap().is_none());
-        store.begin().unwrap();
-        open(store, "dropped");
-        store.rollback();
-        assert!(store.load(&account("dropped"), &[], NOW).unwrap().is_none());
-        commit(store, |_| ());
     });
 }
 
