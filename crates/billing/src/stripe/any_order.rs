@@ -5,9 +5,9 @@ use crate::catalog::Catalog;
 use crate::engine::Work;
 use crate::service::{Session, Setup};
 use crate::store::{Memory, Page, Transaction};
-use ledger::{CrashPolicy, Timing};
+use ledger::{Command, CrashPolicy, Source, Terms, Timing};
 use serde_json::{Value, json};
-use units::{AccountId, Instant, Span};
+use units::{AccountId, Amount, Instant, Span, Unit};
 use webhook::Event;
 
 const DEMO: &str = include_str!("../../../../catalogs/demo.yaml");
@@ -88,13 +88,16 @@ fn later(dice: &mut Dice) -> (&'static str, Value) {
     }
 }
 
-/// Takes events in; what alice has then, and what became of each event.
-fn play(events: &[Value]) -> (String, Vec<String>) {
+fn setup() -> Setup {
     let catalog = Catalog::from_yaml(DEMO).unwrap();
     let span = Span::from_secs(30);
     let timing = Timing { ttl: span, grace: Span::ZERO, tail: span };
-    let setup =
-        Setup { policy: catalog.policy(), catalog, timing, crash: CrashPolicy::Refund, claim_ttl: span };
+    Setup { policy: catalog.policy(), catalog, timing, crash: CrashPolicy::Refund, claim_ttl: span }
+}
+
+/// Takes events in; what alice has then, and what became of each event.
+fn play(events: &[Value]) -> (String, Vec<String>) {
+    let setup = setup();
     let (mut store, mut notes, mut counts) = (Memory::default(), Vec::new(), Vec::new());
     store.begin().unwrap();
     let mut work = Work { store: &mut store, now: NOW, notes: &mut notes, counts: &mut counts };
@@ -134,4 +137,36 @@ fn the_same_is_left_in_every_order() {
         events.insert(dice.below(events.len()), again);
         assert_eq!(play(&events), there, "round {round}: {events:#?}");
     }
+}
+
+/// A grant that an invoice brings after it was paid, as a refill does, has lost its share too.
+#[test]
+fn what_a_refunded_invoice_grants_later_is_taken_back_too() {
+    let setup = setup();
+    let (mut store, mut notes, mut counts) = (Memory::default(), Vec::new(), Vec::new());
+    let mut work = Work { store: &mut store, now: NOW, notes: &mut notes, counts: &mut counts };
+    let half = json!({"id": "ch", "payment_intent": "pi_1", "amount_refunded": 1000});
+    for (n, (kind, object)) in (0..).zip(payments().into_iter().chain([("charge.refunded", half)])) {
+        let body = json!({"id": format!("evt_{n}"), "object": "event", "livemode": false, "type": kind,
+            "created": NOW.secs(), "data": {"object": object}})
+        .to_string();
+        take(&mut work, &setup, &Event::read(body.as_bytes()).unwrap(), body).unwrap();
+    }
+    let alice = AccountId::new("alice").unwrap();
+    let mut session = Session::new(&mut work, &setup).unwrap();
+    let refill = Terms {
+        unit: Unit::Credits,
+        scope: String::new(),
+        source: Source::Subscription,
+        source_ref: "plan:in_0:price_pro:2".into(),
+        priority: 10,
+        starts_at: NOW,
+        expires_at: Instant::FAR,
+        amount: Amount::CREDIT,
+    };
+    session.step(&alice, &Command::Grant(refill)).unwrap();
+    let before = session.balance(&alice).unwrap().shown();
+    super::settle_invoice(&mut session, "in_0").unwrap();
+    assert_eq!(before - session.balance(&alice).unwrap().shown(), 500_000);
+    super::settle_invoice(&mut session, "in_of_nobody").unwrap();
 }

@@ -66,6 +66,15 @@ pub fn take(work: &mut Work<'_>, setup: &Setup, event: &Event, body: String) -> 
     Ok(Taken::New(row.status))
 }
 
+/// Brings the grants of an invoice to what refunds and disputes left of them: for grants that are made later than the
+/// invoice was paid. Those that its own events make are settled with them.
+///
+/// # Errors
+/// [`Error::Store`] or [`Error::Bug`].
+pub fn settle_invoice(session: &mut Session<'_, '_, '_>, invoice: &str) -> Result<(), Error> {
+    reversal::settle(session, invoice).map(drop)
+}
+
 /// Applies again what waited for something to be known of this customer.
 ///
 /// # Errors

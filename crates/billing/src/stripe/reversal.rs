@@ -145,13 +145,13 @@ fn awake(session: At<'_, '_, '_, '_>, id: &str) -> Result<(), Error> {
 }
 
 /// Whose credits followed, and how.
-struct Settled {
+pub(super) struct Settled {
     account: AccountId,
     detail: String,
 }
 
 /// Brings every grant that a payment or an invoice bought to what is left of it; `None` if none is known.
-fn settle(session: At<'_, '_, '_, '_>, id: &str) -> Result<Option<Settled>, Error> {
+pub(super) fn settle(session: At<'_, '_, '_, '_>, id: &str) -> Result<Option<Settled>, Error> {
     let fact = known(session, id)?;
     let mut settled = match fact.bought.as_ref().and_then(|bought| bought.package.as_ref()) {
         Some(_) => Some(settle_package(session, id, &fact)?),
