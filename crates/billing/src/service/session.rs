@@ -3,13 +3,14 @@
 use super::Setup;
 use crate::engine::Work;
 use crate::error::{Error, Invalid};
+use crate::stripe::settle_invoice;
 use contract::v1::{Note, NoteKind};
 use ledger::subscription::{Standing, next_refill, over, refills, standing};
 use ledger::{
     Balance, Book, Changes, Command, Effect, GrantAnswer, Ids, Outcome, Reply, Rows, Shortfall, Terms, Upto,
     Void, VoidTarget, step,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use units::AccountId;
 
 /// The books that are open.
@@ -128,7 +129,7 @@ impl<'s, 'w, 'e> Session<'s, 'w, 'e> {
         let mut standing = standing(&subscriptions, policy, now);
         let next = next_refill(&payments, &subscriptions, policy, now);
         standing.changes_at = standing.changes_at.into_iter().chain(next).min();
-        self.refill(account, refills)?;
+        let refilled = self.refill(account, refills)?;
         for (id, paid) in payments.0.iter().filter(|(id, paid)| before.0.get(*id) != Some(paid)) {
             if self.keeps {
                 self.work.store.put_paid(account, id, paid)?;
@@ -139,11 +140,15 @@ impl<'s, 'w, 'e> Session<'s, 'w, 'e> {
             // Every grant of which something is left is in the book.
             self.apply(account, &Command::Void(Void { target, upto, shortfall: Shortfall::WriteOff }))?;
         }
-        self.apply(account, &Command::SetStanding(standing)).map(drop)
+        self.apply(account, &Command::SetStanding(standing))?;
+        // What was refunded of an invoice is taken off its later months too. (A mere look shows that a moment later.)
+        let refunded = refilled.iter().filter(|_| self.keeps).cloned().collect::<Vec<_>>();
+        refunded.iter().try_for_each(|invoice| settle_invoice(self, invoice))
     }
 
-    /// Grants what time brought.
-    fn refill(&mut self, account: &AccountId, refills: Vec<Terms>) -> Result<(), Error> {
+    /// Grants what time brought; the invoices that paid for it.
+    fn refill(&mut self, account: &AccountId, refills: Vec<Terms>) -> Result<BTreeSet<String>, Error> {
+        let mut invoices = BTreeSet::new();
         if !refills.is_empty() {
             for terms in &refills {
                 self.want(account, Rows::Origin(terms.origin()));
@@ -154,12 +159,15 @@ impl<'s, 'w, 'e> Session<'s, 'w, 'e> {
         for terms in refills {
             let origin = terms.source_ref.clone();
             let reply = self.apply(account, &Command::Grant(terms))?;
+            if matches!(reply, Reply::Grant(GrantAnswer::Made { .. })) {
+                invoices.extend(origin.split(':').nth(1).map(str::to_owned));
+            }
             if !matches!(reply, Reply::Grant(GrantAnswer::Made { .. } | GrantAnswer::Known { .. })) {
                 self.work.count("tollgate_billing_errors_total", "kind", "refill");
                 tracing::error!(%account, origin, ?reply, "a refill could not be granted: look at the account");
             }
         }
-        Ok(())
+        Ok(invoices)
     }
 
     /// The book of an account, whatever its standing.

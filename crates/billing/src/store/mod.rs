@@ -143,7 +143,8 @@ pub trait Payments {
     fn put_payment_fact(&mut self, id: &str, row: &FactRow) -> Kept<()>;
     /// The payments by which an account bought a package.
     fn payments_for(&mut self, account: &AccountId, package: &str) -> Kept<Vec<String>>;
-    /// The grants of an account whose origin is an invoice (`plan:{invoice}:…`), whatever is left of them.
+    /// The grants of an account whose origin is an invoice (`plan:{invoice}:…`,
+    /// `refill:{invoice}:…`, `upgrade:{invoice}`), whatever is left of them.
     fn grants_of_invoice(&mut self, account: &AccountId, invoice: &str) -> Kept<Vec<(GrantId, Grant)>>;
 }
 

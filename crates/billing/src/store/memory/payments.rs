@@ -22,9 +22,12 @@ impl Payments for Memory {
     }
 
     fn grants_of_invoice(&mut self, account: &AccountId, invoice: &str) -> Kept<Vec<(GrantId, Grant)>> {
-        let prefix = format!("plan:{invoice}:");
+        let prefixes = [format!("plan:{invoice}:"), format!("refill:{invoice}:")];
+        let upgrade = format!("upgrade:{invoice}");
         let of = |grant: &Grant| {
-            grant.terms.source == Source::Subscription && grant.terms.source_ref.starts_with(&prefix)
+            let origin = &grant.terms.source_ref;
+            let its = *origin == upgrade || prefixes.iter().any(|prefix| origin.starts_with(prefix));
+            grant.terms.source == Source::Subscription && its
         };
         let grants = self.now.of(account).filter(|(_, grant)| of(grant));
         Ok(grants.map(|(id, grant)| (id, grant.clone())).collect())

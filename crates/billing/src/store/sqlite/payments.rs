@@ -33,11 +33,15 @@ impl Payments for Sqlite {
 
     fn grants_of_invoice(&mut self, account: &AccountId, invoice: &str) -> Kept<Vec<(GrantId, Grant)>> {
         // A range, since the index knows no prefixes: `;` follows `:`.
-        let (from, to) = (format!("plan:{invoice}:"), format!("plan:{invoice};"));
+        let [plan, refill] =
+            ["plan", "refill"].map(|kind| (format!("{kind}:{invoice}:"), format!("{kind}:{invoice};")));
+        let upgrade = format!("upgrade:{invoice}");
         let statement = format!(
             "SELECT {GRANT} WHERE account_id = ?1 AND unit = 'credits' AND source = 'subscription'
-             AND source_ref >= ?2 AND source_ref < ?3 ORDER BY id"
+             AND (source_ref >= ?2 AND source_ref < ?3 OR source_ref >= ?4 AND source_ref < ?5 OR source_ref = ?6)
+             ORDER BY id"
         );
-        self.all(&statement, params![account.as_str(), from, to], grant_row)
+        let params = params![account.as_str(), plan.0, plan.1, refill.0, refill.1, upgrade];
+        self.all(&statement, params, grant_row)
     }
 }
