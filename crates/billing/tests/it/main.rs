@@ -9,6 +9,7 @@ mod events;
 mod gateway;
 mod hostile;
 mod kill_loop;
+mod plans;
 mod process;
 mod products;
 mod reversals;

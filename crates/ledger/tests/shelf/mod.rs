@@ -1,5 +1,8 @@
 //! One account with its subscriptions and what was paid for them, kept as a service keeps it.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "every test file uses its own part")]
+#![allow(unreachable_pub, reason = "a module of every test, a crate of none")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_wrap, clippy::cast_lossless)]
+#![allow(clippy::arithmetic_side_effects)]
 
 use ledger::subscription::*;
 use ledger::*;
