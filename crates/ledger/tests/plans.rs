@@ -393,6 +393,23 @@ fn a_change_of_plan_changes_the_months_to_come() {
 }
 
 #[test]
+fn a_year_that_was_paid_back_brings_no_more_months() {
+    let (told, paid) = annual("2026-01-15", "2027-01-15");
+    let mut shelf = monthly();
+    shelf.told(told);
+    shelf.paid(&paid);
+    shelf.until(day("2026-02-20"));
+    assert_eq!(shelf.payments.origins("in_y"), ["plan:in_y:p", "refill:in_y:p:1"]);
+    assert_eq!((shelf.payments.origins("in"), shelf.payments.stop("in_0")), (vec![], vec![]));
+    assert_eq!(shelf.payments.stop("in_y"), ["sub_1"]);
+    assert_eq!(shelf.payments.stop("in_y"), [""; 0], "once");
+    shelf.restand();
+    assert_eq!(shelf.book.account.standing.changes_at, None);
+    shelf.until(day("2026-12-20"));
+    assert_eq!(shelf.refilled(), ["2026-01-15", "2026-02-15"]);
+}
+
+#[test]
 fn f41_a_trial_is_no_period_and_nothing_is_kept_of_it() {
     let mut shelf = Shelf::new(policy(|it| it.rollover = Rollover::All));
     let trial = Snapshot { trial_end: Some(secs(START + 7 * DAY)), ..snapshot("p", "trialing", START) };

@@ -155,6 +155,7 @@ fn period(
         starts_at: line.period_start,
         ends_at: to,
         rollover: rest.ok_or(Withheld::Nonsense)?,
+        stopped: false,
     };
     enter(paid, format!("plan:{}:{}", invoice.id, line.price), part, policy)
 }

@@ -76,6 +76,7 @@ pub(super) fn change(
         starts_at,
         ends_at,
         rollover: rest,
+        stopped: false,
     };
     enter(paid, format!("upgrade:{}", invoice.id), part, policy).map(Some)
 }

@@ -6,8 +6,8 @@ use crate::grant::{Grant, GrantId, Source};
 use std::collections::{BTreeMap, BTreeSet};
 use units::{Amount, Instant};
 
-/// A grant of a plan of which something is left.
-struct Lot<'a> {
+/// What is left of a plan's grant.
+struct Rest<'a> {
     id: GrantId,
     grant: &'a Grant,
     subscription: &'a str,
@@ -24,12 +24,12 @@ struct Lot<'a> {
 /// unspent ends: what was used was used rightly.
 #[must_use]
 pub fn over(payments: &Payments, grants: &BTreeMap<GrantId, Grant>) -> Vec<(GrantId, Amount)> {
-    let mut lots = lots(payments, grants);
+    let mut rests = rests(payments, grants);
     let parts = payments.0.values().flat_map(|paid| paid.0.values());
     let newest = parts.filter(|part| begins(part)).map(|part| part.from).max().unwrap_or(Instant::EPOCH);
-    for lot in &mut lots {
-        if lot.part.rollover == Rollover::None && lot.part.ends_at <= newest {
-            lot.left = Amount::ZERO;
+    for rest in &mut rests {
+        if rest.part.rollover == Rollover::None && rest.part.ends_at <= newest {
+            rest.left = Amount::ZERO;
         }
     }
     for (subscription, paid) in &payments.0 {
@@ -41,11 +41,11 @@ pub fn over(payments: &Payments, grants: &BTreeMap<GrantId, Grant>) -> Vec<(Gran
             if !caps.is_empty() {
                 // What was due does not depend on the order of events; what each part was granted of it may.
                 let due = sum(paid.0.values().filter(new).map(|part| part.due));
-                cap(&mut lots, subscription, start, sum(caps.into_iter()).saturating_sub(due));
+                cap(&mut rests, subscription, start, sum(caps.into_iter()).saturating_sub(due));
             }
         }
     }
-    lots.into_iter().filter_map(voided).collect()
+    rests.into_iter().filter_map(voided).collect()
 }
 
 /// True for what begins a period, and so ends another.
@@ -54,31 +54,31 @@ fn begins(part: &Part) -> bool {
 }
 
 /// What is left, oldest first.
-fn lots<'a>(payments: &'a Payments, grants: &'a BTreeMap<GrantId, Grant>) -> Vec<Lot<'a>> {
+fn rests<'a>(payments: &'a Payments, grants: &'a BTreeMap<GrantId, Grant>) -> Vec<Rest<'a>> {
     let mut known: BTreeMap<&str, (&str, &Part)> = BTreeMap::new();
     for (subscription, paid) in &payments.0 {
         known.extend(paid.0.iter().map(|(origin, part)| (origin.as_str(), (subscription.as_str(), part))));
     }
     let plans = grants.iter().filter(|(_, grant)| grant.terms.source == Source::Subscription);
-    let lots = plans.filter_map(|(id, grant)| {
+    let rests = plans.filter_map(|(id, grant)| {
         let (subscription, part) = *known.get(grant.terms.source_ref.as_str())?;
         let left = grant.avail.checked_add(grant.leased)?.saturating_sub(grant.void_claim);
-        Some(Lot { id: *id, grant, subscription, part, left })
+        Some(Rest { id: *id, grant, subscription, part, left })
     });
-    let mut lots: Vec<Lot<'_>> = lots.collect();
-    lots.sort_by_key(|lot| (lot.part.starts_at, &lot.grant.terms.source_ref));
-    lots
+    let mut rests: Vec<Rest<'_>> = rests.collect();
+    rests.sort_by_key(|rest| (rest.part.starts_at, &rest.grant.terms.source_ref));
+    rests
 }
 
 /// Leaves `most` of what came before `start` and rolls over up to a cap; the oldest ends first.
-fn cap(lots: &mut [Lot<'_>], subscription: &str, start: Instant, most: Amount) {
-    let older = |lot: &&mut Lot<'_>| {
-        lot.subscription == subscription && lot.part.starts_at < start && cap_of(lot.part).is_some()
+fn cap(rests: &mut [Rest<'_>], subscription: &str, start: Instant, most: Amount) {
+    let older = |rest: &&mut Rest<'_>| {
+        rest.subscription == subscription && rest.part.starts_at < start && cap_of(rest.part).is_some()
     };
-    let mut excess = sum(lots.iter_mut().filter(older).map(|lot| lot.left)).saturating_sub(most);
-    for lot in lots.iter_mut().filter(older) {
-        let ends = lot.left.min(excess);
-        (lot.left, excess) = (lot.left.saturating_sub(ends), excess.saturating_sub(ends));
+    let mut excess = sum(rests.iter_mut().filter(older).map(|rest| rest.left)).saturating_sub(most);
+    for rest in rests.iter_mut().filter(older) {
+        let ends = rest.left.min(excess);
+        (rest.left, excess) = (rest.left.saturating_sub(ends), excess.saturating_sub(ends));
     }
 }
 
@@ -94,11 +94,11 @@ fn cap_of(part: &Part) -> Option<Amount> {
     }
 }
 
-/// The total to which a lot must be voided, if that is more than it is.
-fn voided(lot: Lot<'_>) -> Option<(GrantId, Amount)> {
-    let Grant { avail, leased, voided, void_claim, clawed, .. } = lot.grant;
+/// The total to which its grant must be voided, if that is more than it is.
+fn voided(rest: Rest<'_>) -> Option<(GrantId, Amount)> {
+    let Grant { avail, leased, voided, void_claim, clawed, .. } = rest.grant;
     let before = voided.checked_add(*void_claim)?.checked_add(*clawed)?;
     let was = avail.checked_add(*leased)?.saturating_sub(*void_claim);
-    let ends = was.saturating_sub(lot.left);
-    Some((lot.id, before.checked_add(ends)?)).filter(|_| !ends.is_zero())
+    let ends = was.saturating_sub(rest.left);
+    Some((rest.id, before.checked_add(ends)?)).filter(|_| !ends.is_zero())
 }

@@ -63,6 +63,46 @@ pub struct Part {
     pub ends_at: Instant,
     /// What becomes of the rest of it.
     pub rollover: Rollover,
+    /// True if what was paid for it was paid back: no more months of it come.
+    #[serde(default)]
+    pub stopped: bool,
+}
+
+impl Payments {
+    /// The origins of all that an invoice brought so far: a period, its later months, a change of plan.
+    #[must_use]
+    pub fn origins(&self, invoice: &str) -> Vec<String> {
+        let all = self.0.values().flat_map(|paid| paid.0.keys());
+        all.filter(|origin| invoice_of(origin) == Some(invoice)).cloned().collect()
+    }
+
+    /// Notes that an invoice was paid back, so that no more months of it come. The subscriptions whose payments changed by
+    /// that, to be kept.
+    pub fn stop(&mut self, invoice: &str) -> Vec<String> {
+        let mut changed = Vec::new();
+        for (id, paid) in &mut self.0 {
+            let parts = paid.0.iter_mut().filter(|(origin, _)| invoice_of(origin) == Some(invoice));
+            let running = parts.map(|(_, part)| part).filter(|part| !part.stopped);
+            if running.fold(0_u32, |count, part| {
+                part.stopped = true;
+                count.saturating_add(1)
+            }) > 0
+            {
+                changed.push(id.clone());
+            }
+        }
+        changed
+    }
+}
+
+/// The invoice that an origin names.
+fn invoice_of(origin: &str) -> Option<&str> {
+    let (kind, rest) = origin.split_once(':')?;
+    match kind {
+        "upgrade" => Some(rest),
+        "plan" | "refill" => rest.split(':').next(),
+        _ => None,
+    }
 }
 
 impl Part {

@@ -80,7 +80,7 @@ fn upcoming(paid: &Paid, end: Instant, policy: &Policy) -> Vec<(String, Part)> {
     let mut all = Vec::new();
     // A period that began with a change of plan is one that was paid for too.
     let whole_ones = paid.0.iter().filter_map(|(origin, part)| Some((part, origin.strip_prefix("plan:")?)));
-    for (base, name) in whole_ones.filter(|(part, _)| part.kind != PartKind::Trial) {
+    for (base, name) in whole_ones.filter(|(part, _)| part.kind != PartKind::Trial && !part.stopped) {
         let starts = months(base.from, base.until);
         let ends = starts.iter().copied().skip(1).chain([base.until]);
         for (n, (from, to)) in (1..).zip(starts.iter().copied().zip(ends)) {
@@ -155,5 +155,6 @@ fn month(paid: &Paid, base: &Part, (from, to): (Instant, Instant), policy: &Poli
         starts_at: from,
         ends_at: to,
         rollover: rollover(allowance, quantity)?,
+        stopped: false,
     })
 }
