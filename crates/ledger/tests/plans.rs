@@ -440,6 +440,10 @@ fn f32_what_is_paid_while_collection_is_paused_waits_and_what_was_paid_before_do
     shelf.until(secs(END + DAY));
     assert_eq!(shelf.paid(&cycle(1, "p", 3000)), []);
     assert_eq!(shelf.left(), 30);
+    // Of two pauses the second counts: what was paid between them was not paid in it.
+    shelf.told(Snapshot { collection_paused: true, ..snapshot("p", "active", END + 31 * DAY) });
+    assert_eq!(shelf.paid(&cycle(2, "p", 3000)), []);
+    assert_eq!(shelf.paid(&cycle(3, "p", 3000)), [Withheld::Paused]);
 }
 
 #[test]
