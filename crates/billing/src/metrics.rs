@@ -114,7 +114,7 @@ fn events() -> Vec<&'static str> {
 fn errors() -> Vec<&'static str> {
     let calls = Invalid::ALL.into_iter().map(|kind| kind.told().1).chain(Error::OF_OURS);
     let reports = ReportRefused::ALL.iter().map(|why| why.as_str());
-    calls.chain(["transaction", "unknown_grant", "overtaken"]).chain(reports).collect()
+    calls.chain(["transaction", "unknown_grant", "overtaken", "refill"]).chain(reports).collect()
 }
 
 /// The series of all metrics, as they stand.

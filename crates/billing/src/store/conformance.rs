@@ -3,6 +3,7 @@
 mod payments;
 mod told;
 mod transactions;
+mod paid;
 
 use super::{
     ApiKey, ClaimKey, ClaimRow, ClaimState, EventKey, EventRow, EventStatus, Memory, Page, Sqlite, Store,
@@ -359,11 +360,6 @@ fn events_are_kept_by_key_and_found_while_they_wait() {
     });
 }
 
-const PAID: &str = r#"{"plan:in_1:price_p": {"kind": "period", "price": "price_p", "quantity": 1, "replaces": null,
-    "from": "2026-11-20T00:00:00Z", "to": "2026-12-20T00:00:00Z", "until": "2026-12-20T00:00:00Z",
-    "paid_at": "2026-11-20T00:00:00Z", "due": 5, "most": 5, "granted": 5, "starts_at": "2026-11-20T00:00:00Z",
-    "ends_at": "2026-12-20T00:00:00Z", "rollover": {"cap": 7}}}"#;
-
 #[test]
 fn subscriptions_commands_and_settings_come_back() {
     each(|store| {
@@ -395,19 +391,12 @@ fn subscriptions_commands_and_settings_come_back() {
             for _ in 0..2 {
                 store.put_subscription(&account("a"), "sub_1", &known.0["sub_1"]).unwrap();
             }
-            let paid = |store: &mut dyn Store, body| {
-                store.put_paid(&account("a"), "sub_1", &serde_json::from_str(body).unwrap()).unwrap();
-            };
-            paid(store, "{}");
-            paid(store, PAID);
             store.put_command("k", "d", "{}", NOW).unwrap();
             store.put_meta("m", "1").unwrap();
             store.put_meta("m", "2").unwrap();
         });
         assert_eq!(store.subscriptions(&account("a")).unwrap(), known);
         assert_eq!(store.subscriptions(&account("b")).unwrap(), Subscriptions::default());
-        assert_eq!(store.payments(&account("a")).unwrap().0["sub_1"], serde_json::from_str(PAID).unwrap());
-        assert!(store.payments(&account("b")).unwrap().0.is_empty());
         assert_eq!(store.command("k").unwrap(), Some(("d".into(), "{}".into())));
         assert_eq!((store.command("l").unwrap(), store.meta("n").unwrap()), (None, None));
         assert_eq!(store.meta("m").unwrap(), Some("2".into()));
