@@ -181,7 +181,7 @@ fn what_cannot_be_reckoned_waits_for_a_person() {
         (change(|it| it.currency = Some("eur".to_owned())), Withheld::Currency),
         (change(|it| it.currency = None), Withheld::Currency),
         (change(|it| it.lines[1].net = None), Withheld::Nonsense),
-        (change(|it| it.lines[0].price = "x".to_owned()), Withheld::UnknownPrice),
+        (change(|it| it.lines[0].price = "x".to_owned()), Withheld::UnknownPlan),
         (change(|it| it.lines[1].period_end = it.lines[1].period_start), Withheld::Nonsense),
         (change(|it| it.lines[1].quantity = 0), Withheld::Nonsense),
         (change(|it| it.lines[1].net = Some(i64::MAX)), Withheld::Nonsense),

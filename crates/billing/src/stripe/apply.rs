@@ -172,8 +172,13 @@ fn invoice(
     let words: Vec<_> = withheld.iter().map(|why| why.as_str()).collect();
     let words = words.join(", ");
     let odd = |why: &Withheld| {
-        use Withheld::{Currency, Ended, Nonsense, UnknownPrice, UnknownReason};
-        matches!(why, UnknownPrice | UnknownReason | Ended | Currency | Nonsense)
+        use Withheld::{Currency, Ended, Nonsense, UnknownPlan, UnknownPrice, UnknownReason};
+        match why {
+            // Beside what was granted it is something else that is sold.
+            UnknownPrice => granted == 0,
+            UnknownPlan | UnknownReason | Ended | Currency | Nonsense => true,
+            _ => false,
+        }
     };
     Ok(if withheld.contains(&Withheld::UnknownTrial) {
         Applied::new(
@@ -187,8 +192,9 @@ fn invoice(
         )
     } else if !complete {
         Applied::review("the invoice has more lines than were sent; compare it with Stripe")
-    } else if granted == 0 && withheld.iter().any(odd) {
-        Applied::review(format!("nothing was granted: {words}"))
+    } else if withheld.iter().any(odd) {
+        let what = if granted == 0 { "nothing" } else { "not all" };
+        Applied::review(format!("{what} was granted: {words}"))
     } else {
         Applied::new(EventStatus::Applied, words)
     })

@@ -15,3 +15,4 @@ mod products;
 mod reversals;
 mod stripe;
 mod support;
+mod windows;

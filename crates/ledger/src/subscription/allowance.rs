@@ -15,6 +15,8 @@ words! {
     pub enum Withheld {
         /// The catalog has no plan of this price: to be looked into.
         UnknownPrice = "unknown_price",
+        /// In a change of plan something was paid back that the catalog has no plan of: to be looked into.
+        UnknownPlan = "unknown_plan",
         /// The plan gives no credits.
         NoAllowance = "no_allowance",
         /// A part of a period, charged or credited on a change of plan; all of them together are the change.

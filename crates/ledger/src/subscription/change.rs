@@ -100,7 +100,7 @@ fn shares<'a>(invoice: &'a InvoicePaid, policy: &'a Policy) -> Result<Vec<Share<
         };
         shares.push(Share { line, net, rank: plan.rank, price: plan.price, allowance, whole });
     }
-    if strange && !shares.is_empty() { Err(Withheld::UnknownPrice) } else { Ok(shares) }
+    if strange && !shares.is_empty() { Err(Withheld::UnknownPlan) } else { Ok(shares) }
 }
 
 /// What a change would bring if there were no cap; `None` if it cannot be said.

@@ -1,0 +1,77 @@
+//! Free allowances that refill, as gateways and customers see them. F-numbers name the reference cases.
+
+use crate::support::{World, demo_catalog, finished, need, sync};
+use serde_json::{Value, json};
+use units::{Instant, Span};
+
+const ONE: i64 = 1_000_000;
+
+/// Time goes on until that day, and whoever sweeps has swept.
+async fn until(world: &World, day: &str) {
+    let at = Instant::from_rfc3339(&format!("{day}T00:00:00Z")).unwrap();
+    world.advance(at.since(world.clock.now()));
+    world.sweep().await;
+}
+
+#[tokio::test]
+async fn f56_three_a_day_end_at_midnight_of_the_zone() {
+    for (zone, midnight) in [("UTC", "2026-11-21T00:00:00Z"), ("Asia/Kolkata", "2026-11-20T18:30:00Z")] {
+        let demo = demo_catalog().replace("period: day", &format!("period: day, time_zone: {zone}"));
+        let world = World::with(demo, &[]).await;
+        let midnight = Instant::from_rfc3339(midnight).unwrap();
+        world.advance(Instant::from_secs(midnight.secs() - 1).since(world.clock.now()));
+        for id in 1..=2 {
+            assert_eq!(world.need(id, "alice", "chat").await["decision"], "ok", "{zone}");
+        }
+        // Two want the last one at once: one gets it.
+        let both = json!({"needs": [need(3, "alice", "chat"), need(4, "alice", "chat")]});
+        let other = json!({"needs": [need(5, "alice", "chat")], "worker": 2});
+        let (both, other) = (sync(&both), sync(&other));
+        let (both, other) = tokio::join!(world.gateway("sync", &both), world.gateway("sync", &other));
+        let (both, other) = (both.ok(200), other.ok(200));
+        let all = [&both["needs"][0], &both["needs"][1], &other["needs"][0]];
+        assert_eq!(all.iter().filter(|need| need["decision"] == "ok").count(), 1, "{zone} {all:?}");
+        let refused = all.iter().find(|need| need["decision"] == "refused").unwrap();
+        assert_eq!(refused["refusal"]["reason"], "daily_limit_reached");
+        assert_eq!(refused["refusal"]["resets_at"], midnight.to_rfc3339());
+        world.advance(Span::from_secs(1));
+        assert_eq!(world.need(6, "alice", "chat").await["decision"], "ok", "{zone}");
+    }
+}
+
+#[tokio::test]
+async fn a_month_and_a_lifetime_are_windows_too() {
+    let month = World::with(demo_catalog().replace("period: day", "period: month"), &[]).await;
+    for id in 1..=3 {
+        assert_eq!(month.need(id, "alice", "chat").await["decision"], "ok");
+    }
+    until(&month, "2026-11-30").await;
+    let refused = month.need(4, "alice", "chat").await;
+    assert_eq!(refused["refusal"]["resets_at"], "2026-12-01T00:00:00Z");
+    until(&month, "2026-12-01").await;
+    assert_eq!(month.need(5, "alice", "chat").await["decision"], "ok");
+
+    let lifetime = World::with(demo_catalog().replace("period: day", "period: lifetime"), &[]).await;
+    for id in 1..=3 {
+        assert_eq!(lifetime.need(id, "alice", "chat").await["decision"], "ok");
+    }
+    until(&lifetime, "2040-01-01").await;
+    let refused = lifetime.need(4, "alice", "chat").await["refusal"].clone();
+    assert_eq!((&refused["reason"], &refused["resets_at"]), (&json!("insufficient_credits"), &Value::Null));
+    let shown = lifetime.customer("/v1/balance", "alice").await.ok(200);
+    let window = json!([{"name": "daily", "limit": 3, "remaining": 0, "resets_at": null}]);
+    assert_eq!(shown["windows"], window);
+}
+
+#[tokio::test]
+async fn f57_first_the_free_ones_then_the_bought() {
+    let world = World::new().await;
+    world.need(9, "alice", "chat").await;
+    world.admin("POST", "grants", &json!({"account": "alice", "credits": 100_000})).await.ok(201);
+    for id in 1..=3 {
+        let held = world.need(id, "alice", "chat").await;
+        let unit = held["cells"][0]["held"].as_i64().unwrap();
+        world.sync(&json!({"cells": finished(&held, unit)})).await;
+    }
+    assert_eq!(world.balance("alice").await, 99_999 * ONE);
+}
