@@ -1,8 +1,7 @@
 //! What plans give, over real HTTP: signed events in, credits, tiers and refusals out. F-numbers name the reference cases.
 
 use crate::support::{
-    MONTH, NOON, World, demo_catalog, event, event_at, finished, invoice, invoice_of, need, subscription,
-    sync,
+    MONTH, NOON, World, demo_catalog, event, event_at, finished, invoice, invoice_of, subscription,
 };
 use serde_json::{Value, json};
 use units::{Instant, Span};
