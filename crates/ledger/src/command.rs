@@ -22,6 +22,9 @@ pub enum Command {
     Suspend,
     /// An operator lets it go on. Answered by [`crate::Reply::Done`].
     Resume,
+    /// Who spends from the account has changed: whatever gateways remember of it is void. Answered by
+    /// [`crate::Reply::Done`]. Repeated, it makes them ask once more than they had to.
+    Announce,
     /// A request waits for a decision. Answered by [`crate::Reply::Need`].
     Need(Need),
     /// A gateway tells totals of one cell, and may ask for more. Answered by [`crate::Reply::Report`].
@@ -277,7 +280,9 @@ impl Command {
             Self::Abandon(Abandon { node, incarnation, generation }) => {
                 Rows::Hold { node: node.clone(), incarnation: *incarnation, generation: *generation }
             }
-            Self::SetStanding(_) | Self::Suspend | Self::Resume | Self::Expire(_) => Rows::Base,
+            Self::SetStanding(_) | Self::Suspend | Self::Resume | Self::Announce | Self::Expire(_) => {
+                Rows::Base
+            }
         }
     }
 }

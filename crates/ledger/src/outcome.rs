@@ -163,7 +163,7 @@ words! {
 /// The reply to each kind of command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// To `SetStanding`, `Suspend`, `Resume`: it is so now. `Changes` says whether it already was.
+    /// To `SetStanding`, `Suspend`, `Resume`, `Announce`: it is so now. `Changes` says whether it already was.
     Done,
     /// To `Grant`.
     Grant(GrantAnswer),

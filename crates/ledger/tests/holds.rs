@@ -167,6 +167,17 @@ fn a_report_that_makes_no_sense_changes_nothing_and_has_a_name() {
 }
 
 #[test]
+fn what_gateways_remember_is_void_when_it_is_announced() {
+    let mut desk = Desk::with(100);
+    let before = desk.book.clone();
+    let outcome = desk.act(&Command::Announce);
+    let epoch = before.account.epoch + 1;
+    let note = Effect::Note { payer: before.account.id.clone(), epoch, kind: NoteKind::Changed };
+    assert_eq!((outcome.effects, outcome.changes.journal), (vec![note], vec![]));
+    assert_eq!((desk.book.account.epoch, &desk.book.grants), (epoch, &before.grants));
+}
+
+#[test]
 fn what_is_suspended_or_nowhere_gets_nothing_but_its_requests_in_flight_end_well() {
     let mut desk = Desk::with(100);
     let id = desk.held(H, vec![credits(40)]).cells.remove(0).id;

@@ -90,6 +90,15 @@ impl Billing {
         .unwrap();
     }
 
+    /// Opens an account for the JWT subject of the same name, which spends another's credits.
+    pub fn join(&mut self, member: &AccountId, pool: &AccountId, now: Instant) {
+        self.work(now, |work, setup| {
+            service::open_if_new(&mut service::Session::new(work, setup)?, member)?;
+            service::set_pool(work, setup, member, Some(pool))
+        })
+        .unwrap();
+    }
+
     /// Stops an account, or lets it go on.
     pub fn suspend(&mut self, account: &AccountId, stop: bool, now: Instant) {
         self.work(now, |work, setup| service::suspend(work, setup, account, stop)).unwrap();

@@ -138,12 +138,22 @@ impl World {
         (self.lives, Worker::new(Settings { node: node.clone(), call: CALL, wait: Span::from_secs(1) }))
     }
 
+    /// Somebody spends the customer's credits from now on.
+    pub fn join(&mut self, member: &str) {
+        self.billing.join(&AccountId::new(member).unwrap(), &self.customer.clone(), self.now);
+    }
+
     /// A request arrives.
     pub fn ask(&mut self, at: (usize, usize)) {
+        self.ask_as(at, CUSTOMER);
+    }
+
+    /// A request of somebody arrives.
+    pub fn ask_as(&mut self, at: (usize, usize), subject: &str) {
         self.last_stream += 1;
         let stream = self.last_stream;
         let question = Question::Need {
-            subject: Subject::new(SubjectKind::JwtSub, CUSTOMER).unwrap(),
+            subject: Subject::new(SubjectKind::JwtSub, subject).unwrap(),
             endpoint: EndpointId::new("chat").unwrap(),
             mode: self.options.mode,
             shape: NeedShape::Fixed,

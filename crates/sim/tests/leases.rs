@@ -52,6 +52,29 @@ fn ten_credits_are_ten_requests_however_many_ask_and_wherever() {
     }
 }
 
+/// A pool's slot is one at each gateway, whoever of its members asks.
+#[test]
+fn ten_credits_of_a_pool_are_ten_requests_of_its_members() {
+    for mode in [NeedMode::Lease, NeedMode::Hold] {
+        let mut world = World::new(Options { mode, ..PLAIN });
+        world.join("bob");
+        world.join("carol");
+        // Each member at its own gateway, and both at both.
+        for n in 0..100 {
+            world.ask_as(
+                (n % 2, n / 2 % 2),
+                if n < 50 { ["bob", "carol"][n % 2] } else { ["carol", "bob"][n / 4 % 2] },
+            );
+        }
+        rush(&mut world, 0, |_| true);
+        assert_eq!((world.oracle.answered, world.oracle.unavailable), (100, 0), "{mode:?}");
+        assert_eq!((world.oracle.served, world.oracle.refused), (10 * CREDIT, 90), "{mode:?}");
+        world.run(QUIET);
+        let totals = world.totals();
+        assert_eq!((totals.used, totals.avail, totals.leased), (10 * CREDIT, 0, 0));
+    }
+}
+
 #[test]
 fn what_fails_is_not_charged_and_is_spent_again() {
     let mut world = World::new(PLAIN);

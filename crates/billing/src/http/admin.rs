@@ -8,7 +8,7 @@ use crate::service::{self, AccountView, Asked, NewAccount, NewGrant, Once, Setup
 use crate::store::Page;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -20,6 +20,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/admin/v1/accounts/{id}", get(account))
         .route("/admin/v1/accounts/{id}/suspend", post(suspend))
         .route("/admin/v1/accounts/{id}/resume", post(resume))
+        .route("/admin/v1/accounts/{id}/pool", put(set_pool))
         .route("/admin/v1/api-keys", post(new_key))
         .route("/admin/v1/api-keys/{id}", delete(revoke_key))
         .route("/admin/v1/grants", post(grant))
@@ -81,6 +82,24 @@ async fn stopped(app: App, id: String, asked: Option<Asked>, stop: bool) -> Resu
         service::once(work, asked.as_ref(), |work| service::suspend(work, setup, &id, stop))
     };
     app.write(run).await.map(|(answer, _)| Json(answer))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewPool {
+    /// `null` for none. Left out it would be a member that pays for itself by mistake.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pool: Option<AccountId>,
+}
+
+async fn set_pool(
+    _: Admin,
+    State(app): State<App>,
+    Path(id): Path<String>,
+    Write(NewPool { pool }, _): Write<NewPool>,
+) -> Result<Json<AccountView>, Fail> {
+    let id = account_id(id)?;
+    app.write(move |work, setup| service::set_pool(work, setup, &id, pool.as_ref())).await.map(Json)
 }
 
 #[derive(Deserialize)]

@@ -24,6 +24,9 @@ pub struct NewAccount {
     /// Its Stripe customer.
     #[serde(default)]
     pub stripe_customer: Option<String>,
+    /// Whose credits it spends, if not its own.
+    #[serde(default)]
+    pub pool: Option<AccountId>,
 }
 
 /// Credits to be given.
@@ -57,6 +60,10 @@ pub struct Granted {
 pub struct AccountView {
     /// Its id.
     pub id: AccountId,
+    /// Whose credits it spends; absent if its own.
+    pub pool: Option<AccountId>,
+    /// Who spends its credits besides itself.
+    pub members: Vec<AccountId>,
     /// The tier by which it is judged; absent if none.
     pub tier: Option<String>,
     /// The stage of its subscription.
@@ -136,6 +143,9 @@ pub fn open_account(work: &mut Work<'_>, setup: &Setup, new: &NewAccount) -> Res
         session.work.store.bind_customer(customer, &new.id, now)?;
         crate::stripe::replay(&mut session, customer)?;
     }
+    if new.pool.is_some() {
+        super::pools::join(&mut session, &new.id, new.pool.as_ref())?;
+    }
     view(&mut session, &new.id)
 }
 
@@ -199,16 +209,23 @@ pub fn account(work: &mut Work<'_>, setup: &Setup, id: &AccountId) -> Result<Acc
 pub fn suspend(work: &mut Work<'_>, setup: &Setup, id: &AccountId, stop: bool) -> Result<AccountView, Error> {
     let mut session = Session::new(work, setup)?;
     session.step(id, if stop { &Command::Suspend } else { &Command::Resume })?;
+    if let Some(pool) = session.work.store.pool_of(id)? {
+        // Gateways know a member by its pool.
+        session.step(&pool, &Command::Announce)?;
+    }
     view(&mut session, id)
 }
 
-fn view(session: &mut Session<'_, '_, '_>, id: &AccountId) -> Result<AccountView, Error> {
+pub(super) fn view(session: &mut Session<'_, '_, '_>, id: &AccountId) -> Result<AccountView, Error> {
     let account = session.book(id)?.account.clone();
     let balance = session.balance(id)?;
     let grants = session.work.store.grants(id)?;
     let subscriptions = session.work.store.subscriptions(id)?;
+    let (pool, members) = (session.work.store.pool_of(id)?, session.work.store.members(id)?);
     Ok(AccountView {
         id: id.clone(),
+        pool,
+        members,
         tier: account.standing.tier.map(String::from),
         state: need::state(account.standing.stage),
         suspended: account.suspended,

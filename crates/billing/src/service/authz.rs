@@ -2,8 +2,8 @@
 
 use super::gateway::{cell_id, report};
 use super::need::{Ahead, decide};
-use super::people::hex;
-use super::{Session, Setup, resolve};
+use super::people::{asker, hex};
+use super::{Session, Setup};
 use crate::engine::Work;
 use crate::error::{Error, Invalid};
 use contract::v1::{CellReport, Need, NeedDecision, NeedMode, NeedShape, Refusal, Sync};
@@ -52,8 +52,9 @@ pub fn charge_at_once(
     let sync =
         Sync { node, incarnation, worker: 1, sent_seq: id, cells, needs, abandoned, usage, draining: false };
     let mut session = Session::new(work, setup)?;
-    let owner = resolve(&mut session, &need.subject)?;
-    let decision = decide(&mut session, &sync, &need, owner.as_ref(), &mut Ahead::new())?;
+    let asker = asker(&mut session, &need.subject)?;
+    let decision = decide(&mut session, &sync, &need, asker.as_ref(), &mut Ahead::new())?;
+    let owner = asker.map(|asker| asker.payer);
     let (standing, leases) = match decision {
         NeedDecision::Ok { standing, cells, .. } => (standing, cells),
         NeedDecision::Refused { refusal } => return Ok(Err(refusal)),

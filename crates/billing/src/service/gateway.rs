@@ -1,7 +1,8 @@
 //! The calls of the hot path: a gateway introduces itself, and syncs.
 
 use super::need::{decide, holders};
-use super::{Session, Setup, resolve};
+use super::people::{Asker, asker};
+use super::{Session, Setup};
 use crate::engine::Work;
 use crate::error::{Error, Invalid};
 use crate::store::UsageKey;
@@ -85,8 +86,8 @@ pub fn sync(work: &mut Work<'_>, setup: &Setup, sync: &Sync) -> Result<SyncAnswe
     let usage_acked = keep_usage(&mut session, sync)?;
     let mut needs = Vec::with_capacity(sync.needs.len());
     let mut ahead = super::need::Ahead::new();
-    for (need, owner) in sync.needs.iter().zip(&owners.needs) {
-        let decision = decide(&mut session, sync, need, owner.as_ref(), &mut ahead)?;
+    for (need, asker) in sync.needs.iter().zip(&owners.needs) {
+        let decision = decide(&mut session, sync, need, asker.as_ref(), &mut ahead)?;
         needs.push(NeedAnswer { id: need.id, decision });
     }
     let next_ms = setup.timing.ttl.part(3).millis().max(1);
@@ -166,7 +167,7 @@ fn check(sync: &Sync) -> Result<(), Error> {
 struct Owners {
     cells: Vec<Option<AccountId>>,
     abandoned: Vec<Option<AccountId>>,
-    needs: Vec<Option<AccountId>>,
+    needs: Vec<Option<Asker>>,
 }
 
 fn owners(session: &mut Session<'_, '_, '_>, sync: &Sync) -> Result<Owners, Error> {
@@ -192,11 +193,11 @@ fn owners(session: &mut Session<'_, '_, '_>, sync: &Sync) -> Result<Owners, Erro
         owners.abandoned.push(owner);
     }
     for Need { id, subject, .. } in &sync.needs {
-        let owner = resolve(session, subject)?;
-        if let Some(owner) = &owner {
-            session.want(owner, hold(*id));
+        let asker = asker(session, subject)?;
+        if let Some(Asker { payer, .. }) = &asker {
+            session.want(payer, hold(*id));
         }
-        owners.needs.push(owner);
+        owners.needs.push(asker);
     }
     Ok(owners)
 }

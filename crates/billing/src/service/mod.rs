@@ -13,6 +13,7 @@ mod need;
 mod once;
 mod own;
 mod people;
+mod pools;
 mod session;
 mod sweep;
 
@@ -27,6 +28,7 @@ pub use keys::{derive_key, random_name};
 pub use once::{Asked, Once, once};
 pub use own::{nobody, own_account, own_balance, own_subscription};
 pub use people::{account_named, known_account, new_api_key, open_if_new, resolve, revoke_api_key};
+pub use pools::set_pool;
 pub use session::Session;
 pub use sweep::{due, settle};
 

@@ -1,6 +1,7 @@
 //! One request that waits: who is asking, may they, and what does it cost.
 
 use super::gateway::generation;
+use super::people::Asker;
 use super::{Session, Setup};
 use crate::catalog::Endpoint;
 use crate::error::Error;
@@ -21,12 +22,12 @@ pub(super) fn decide(
     session: &mut Session<'_, '_, '_>,
     sync: &Sync,
     need: &Need,
-    owner: Option<&AccountId>,
+    asker: Option<&Asker>,
     ahead: &mut Ahead,
 ) -> Result<NeedDecision, Error> {
-    let decision = match owner {
+    let decision = match asker {
         None => refused(session.setup.catalog.refusal(Reason::UnknownCustomer)),
-        Some(owner) => of_account(session, sync, need, owner, ahead)?,
+        Some(asker) => of_account(session, sync, need, asker, ahead)?,
     };
     let word = match &decision {
         NeedDecision::Ok { .. } => "ok",
@@ -44,18 +45,21 @@ fn of_account(
     session: &mut Session<'_, '_, '_>,
     sync: &Sync,
     need: &Need,
-    owner: &AccountId,
+    asker: &Asker,
     ahead: &mut Ahead,
 ) -> Result<NeedDecision, Error> {
     let setup = session.setup;
+    let owner = &asker.payer;
     let endpoint = setup.catalog.endpoints.get(&need.endpoint);
     // Only what is declared free at the gateway may be outside of the catalog.
     if endpoint.is_none() && need.mode != NeedMode::Identify {
         return Ok(refused(setup.catalog.refusal(Reason::EndpointUnknown)));
     }
+    // A pool's own stop is the ledger's to see; a member's is not, since it is judged on the pool's book.
+    let stopped = asker.account != *owner && session.book(&asker.account)?.account.suspended;
     let book = session.book(owner)?;
     let standing = book.account.standing.clone();
-    let forbidden = forbidden(setup, &standing, endpoint);
+    let forbidden = if stopped { Some(Reason::Suspended) } else { forbidden(setup, &standing, endpoint) };
     let holders = holders(book, sync);
     let lanes = endpoint.map_or_else(Vec::new, |endpoint| {
         setup.catalog.lanes(standing.tier.as_ref(), &need.endpoint, endpoint, session.work.now)
@@ -81,7 +85,7 @@ fn of_account(
     };
     let reply = session.step(owner, &Command::Need(asked))?;
     let Reply::Need(answer) = reply else { return Err(Error::Bug(format!("a need was answered {reply:?}"))) };
-    let told = Told { session, owner, endpoint, answer: &answer };
+    let told = Told { session, asker, endpoint, answer: &answer };
     Ok(match (&answer.decision, forbidden) {
         (Decision::Refused(no), _) => told.refuse(reason(no.refusal), no.required),
         (_, Some(reason)) => told.refuse(reason, endpoint.map(|endpoint| endpoint.cost)),
@@ -174,7 +178,7 @@ pub(super) fn state(stage: Stage) -> SubscriptionState {
 /// What the gateway is told of a decision.
 struct Told<'a, 's, 'w, 'e> {
     session: &'a Session<'s, 'w, 'e>,
-    owner: &'a AccountId,
+    asker: &'a Asker,
     endpoint: Option<&'a Endpoint>,
     answer: &'a NeedAnswer,
 }
@@ -194,7 +198,7 @@ impl Told<'_, '_, '_, '_> {
             retry_after_s: until_reset
                 .map(|at| at.since(self.session.work.now).secs_up())
                 .or(plain.retry_after_s),
-            payer: Some(self.owner.clone()),
+            payer: Some(self.asker.payer.clone()),
             epoch: self.answer.epoch,
             ..plain
         })
@@ -209,7 +213,7 @@ impl Told<'_, '_, '_, '_> {
         let tier: &TierId = standing
             .tier
             .as_ref()
-            .ok_or_else(|| Error::Bug(format!("{} passed without a tier", self.owner)))?;
+            .ok_or_else(|| Error::Bug(format!("{} passed without a tier", self.asker.payer)))?;
         let catalog = &self.session.setup.catalog;
         let attributes = catalog.tiers.get(tier).map(|tier| tier.attributes.clone()).unwrap_or_default();
         let window = self.answer.window.as_ref().map(|window| Window {
@@ -229,8 +233,8 @@ impl Told<'_, '_, '_, '_> {
             }
         };
         let standing = Standing {
-            account: self.owner.clone(),
-            payer: self.owner.clone(),
+            account: self.asker.account.clone(),
+            payer: self.asker.payer.clone(),
             tier: tier.clone(),
             state: state(standing.stage),
             balance_micro: self.answer.balance.shown(),

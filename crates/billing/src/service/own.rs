@@ -1,5 +1,6 @@
 //! What a customer is shown of their own account.
 
+use super::people::payer;
 use super::{Session, Setup, need, resolve};
 use crate::engine::Work;
 use crate::error::{Error, Invalid};
@@ -23,17 +24,21 @@ pub fn nobody() -> Error {
     Invalid::Unauthorized.because("This API key belongs to no customer, or was revoked.")
 }
 
-/// Plan, stage, and what can be done about it.
+/// Plan, stage, and what can be done about it; of a member, those of its pool.
 ///
 /// # Errors
 /// [`Invalid::NotFound`].
 pub fn own_subscription(work: &mut Work<'_>, setup: &Setup, id: &AccountId) -> Result<Value, Error> {
+    let payer = payer(work, id)?;
     let mut session = Session::looking(work, setup)?;
-    let account = session.book(id)?.account.clone();
+    let suspended = session.book(id)?.account.suspended;
+    let mut account = session.book(&payer)?.account.clone();
+    account.suspended |= suspended;
     let (standing, stage) = (&account.standing, account.standing.stage);
     let can = permits(standing, account.suspended, setup.catalog.policies.packages_for);
     Ok(json!({
         "account": id,
+        "payer": payer,
         "tier": standing.tier,
         "state": need::state(stage),
         "current_period_end": standing.current_period_end,
@@ -45,13 +50,14 @@ pub fn own_subscription(work: &mut Work<'_>, setup: &Setup, id: &AccountId) -> R
     }))
 }
 
-/// Credits, and what is left of the windows of the tier.
+/// Credits, and what is left of the windows of the tier; of a member, those of its pool.
 ///
 /// # Errors
 /// [`Invalid::NotFound`].
 pub fn own_balance(work: &mut Work<'_>, setup: &Setup, id: &AccountId) -> Result<Value, Error> {
+    let payer = payer(work, id)?;
     let mut session = Session::looking(work, setup)?;
-    let tier = session.book(id)?.account.standing.tier.clone();
+    let tier = session.book(&payer)?.account.standing.tier.clone();
     let windows = tier.as_ref().and_then(|tier| setup.catalog.tiers.get(tier)).map(|tier| &tier.windows);
     let mut shown = Vec::new();
     for (name, window) in windows.into_iter().flatten() {
@@ -59,7 +65,7 @@ pub fn own_balance(work: &mut Work<'_>, setup: &Setup, id: &AccountId) -> Result
         let Some((endpoint_id, endpoint)) = endpoint else { continue };
         let mut lanes = setup.catalog.lanes(tier.as_ref(), endpoint_id, endpoint, session.work.now);
         lanes.retain(|lane| lane.legs.iter().any(|leg| leg.scope == *name));
-        if let Some(status) = status(&mut session, id, lanes)? {
+        if let Some(status) = status(&mut session, &payer, lanes)? {
             let (limit, remaining) = (status.limit, status.remaining);
             shown.push(json!({
                 "name": name, "limit": limit, "remaining": remaining,
@@ -68,9 +74,10 @@ pub fn own_balance(work: &mut Work<'_>, setup: &Setup, id: &AccountId) -> Result
             }));
         }
     }
-    let balance = session.balance(id)?;
+    let balance = session.balance(&payer)?;
     Ok(json!({
         "account": id,
+        "payer": payer,
         "balance": signed_credits(balance.shown()),
         "balance_micro": balance.shown(),
         "held_micro": balance.held,

@@ -25,6 +25,33 @@ pub fn resolve(session: &mut Session<'_, '_, '_>, subject: &Subject) -> Result<O
     Ok(Some(account))
 }
 
+/// Who asks, and whose credits are spent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Asker {
+    /// The account of the subject.
+    pub(super) account: AccountId,
+    /// The pool that it is in, else the account itself.
+    pub(super) payer: AccountId,
+}
+
+/// The account of a subject and who pays for it, or `None` if it is nobody's.
+///
+/// # Errors
+/// [`Error::Store`].
+pub(super) fn asker(session: &mut Session<'_, '_, '_>, subject: &Subject) -> Result<Option<Asker>, Error> {
+    let Some(account) = resolve(session, subject)? else { return Ok(None) };
+    let payer = payer(session.work, &account)?;
+    Ok(Some(Asker { account, payer }))
+}
+
+/// Whose credits an account spends.
+///
+/// # Errors
+/// [`Error::Store`].
+pub(super) fn payer(work: &mut Work<'_>, account: &AccountId) -> Result<AccountId, Error> {
+    Ok(work.store.pool_of(account)?.unwrap_or_else(|| account.clone()))
+}
+
 /// The account of a subject that is known already; nothing is opened.
 ///
 /// # Errors

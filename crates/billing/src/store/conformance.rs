@@ -1,9 +1,10 @@
 //! One suite for every store: what it answers, and that nothing half done remains.
 
+mod paid;
 mod payments;
+mod people;
 mod told;
 mod transactions;
-mod paid;
 
 use super::{
     ApiKey, ClaimKey, ClaimRow, ClaimState, EventKey, EventRow, EventStatus, Memory, Page, Sqlite, Store,
@@ -270,46 +271,6 @@ fn a_book_that_was_changed_by_another_is_not_overwritten() {
             assert_eq!(store.load(&account("a"), &[command.rows()], NOW).unwrap(), before);
             store.rollback();
         }
-    });
-}
-
-#[test]
-fn people_are_bound_once() {
-    each(|store| {
-        let subject = Subject::new(SubjectKind::JwtSub, "alice").unwrap();
-        let key = ApiKey {
-            id: "key_1".into(),
-            sha256: "ab".repeat(32),
-            account: account("a"),
-            created_at: NOW,
-            revoked_at: None,
-        };
-        commit(store, |store| {
-            open(store, "a");
-            open(store, "b");
-            store.bind_subject(&subject, &account("a"), NOW).unwrap();
-            store.bind_customer("cus_1", &account("a"), NOW).unwrap();
-            store.put_api_key(&key).unwrap();
-            store.put_payee("pi_1", &account("a"), NOW).unwrap();
-        });
-        store.begin().unwrap();
-        assert!(store.bind_subject(&subject, &account("b"), NOW).is_err());
-        assert!(store.bind_customer("cus_1", &account("b"), NOW).is_err());
-        assert!(store.put_payee("pi_1", &account("b"), NOW).is_err());
-        store.rollback();
-        assert_eq!(store.account_of_subject(&subject).unwrap(), Some(account("a")));
-        let header = Subject::new(SubjectKind::Header, "alice").unwrap();
-        assert_eq!(store.account_of_subject(&header).unwrap(), None);
-        assert_eq!(store.account_of_customer("cus_1").unwrap(), Some(account("a")));
-        assert_eq!(store.payee("pi_1").unwrap(), Some(account("a")));
-        assert_eq!(store.api_key(&key.sha256).unwrap(), Some(key.clone()));
-        let later = NOW.plus(Span::from_secs(1));
-        commit(store, |store| {
-            assert_eq!(store.revoke_api_key("key_1", NOW).unwrap(), Some(account("a")));
-            assert_eq!(store.revoke_api_key("key_1", later).unwrap(), Some(account("a")));
-            assert_eq!(store.revoke_api_key("key_2", NOW).unwrap(), None);
-        });
-        assert_eq!(store.api_key(&key.sha256).unwrap().unwrap().revoked_at, Some(NOW));
     });
 }
 

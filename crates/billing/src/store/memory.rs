@@ -34,6 +34,7 @@ struct Tables {
     notes: BTreeMap<GrantId, String>,
     subjects: BTreeMap<Subject, AccountId>,
     customers: BTreeMap<String, AccountId>,
+    pools: BTreeMap<AccountId, AccountId>,
     keys: BTreeMap<String, ApiKey>,
     subscriptions: BTreeMap<String, (AccountId, Subscription)>,
     payments: BTreeMap<AccountId, Payments>,
@@ -298,6 +299,23 @@ impl People for Memory {
     fn bind_customer(&mut self, customer: &str, account: &AccountId, _: Instant) -> Kept<()> {
         let known = self.now.customers.insert(customer.into(), account.clone());
         known.map_or(Ok(()), |_| Err(stale("customer")))
+    }
+
+    fn pool_of(&mut self, account: &AccountId) -> Kept<Option<AccountId>> {
+        Ok(self.now.pools.get(account).cloned())
+    }
+
+    fn members(&mut self, pool: &AccountId) -> Kept<Vec<AccountId>> {
+        let members = self.now.pools.iter().filter(|(_, of)| *of == pool);
+        Ok(members.map(|(account, _)| account.clone()).collect())
+    }
+
+    fn put_pool(&mut self, account: &AccountId, pool: Option<&AccountId>, _: Instant) -> Kept<()> {
+        match pool {
+            Some(pool) => drop(self.now.pools.insert(account.clone(), pool.clone())),
+            None => drop(self.now.pools.remove(account)),
+        }
+        Ok(())
     }
 
     fn put_api_key(&mut self, key: &ApiKey) -> Kept<()> {

@@ -89,6 +89,12 @@ pub trait People {
     fn account_of_customer(&mut self, customer: &str) -> Kept<Option<AccountId>>;
     /// Binds a customer that is not bound yet.
     fn bind_customer(&mut self, customer: &str, account: &AccountId, now: Instant) -> Kept<()>;
+    /// Whose credits this account spends, if not its own.
+    fn pool_of(&mut self, account: &AccountId) -> Kept<Option<AccountId>>;
+    /// Who spends this account's credits besides itself, in order of their ids.
+    fn members(&mut self, pool: &AccountId) -> Kept<Vec<AccountId>>;
+    /// Puts an account into a pool, or out of the one that it is in.
+    fn put_pool(&mut self, account: &AccountId, pool: Option<&AccountId>, now: Instant) -> Kept<()>;
     /// Keeps a new key.
     fn put_api_key(&mut self, key: &ApiKey) -> Kept<()>;
     /// The key of this digest, revoked or not.

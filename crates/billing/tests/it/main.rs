@@ -10,6 +10,7 @@ mod gateway;
 mod hostile;
 mod kill_loop;
 mod plans;
+mod pools;
 mod process;
 mod products;
 mod reversals;

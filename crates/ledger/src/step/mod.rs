@@ -32,6 +32,10 @@ pub fn step(book: &mut Book, ids: &mut Ids, now: Instant, command: &Command) -> 
         Command::SetStanding(standing) => work.set_standing(standing)?,
         Command::Suspend => work.set_suspended(true)?,
         Command::Resume => work.set_suspended(false)?,
+        Command::Announce => {
+            work.note(NoteKind::Changed)?;
+            Reply::Done
+        }
         Command::Need(need) => Reply::Need(Box::new(work.need(need)?)),
         Command::Report(report) => Reply::Report(Box::new(work.report(report)?)),
         Command::Abandon(abandon) => Reply::Abandoned { returned: work.abandon(abandon)? },

@@ -30,6 +30,28 @@ impl People for Sqlite {
         self.exec("INSERT INTO customer (id, account_id, at) VALUES (?1, ?2, ?3)", params).map(drop)
     }
 
+    fn pool_of(&mut self, account: &AccountId) -> Kept<Option<AccountId>> {
+        let statement = "SELECT pool_id FROM member WHERE account_id = ?1";
+        self.one(statement, [account.as_str()], |row| Columns::of(row).id())
+    }
+
+    fn members(&mut self, pool: &AccountId) -> Kept<Vec<AccountId>> {
+        let statement = "SELECT account_id FROM member WHERE pool_id = ?1 ORDER BY account_id";
+        self.all(statement, [pool.as_str()], |row| Columns::of(row).id())
+    }
+
+    fn put_pool(&mut self, account: &AccountId, pool: Option<&AccountId>, now: Instant) -> Kept<()> {
+        let Some(pool) = pool else {
+            return self.exec("DELETE FROM member WHERE account_id = ?1", [account.as_str()]).map(drop);
+        };
+        self.exec(
+            "INSERT INTO member (account_id, pool_id, at) VALUES (?1, ?2, ?3)
+             ON CONFLICT (account_id) DO UPDATE SET pool_id = excluded.pool_id, at = excluded.at",
+            params![account.as_str(), pool.as_str(), now.micros()],
+        )
+        .map(drop)
+    }
+
     fn put_api_key(&mut self, key: &ApiKey) -> Kept<()> {
         let ApiKey { id, sha256, account, created_at, revoked_at } = key;
         let revoked_at = revoked_at.map(Instant::micros);
