@@ -7,6 +7,7 @@
 //! handle duplicate events"); on the store in memory, and a few orders on SQLite. A case that is `pending` must fail, so that its mark goes when its day has come.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod audit;
 mod run;
 mod shapes;
 mod world;

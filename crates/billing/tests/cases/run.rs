@@ -181,6 +181,7 @@ impl Case {
             }
         }
         world.sweep()?;
+        world.audit()?;
         world.state()
     }
 

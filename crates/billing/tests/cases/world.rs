@@ -1,9 +1,10 @@
 //! One billing service without HTTP and threads, on either store, and what is seen of it from outside.
 
+use super::audit;
 use billing::catalog::Catalog;
 use billing::engine::Work;
 use billing::error::{Error, Invalid};
-use billing::service::{self, Authz, NewAccount, Session, Setup};
+use billing::service::{self, Authz, NewAccount, NewGrant, Session, Setup};
 use billing::store::{EventStatus, Memory, Page, Sqlite, Store};
 use contract::v1::{NeedDecision, Sync};
 use ledger::{CrashPolicy, JournalKind, Source, Timing};
@@ -182,6 +183,32 @@ impl World {
             Ok(serde_json::to_value(state).unwrap())
         };
         self.work(run, false).map_err(|error| format!("{error:?}"))
+    }
+
+    /// Whether the journal alone gives every part of every grant, and the debt.
+    pub(crate) fn audit(&mut self) -> Result<(), String> {
+        let run = |work: &mut Work<'_>, _: &Setup| {
+            for id in accounts(work)? {
+                let rows: Vec<_> = granted(work, &id)?.into_iter().map(ledger::Rows::Grant).collect();
+                let Some(book) = work.store.load(&id, &rows, work.now)? else { continue };
+                let page = Page { before: None, limit: u32::MAX };
+                let told =
+                    audit::rebuild(work.store.journal(Some(&id), page)?.into_iter().map(|entry| entry.row));
+                let kept = audit::kept(&book);
+                if told != kept {
+                    return Err(Error::Bug(format!("the journal of {id} says {told:?}, its book {kept:?}")));
+                }
+            }
+            Ok(())
+        };
+        self.work(run, false).map_err(|error| format!("{error:?}"))
+    }
+
+    /// Credits from an operator, once per name of the gift; the balance after it.
+    pub(crate) fn grant(&mut self, account: &str, credits: u64, gift: &str) -> Result<i64, String> {
+        let new = NewGrant { account: name(account), credits: credits.into(), note: String::new() };
+        let done = self.work(|work, setup| service::grant(work, setup, &new, gift), true);
+        done.map(|granted| granted.balance_micro).map_err(|error| format!("{error:?}"))
     }
 
     /// What operators are shown of an account; `None` if there is none.
