@@ -207,7 +207,9 @@ fn step(world: &mut World, dice: &mut Dice, n: usize, holds: &mut Vec<(u64, Vec<
     let id = u64::try_from(n).unwrap() + 1;
     match dice.roll(12) {
         0..=4 => {
-            let event = event(dice, n, 0, day + 1);
+            // Most of what is told has just happened.
+            let since = dice.pick(&[0, day, day]);
+            let event = event(dice, n, since, day + 1);
             let times = 1 + dice.roll(2);
             (0..times).for_each(|_| world.deliver(&event).unwrap());
             event.to_string()
@@ -241,7 +243,9 @@ fn step(world: &mut World, dice: &mut Dice, n: usize, holds: &mut Vec<(u64, Vec<
             world.grant(dice.pick(&["alice", "bob"]), 1 + dice.roll(20), &format!("gift {}", dice.roll(9)))
         ),
         _ => {
-            world.now = world.now.plus(Span::from_secs(dice.pick(&[3_600, DAY, 12 * DAY, 30 * DAY])));
+            // Often to the hour in which a renewal is paid, when the old period is over and its credits are still there.
+            let renewal = START.plus(Span::from_secs((day / 30 + 1) * 30 * DAY + 3_600)).since(world.now);
+            world.now = world.now.plus(dice.pick(&[Span::from_secs(3_600), renewal, renewal]));
             world.sweep().unwrap();
             format!("now {}", world.now.to_rfc3339())
         }
