@@ -7,8 +7,7 @@ mod told;
 mod transactions;
 
 use super::{
-    ApiKey, ClaimKey, ClaimRow, ClaimState, EventKey, EventRow, EventStatus, Memory, Page, Sqlite, Store,
-    UsageKey,
+    ClaimKey, ClaimRow, ClaimState, EventKey, EventRow, EventStatus, Memory, Page, Sqlite, Store, UsageKey,
 };
 use contract::v1::UsageRecord;
 use ledger::subscription::{Snapshot, Standing, Subscriptions};
@@ -18,7 +17,7 @@ use ledger::{
     step,
 };
 use std::collections::BTreeMap;
-use units::{AccountId, Amount, EventId, Instant, NodeName, Span, Subject, SubjectKind, TierId, Unit};
+use units::{AccountId, Amount, EventId, Instant, NodeName, Span, TierId, Unit};
 
 const NOW: Instant = Instant::from_secs(1_795_167_000);
 const PAGE: Page = Page { before: None, limit: 10 };

@@ -2,7 +2,7 @@
 //!
 //! Each file beside this one is a list of cases. A case is a catalog (changes to `BASE`), and steps: `events`, which are
 //! delivered in every order (500 of them where there are more than 720); `clock`, which lets time pass until then;
-//! `spend`, `hold`, `finish`, `bind`; and `expect`. Every case is run in every shape that Stripe's events had, in a mix of
+//! `spend`, `hold`, `finish`, `bind`, `gift`; and `expect`. Every case is run in every shape that Stripe's events had, in a mix of
 //! them, with every event twice, and with every event repeated under another id, which Stripe does too ("Webhooks:
 //! handle duplicate events"); on the store in memory, and a few orders on SQLite. A case that is `pending` must fail, so that its mark goes when its day has come.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]

@@ -240,6 +240,7 @@ impl Case {
                     holds[what["hold"].as_str().unwrap()].iter().map(|it| finished(it, used)).collect();
                 world.sync(&json!({"cells": cells})).map(drop)
             }
+            "gift" => world.grant("alice", what.as_u64().unwrap(), "gift").map(drop),
             "bind" => world.bind(what["account"].as_str().unwrap(), what["customer"].as_str().unwrap()),
             "expect" => {
                 world.sweep()?;
