@@ -1,4 +1,7 @@
 //! Pools: accounts whose credits others spend. A team's members share one, an agent spends its owner's.
+//!
+//! What a member buys or is given stays its own: it is not spent while the member is in a pool, and is there when it has
+//! left, as long as it lasts. To buy for the pool, name the pool.
 
 use super::accounts::{AccountView, view};
 use super::{Session, Setup};

@@ -2,17 +2,18 @@
 
 use super::audit;
 use billing::catalog::Catalog;
+use billing::config::Config;
 use billing::engine::Work;
 use billing::error::{Error, Invalid};
 use billing::service::{self, Authz, NewAccount, NewGrant, Session, Setup};
 use billing::store::{EventStatus, Memory, Page, Sqlite, Store};
 use contract::v1::{NeedDecision, Sync};
-use ledger::{CrashPolicy, JournalKind, Source, Timing};
+use ledger::{JournalKind, Source};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use tempfile::TempDir;
-use units::{AccountId, EndpointId, Instant, NodeName, Span};
+use units::{AccountId, EndpointId, Instant, NodeName};
 
 pub(crate) struct World {
     store: Box<dyn Store>,
@@ -24,11 +25,16 @@ pub(crate) struct World {
     _dir: Option<TempDir>,
 }
 
+/// A service that sells this, with every setting as it is shipped.
 pub(crate) fn setup(catalog: Catalog) -> Setup {
-    let policy = catalog.policy();
-    let timing =
-        Timing { ttl: Span::from_secs(5), grace: Span::from_millis(200), tail: Span::from_secs(300) };
-    Setup { catalog, policy, timing, crash: CrashPolicy::Refund, claim_ttl: Span::from_secs(30) }
+    let config = Config::read(|name| match name {
+        // Only looked at: the stores are opened by the tests themselves.
+        "DATABASE_URL" => Some(format!("sqlite://{}", std::env::temp_dir().join("cases.db").display())),
+        "STRIPE_WEBHOOK_SECRET" => Some("whsec_secret_of_tests".into()),
+        "ADMIN_TOKEN" | "GATEWAY_TOKEN" => Some(format!("{name}-of-tests")),
+        _ => None,
+    });
+    Setup::new(&config.unwrap_or_else(|no| panic!("{no}")), catalog)
 }
 
 fn name(text: &str) -> AccountId {
@@ -48,21 +54,22 @@ impl World {
         Self { store: Box::new(store), _dir: Some(dir), ..Self::in_memory(setup, now) }
     }
 
-    /// One command, as the writer runs it: kept, or undone alone.
+    /// One command: kept, or undone. The savepoint of one that is to be kept is spared, for it takes longer than the
+    /// command; one that fails has to end the test.
     fn work<T>(
         &mut self,
         run: impl FnOnce(&mut Work<'_>, &Setup) -> Result<T, Error>,
         keep: bool,
     ) -> Result<T, Error> {
         let (mut notes, mut counts) = (Vec::new(), Vec::new());
-        self.store.savepoint()?;
+        if !keep {
+            self.store.savepoint()?;
+        }
         let mut work =
             Work { store: &mut *self.store, now: self.now, notes: &mut notes, counts: &mut counts };
         let done = run(&mut work, &self.setup);
-        if done.is_ok() && keep {
-            self.store.release()?
-        } else {
-            self.store.rollback_to()?
+        if !keep {
+            self.store.rollback_to()?;
         }
         done
     }

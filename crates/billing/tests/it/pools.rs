@@ -99,6 +99,20 @@ async fn who_joins_or_leaves_is_asked_about_anew_at_once() {
     assert_eq!(world.account("bob").await["pool"], Value::Null);
 }
 
+/// Credits never change hands: what a member bought is there when it has left.
+#[tokio::test]
+async fn what_a_member_buys_stays_its_own() {
+    let world = World::new().await;
+    team(&world, &["bob"]).await;
+    let bought = checkout("cs_1", "cus_1", Some("bob"), "payment");
+    world.deliver(&event("evt_1", "checkout.session.completed", bought)).await.ok(200);
+    assert_eq!(world.need(1, "bob", "embeddings").await["standing"]["payer"], "team");
+    assert_eq!((world.balance("bob").await, world.balance("team").await), (100 * CREDIT, 9 * CREDIT));
+    assert_eq!(put_pool(&world, "bob", Value::Null).await, 200);
+    assert_eq!(world.need(2, "bob", "embeddings").await["standing"]["payer"], "bob");
+    assert_eq!((world.balance("bob").await, world.balance("team").await), (99 * CREDIT, 9 * CREDIT));
+}
+
 #[tokio::test]
 async fn a_member_that_is_stopped_stops_alone_and_a_pool_stops_all() {
     let world = World::new().await;
