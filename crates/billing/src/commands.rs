@@ -1,13 +1,16 @@
 //! What the program does beside serving: each command as a function from what it was given to what it prints.
 
 use crate::catalog::Catalog;
+use crate::client::Caller;
 use crate::config::Database;
 use crate::error::Error;
 use crate::serve::read_catalog;
 use crate::service::{self, ExplainedLine};
 use crate::store::{Sqlite, Transaction};
+use axum::http::{Method, Uri, header};
+use serde_json::Value;
 use std::path::Path;
-use units::{AccountId, Instant, signed_credits};
+use units::{AccountId, EventId, Instant, signed_credits};
 
 /// Checks a catalog and says what is in it. Nothing is started, and nothing beside the file is read.
 ///
@@ -73,4 +76,26 @@ fn read_as(error: &Error) -> String {
         }
         other => other.to_string(),
     }
+}
+
+/// Applies an event again, through the running service; what became of it. False if it still is not applied.
+///
+/// # Errors
+/// What the service says, or why it cannot be asked.
+pub async fn replay(service: &str, token: &str, id: &str) -> Result<(String, bool), String> {
+    let id = EventId::new(id).map_err(|error| format!("an event id {error}"))?;
+    let to = format!("{}/admin/v1/events/{id}/replay", service.trim_end_matches('/'));
+    let to: Uri =
+        to.parse().map_err(|_| format!("{service:?} is no URL; give one such as http://127.0.0.1:8081"))?;
+    let headers = [(header::AUTHORIZATION, format!("Bearer {token}"))];
+    let answer = Caller::default().call(Method::POST, &to, &headers, "").await;
+    let (status, body) = answer.map_err(|why| format!("{service}: {why}; does the service run there?"))?;
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default();
+    if status != 200 {
+        return Err(format!("answered {status}: {}", text("detail")));
+    }
+    let why = if text("last_error").is_empty() { text("detail") } else { text("last_error") };
+    let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+    Ok((format!("{id} is {}{why}", text("status")), text("status") == "applied"))
 }

@@ -3,6 +3,8 @@
 //! Not here: what is sold and for how much (the catalog).
 
 use crate::complaint::Complaints;
+use crate::outbox::{Target, key_of};
+use axum::http::Uri;
 use ledger::CrashPolicy;
 use std::path::{Path, PathBuf};
 use units::Span;
@@ -33,6 +35,8 @@ pub struct Config {
     pub lease_tail: Span,
     /// What becomes of holds whose gateway never came back.
     pub crash_policy: CrashPolicy,
+    /// Where others are told of what happens; nobody is, if absent.
+    pub outbox: Option<Target>,
 }
 
 /// Where the ledger lies.
@@ -86,6 +90,7 @@ impl Config {
                 CrashPolicy::Refund,
                 &mut no,
             ),
+            outbox: outbox(get("OUTBOX_URL"), get("OUTBOX_SECRET"), &mut no),
         };
         let lease_tail = ttl("LEASE_TAIL_MS", get("LEASE_TAIL_MS"), config.lease_ttl.millis(), &mut no);
         if !config.admin_token.is_empty() && config.admin_token == config.gateway_token {
@@ -153,6 +158,26 @@ fn database(get: &impl Fn(&str) -> Option<String>, no: &mut Complaints) -> Datab
             Database::Memory
         }
     }
+}
+
+fn outbox(url: Option<String>, secret: Option<String>, no: &mut Complaints) -> Option<Target> {
+    let (url, secret) = match (url, secret) {
+        (None, None) => return None,
+        (Some(url), Some(secret)) => (url, secret),
+        (url, _) => {
+            let name = if url.is_some() { "OUTBOX_SECRET" } else { "OUTBOX_URL" };
+            no.add(name, "not set", "set both OUTBOX_URL and OUTBOX_SECRET, or neither");
+            return None;
+        }
+    };
+    let key = key_of(&secret).map_err(|mend| no.add("OUTBOX_SECRET", "(hidden)", mend)).ok();
+    // A URL may hold a password, so it is not shown.
+    let url = url.parse::<Uri>().ok().filter(|url| url.host().is_some() && url.scheme_str() == Some("http"));
+    if url.is_none() {
+        let mend = "give an http:// URL; to reach a receiver by TLS, send through a proxy that speaks it, such as Envoy";
+        no.add("OUTBOX_URL", "(hidden)", mend);
+    }
+    Some(Target { url: url?, key: key? })
 }
 
 fn webhook_secrets(get: &impl Fn(&str) -> Option<String>, no: &mut Complaints) -> Vec<String> {
@@ -248,6 +273,8 @@ mod tests {
             ("LEASE_TTL_MS", "30s"),
             ("LEASE_TAIL_MS", "-1"),
             ("CRASH_POLICY", "shrug"),
+            ("OUTBOX_URL", "https://hunter2@example.com/"),
+            ("OUTBOX_SECRET", "whsec_hunter2"),
         ])
         .unwrap_err();
         let paths: Vec<_> = no.0.iter().map(|c| c.path.as_str()).collect();
@@ -262,6 +289,8 @@ mod tests {
             "CLAIM_TTL_MS",
             "LEASE_TTL_MS",
             "CRASH_POLICY",
+            "OUTBOX_SECRET",
+            "OUTBOX_URL",
             "LEASE_TAIL_MS",
         ];
         assert_eq!(paths, expected, "{no}");

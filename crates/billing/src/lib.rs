@@ -4,6 +4,7 @@
 //! other, makes the results durable, and only then answers.
 
 pub mod catalog;
+pub mod client;
 pub mod clock;
 pub mod commands;
 pub mod complaint;
@@ -13,6 +14,7 @@ pub mod error;
 pub mod http;
 pub mod metrics;
 pub mod notes;
+pub mod outbox;
 pub mod serve;
 pub mod service;
 pub mod store;

@@ -42,6 +42,11 @@ enum Command {
         #[arg(long)]
         database: Option<String>,
     },
+    /// Stripe's events, through the running service.
+    Events {
+        #[command(subcommand)]
+        what: Events,
+    },
     /// Prints a token that the demo's Envoy accepts.
     DevToken {
         /// Whom the token is about.
@@ -59,6 +64,21 @@ enum Command {
     },
 }
 
+#[derive(Subcommand)]
+enum Events {
+    /// Applies an event again that failed, was parked, or waits for somebody to look. Doing it again changes nothing.
+    Replay {
+        /// Stripe's evt_...
+        id: String,
+        /// Where the service listens; port BILLING_PORT of this machine if left out.
+        #[arg(long)]
+        service: Option<String>,
+        /// The operators' bearer token.
+        #[arg(long, env = "ADMIN_TOKEN", hide_env_values = true)]
+        token: String,
+    },
+}
+
 fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Serve => serve(),
@@ -72,6 +92,9 @@ fn main() -> ExitCode {
             let told = database
                 .and_then(|database| commands::balance(&account, explain, &database, Clock::system().now()));
             told.map(|told| println!("{told}"))
+        }
+        Command::Events { what: Events::Replay { id, service, token } } => {
+            replay(&id, service.as_deref(), &token)
         }
         Command::DevToken { sub, ttl, key, kid } => {
             let pem = std::fs::read(&key).map_err(|error| error.to_string());
@@ -87,6 +110,18 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn replay(id: &str, service: Option<&str>, token: &str) -> Result<(), String> {
+    let port = std::env::var("BILLING_PORT").unwrap_or_else(|_| "8081".into());
+    let here = format!("http://127.0.0.1:{port}");
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
+    let (told, applied) = runtime.block_on(commands::replay(service.unwrap_or(&here), token, id))?;
+    if !applied {
+        return Err(told);
+    }
+    println!("{told}");
+    Ok(())
 }
 
 fn serve() -> Result<(), String> {

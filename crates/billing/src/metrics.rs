@@ -87,6 +87,12 @@ pub const LIST: [Family; 13] = [
         || vec!["soft", "closed_clean", "closed_dirty"],
         "How many leases ran out unreported, and were they settled (clean), or by the crash policy (dirty)?",
     ),
+    counter(
+        "tollgate_billing_outbox_total",
+        "outcome",
+        || vec!["written", "accepted", "refused", "dead", "dropped"],
+        "What became of the messages to others? dead was refused too often, dropped found the outbox full.",
+    ),
     Family {
         name: "tollgate_billing_last_event_seconds",
         kind: "gauge",

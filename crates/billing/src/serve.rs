@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::http::{App, Parts, router};
 use crate::metrics::Metrics;
 use crate::notes::Notes;
+use crate::outbox::Sender;
 use crate::service::{self, Setup};
 use crate::store::{Memory, Sqlite, Store};
 use axum::serve::ListenerExt;
@@ -26,6 +27,8 @@ use webhook::Secret;
 
 /// How long calls that are being answered may take once the service ends.
 const ENDING: Duration = Duration::from_secs(5);
+/// How often the outbox is looked into.
+const SENDING: Duration = Duration::from_secs(1);
 /// Rounds of one sweep; what is left over waits for the next tick.
 const SWEEP_ROUNDS_MAX: u32 = 50;
 /// Connections that read the database.
@@ -40,6 +43,7 @@ pub struct Running {
     ending: watch::Sender<bool>,
     serving: JoinHandle<io::Result<()>>,
     sweeping: JoinHandle<()>,
+    sending: Option<(JoinHandle<()>, Arc<Sender>)>,
     threads: Threads,
     _lock: Option<File>,
 }
@@ -138,8 +142,13 @@ pub async fn start(config: Config, catalog: Catalog, clock: Clock) -> Result<Run
     let parts = Parts { engine, config, secrets, setup, clock, metrics, notes, ending: on_end.clone() };
     let app = App(Arc::new(parts));
     let sweeping = tokio::spawn(sweep_until(app.clone(), tick, on_end.clone()));
+    let sending = app.config.outbox.clone().map(|target| {
+        let (sender, app, on_end) = (Arc::new(Sender::new(target)), app.clone(), on_end.clone());
+        let task = Arc::clone(&sender);
+        (tokio::spawn(async move { task.send_until(&app, SENDING, on_end).await }), sender)
+    });
     let serving = tokio::spawn(serve(listener, app.clone(), on_end));
-    Ok(Running { address, app, ending, serving, sweeping, threads, _lock: lock })
+    Ok(Running { address, app, ending, serving, sweeping, sending, threads, _lock: lock })
 }
 
 type Opened = (Option<File>, Box<dyn Store>, Vec<Box<dyn Store>>);
@@ -249,15 +258,25 @@ impl Running {
         sweep_all(&self.app).await;
     }
 
+    /// Sends what is due to be told to others, instead of at the next tick.
+    pub async fn send_outbox(&self) {
+        if let Some((_, sender)) = &self.sending {
+            sender.send(&self.app).await;
+        }
+    }
+
     /// Ends it: no new calls, those that run are answered, what is queued is written.
     ///
     /// # Errors
     /// What the listener says.
     pub async fn stop(self) -> io::Result<()> {
-        let Self { app, ending, serving, sweeping, threads, _lock, .. } = self;
+        let Self { app, ending, serving, sweeping, sending, threads, _lock, .. } = self;
         let _ = ending.send(true);
         let served = serving.await.unwrap_or_else(|error| Err(io::Error::other(error)));
         let _ = sweeping.await;
+        if let Some((sending, _)) = sending {
+            let _ = sending.await;
+        }
         drop(app);
         // The threads end when the last way to them is gone; connections that were cut off drop theirs.
         let joined = tokio::task::spawn_blocking(move || threads.join());

@@ -32,7 +32,7 @@ impl Till {
         let span = Span::from_secs(30);
         let timing = Timing { ttl: span, grace: Span::from_millis(200), tail: span };
         let (policy, crash) = (catalog.policy(), CrashPolicy::Refund);
-        let setup = Setup { catalog, policy, timing, crash, claim_ttl: span };
+        let setup = Setup { catalog, policy, timing, crash, claim_ttl: span, tells: false };
         Self { store: Box::new(Memory::default()), setup, now: Instant::from_secs(1_795_176_000) }
     }
 

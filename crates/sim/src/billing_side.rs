@@ -58,7 +58,7 @@ impl Billing {
         let catalog = Catalog::from_yaml(CATALOG).unwrap_or_else(|no| panic!("{no}"));
         let timing = Timing { ttl, grace: Span::from_millis(200), tail };
         let (policy, claim_ttl) = (catalog.policy(), Span::from_secs(30));
-        let setup = Setup { catalog, policy, timing, crash, claim_ttl };
+        let setup = Setup { catalog, policy, timing, crash, claim_ttl, tells: false };
         Self { store: Box::new(Memory::default()), setup, syncs: 0 }
     }
 

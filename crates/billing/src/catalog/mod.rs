@@ -52,6 +52,8 @@ pub struct Catalog {
     pub endpoints: BTreeMap<EndpointId, Endpoint>,
     /// What refused customers are told.
     pub refusals: Refusals,
+    /// What others are told of, where there is somebody to tell.
+    pub notify: Notify,
     /// Changes whenever a price does; at most 2^53 − 1.
     pub price_version: u64,
 }
@@ -188,6 +190,13 @@ pub struct Refusals {
     pub buy_url: Option<String>,
     /// Where this product differs from [`Reason`]'s own status and words.
     pub words: BTreeMap<Reason, Words>,
+}
+
+/// What others are told of (the outbox), beyond purchases and changes of plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Notify {
+    /// Below which balance they are told, once each time it falls below.
+    pub balance_low: Option<Amount>,
 }
 
 /// How one reason is told.

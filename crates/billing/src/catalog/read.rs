@@ -2,7 +2,7 @@
 
 use super::plans::{allowance, window};
 use super::tree::{Tree, credits, flag, span, text, texts, whole, word};
-use super::{Catalog, Endpoint, Package, PackagesFor, Policies, Purchase, Refusals, Tier, TierPrice, Words};
+use super::{Catalog, Endpoint, Notify, Package, PackagesFor, Policies, Purchase, Refusals, Tier, TierPrice, Words};
 use crate::complaint::Complaints;
 use contract::v1::Reason;
 use ledger::Shortfall;
@@ -59,6 +59,7 @@ fn document_(document: &Value, no: &mut Complaints) -> Option<Catalog> {
     let purchases = named(&mut tree, "purchases", no, |name| Ok(name.to_owned()), purchase);
     let endpoints = named(&mut tree, "endpoints", no, EndpointId::new, endpoint);
     let refusals = refusals(tree.tree("refusals", no), no);
+    let notify = notify(tree.tree("notify", no), no);
     let priced = document.get("endpoints").and_then(Value::as_object);
     let names = priced.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
     super::gateway::check(tree.tree("gateway", no), &names, no);
@@ -88,6 +89,7 @@ fn document_(document: &Value, no: &mut Complaints) -> Option<Catalog> {
         packages,
         endpoints,
         refusals,
+        notify,
     })
 }
 
@@ -277,6 +279,13 @@ fn refusals(tree: Option<Tree<'_>>, no: &mut Complaints) -> Refusals {
     }
     tree.close(no);
     Refusals { upgrade_url, buy_url, words }
+}
+
+fn notify(tree: Option<Tree<'_>>, no: &mut Complaints) -> Notify {
+    let Some(mut tree) = tree else { return Notify::default() };
+    let balance_low = tree.maybe("balance_low", no, credits);
+    tree.close(no);
+    Notify { balance_low }
 }
 
 fn url(value: &Value) -> Result<String, String> {

@@ -128,7 +128,7 @@ fn left_before(
 }
 
 /// What an account owns: what is available or lent, minus what it owes.
-fn owned(book: &Book) -> i64 {
+pub(super) fn owned(book: &Book) -> i64 {
     let parts = general(book).flat_map(|grant| [grant.avail, grant.leased]);
     parts.fold(book.account.debt.get().saturating_neg(), |sum, part| sum.saturating_add(part.get()))
 }

@@ -16,6 +16,7 @@ mod people;
 mod pools;
 mod session;
 mod sweep;
+mod tell;
 
 pub use accounts::{
     AccountView, GrantView, Granted, NewAccount, NewGrant, account, grant, open_account, suspend,
@@ -51,6 +52,8 @@ pub struct Setup {
     pub crash: CrashPolicy,
     /// How long a claimed event is reserved.
     pub claim_ttl: Span,
+    /// Whether others are told of what happens.
+    pub tells: bool,
 }
 
 /// How much longer the ledger waits than the gateway, whose clock may run 500 ppm slow, before it takes back.
@@ -66,6 +69,7 @@ impl Setup {
             timing: Timing { ttl: config.lease_ttl, grace: GRACE, tail: config.lease_tail },
             crash: config.crash_policy,
             claim_ttl: config.claim_ttl,
+            tells: config.outbox.is_some(),
         }
     }
 }

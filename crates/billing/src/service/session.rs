@@ -1,6 +1,7 @@
 //! Several commands on several books in one transaction: each book is loaded once, and written after each step.
 
 use super::Setup;
+use super::tell::{news, watched};
 use crate::engine::Work;
 use crate::error::{Error, Invalid};
 use crate::stripe::settle_invoice;
@@ -185,6 +186,7 @@ impl<'s, 'w, 'e> Session<'s, 'w, 'e> {
     fn apply(&mut self, account: &AccountId, command: &Command) -> Result<Reply, Error> {
         let book = self.books.get_mut(account);
         let book = book.ok_or_else(|| Error::Bug(format!("the book of {account} is not open")))?;
+        let before = if self.keeps { watched(self.setup, book) } else { None };
         let outcome = step(book, &mut self.ids, self.work.now, command);
         let Outcome { reply, changes, effects } = outcome.map_err(|bug| Error::Bug(bug.to_string()))?;
         if !self.keeps {
@@ -192,6 +194,8 @@ impl<'s, 'w, 'e> Session<'s, 'w, 'e> {
         }
         if !changes.is_empty() {
             self.work.store.save(book, &changes)?;
+            let told = news(self.setup, book, before, &changes.journal);
+            told.into_iter().try_for_each(|(kind, data)| self.tell(account, kind, &data))?;
         }
         self.work.notes.extend(effects.into_iter().map(|Effect::Note { payer, epoch, kind }| {
             let kind = match kind {

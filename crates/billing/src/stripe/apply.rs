@@ -247,6 +247,7 @@ fn package(
     }
     session.work.store.put_payee(&payment.key, account, session.work.now)?;
     reversal::bought(session, &payment.key, credited)?;
+    session.tell(account, "purchase.completed", &told_of(account, name, package, payment))?;
     Ok(Applied::new(EventStatus::Applied, format!("{} credits", package.credits.to_credits())))
 }
 
@@ -262,6 +263,19 @@ fn bought_before(
         }
     }
     Ok(None)
+}
+
+/// What others are told of a purchase.
+fn told_of(account: &AccountId, name: &str, package: &Package, payment: &Payment) -> serde_json::Value {
+    serde_json::json!({
+        "account": account,
+        "package": name,
+        "payment": payment.key,
+        "paid": payment.paid,
+        "currency": payment.currency,
+        "credits": package.credits.to_credits(),
+        "credits_micro": package.credits,
+    })
 }
 
 /// What was paid is the price: as it stands, or with what a discount took off, before tax that came on top.

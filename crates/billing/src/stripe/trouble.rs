@@ -83,14 +83,17 @@ pub(super) fn apart<T>(
     outcome
 }
 
-/// Applies an event that waited, apart from what it waited for. One that breaks is parked: Stripe, which was told that it
-/// arrived, will not send it again.
+/// Applies an event that is here already, apart from whatever led to it. One that breaks is parked, unless Stripe was told to
+/// send it again: of any other it was told that it arrived.
 pub(super) fn run_apart(session: &mut Session<'_, '_, '_>, row: EventRow) -> Result<(EventRow, bool), Error> {
     match apart(session, |session| run(session, row.clone()))? {
         Ok(done) => Ok(done),
         Err(why) => {
-            let row = EventRow { status: EventStatus::Parked, ..in_vain(row, &why, session.work.now) };
-            tracing::warn!(id = %row.key.id, "an event that waited could not be applied, and was parked");
+            let sent_again = row.status == EventStatus::Failed;
+            let row = in_vain(row, &why, session.work.now);
+            let status = if sent_again { row.status } else { EventStatus::Parked };
+            let row = EventRow { status, ..row };
+            tracing::warn!(id = %row.key.id, status = status.as_str(), "an event failed when it was applied again");
             session.work.store.put_event(&row)?;
             Ok((row, false))
         }

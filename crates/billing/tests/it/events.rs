@@ -125,3 +125,27 @@ async fn events_of_a_status_come_page_by_page() {
     assert_eq!(seen, ["evt_5", "evt_4", "evt_3", "evt_2", "evt_1"]);
     assert_eq!(world.admin("GET", "events?status=lost", &Value::Null).await.status, 400);
 }
+
+#[tokio::test]
+async fn an_event_is_replayed_by_a_command() {
+    let world = World::new().await;
+    break_grants(&world, "alice", true);
+    world.deliver(&bought("evt_1", "cus_1", "alice")).await;
+    let service = format!("http://{}", world.running.as_ref().unwrap().address);
+    let command = async |id: &str, token: &str| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_tollgate-billing"));
+        command.args(["events", "replay", id, "--service", &service]).env_clear().env("ADMIN_TOKEN", token);
+        let output = command.output().await.unwrap();
+        let told = if output.status.success() { output.stdout } else { output.stderr };
+        (output.status.success(), String::from_utf8(told).unwrap())
+    };
+    let (done, told) = command("evt_1", crate::support::ADMIN).await;
+    assert!(!done && told.contains("evt_1 is failed: ") && told.contains("a rule broke"), "{told}");
+    break_grants(&world, "alice", false);
+    let (done, told) = command("evt_1", crate::support::ADMIN).await;
+    assert!(done && told == "evt_1 is applied: 100 credits\n", "{told}");
+    let (done, told) = command("evt_2", crate::support::ADMIN).await;
+    assert!(!done && told.contains("answered 404: There is no event evt_2."), "{told}");
+    let (done, told) = command("evt_1", "another-token-of-tests").await;
+    assert!(!done && told.contains("answered 401") && !told.contains("another-token"), "{told}");
+}
