@@ -99,3 +99,9 @@ pub async fn replay(service: &str, token: &str, id: &str) -> Result<(String, boo
     let why = if why.is_empty() { String::new() } else { format!(": {why}") };
     Ok((format!("{id} is {}{why}", text("status")), text("status") == "applied"))
 }
+
+/// What the service answers, as OpenAPI 3.1 in JSON.
+#[must_use]
+pub fn openapi() -> String {
+    format!("{:#}", crate::http::document())
+}

@@ -34,19 +34,22 @@ pub enum Invalid {
     Conflict,
     /// It is larger than the limits say.
     TooLarge,
+    /// It is said to be something other than JSON.
+    NoJson,
     /// It can be read, and makes no sense.
     Unprocessable,
 }
 
 impl Invalid {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Malformed,
         Self::Unauthorized,
         Self::NotFound,
         Self::Method,
         Self::Conflict,
         Self::TooLarge,
+        Self::NoJson,
         Self::Unprocessable,
     ];
 
@@ -60,6 +63,7 @@ impl Invalid {
             Self::Method => (405, "method_not_allowed", "Method not allowed"),
             Self::Conflict => (409, "conflict", "Conflict"),
             Self::TooLarge => (413, "too_large", "Too large"),
+            Self::NoJson => (415, "unsupported_media_type", "Not JSON"),
             Self::Unprocessable => (422, "unprocessable", "Cannot be done"),
         }
     }

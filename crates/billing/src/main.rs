@@ -42,6 +42,8 @@ enum Command {
         #[arg(long)]
         database: Option<String>,
     },
+    /// Prints what the service answers, as OpenAPI 3.1: openapi/billing.v1.json.
+    Openapi,
     /// Stripe's events, through the running service.
     Events {
         #[command(subcommand)]
@@ -92,6 +94,10 @@ fn main() -> ExitCode {
             let told = database
                 .and_then(|database| commands::balance(&account, explain, &database, Clock::system().now()));
             told.map(|told| println!("{told}"))
+        }
+        Command::Openapi => {
+            println!("{}", commands::openapi());
+            Ok(())
         }
         Command::Events { what: Events::Replay { id, service, token } } => {
             replay(&id, service.as_deref(), &token)

@@ -1,32 +1,77 @@
 //! What operators ask for.
 
+use super::api::{CURSOR, Holds, LIMIT, Query, Route, Takes, Who};
 use super::door::{Act, Admin, Params, Write};
 use super::{App, Fail};
 use crate::engine::Work;
 use crate::error::{Error, Invalid};
 use crate::service::{self, AccountView, Asked, NewAccount, NewGrant, Once, Setup};
 use crate::store::Page;
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::routing::{delete, get, post, put};
-use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use units::AccountId;
 
-pub(super) fn routes() -> Router<App> {
-    Router::new()
-        .route("/admin/v1/accounts", post(open))
-        .route("/admin/v1/accounts/{id}", get(account))
-        .route("/admin/v1/accounts/{id}/suspend", post(suspend))
-        .route("/admin/v1/accounts/{id}/resume", post(resume))
-        .route("/admin/v1/accounts/{id}/pool", put(set_pool))
-        .route("/admin/v1/api-keys", post(new_key))
-        .route("/admin/v1/api-keys/{id}", delete(revoke_key))
-        .route("/admin/v1/grants", post(grant))
-        .route("/admin/v1/grants/bulk", post(grants))
-        .route("/admin/v1/transactions", get(transactions))
-        .route("/admin/v1/benefits", get(benefits))
+const ACCOUNT: Query =
+    Query { name: "account", schema: "Id", says: "only this account; all of them if left out" };
+
+pub(super) fn routes() -> Vec<Route> {
+    let operator = |route: Route| route.by(Who::Operator);
+    vec![
+        Route::post("/admin/v1/accounts", open)
+            .says("Opens an account and binds whoever speaks for it; all of it or nothing.")
+            .takes(Takes::Json("NewAccount"))
+            .makes("Account"),
+        Route::get("/admin/v1/accounts/{id}", account)
+            .says("An account as it stands.")
+            .answers(200, Holds::Json("Account")),
+        Route::post("/admin/v1/accounts/{id}/suspend", suspend)
+            .says("Stops an account.")
+            .takes(Takes::Emptiness)
+            .once()
+            .answers(200, Holds::Json("Account")),
+        Route::post("/admin/v1/accounts/{id}/resume", resume)
+            .says("Lets an account go on.")
+            .takes(Takes::Emptiness)
+            .once()
+            .answers(200, Holds::Json("Account")),
+        Route::put("/admin/v1/accounts/{id}/pool", set_pool)
+            .says("Lets an account spend a pool's credits, or its own again; from now on, at every gateway.")
+            .takes(Takes::Json("NewPool"))
+            .once()
+            .answers(200, Holds::Json("Account")),
+        Route::post("/admin/v1/api-keys", new_key)
+            .says("Makes an API key of an account; it is shown here and nowhere else.")
+            .takes(Takes::Json("NewKey"))
+            .makes("Key")
+            .answers(404, Holds::Problem("Problem")),
+        Route::delete("/admin/v1/api-keys/{id}", revoke_key)
+            .says("Revokes an API key. Doing it again changes nothing.")
+            .takes(Takes::Emptiness)
+            .once()
+            .answers(204, Holds::Nothing),
+        Route::post("/admin/v1/grants", grant)
+            .says("Gives credits.")
+            .takes(Takes::Json("NewGrant"))
+            .makes("Granted")
+            .answers(404, Holds::Problem("Problem")),
+        Route::post("/admin/v1/grants/bulk", grants)
+            .says("Gives credits to many, up to 1000; all of it or nothing, and every complaint at once.")
+            .takes(Takes::Json("Bulk"))
+            .makes("GrantedList"),
+        Route::get("/admin/v1/transactions", transactions)
+            .says("The journal, newest first; of one account, each line with what was left after it.")
+            .asks(&[ACCOUNT, CURSOR, LIMIT])
+            .answers(200, Holds::Json("EntryList")),
+        Route::get("/admin/v1/benefits", benefits)
+            .says("How many subscribers each tier has, and what they weigh.")
+            .answers(200, Holds::Json("Benefits")),
+    ]
+    .into_iter()
+    .map(operator)
+    .collect()
 }
 
 /// What was made now is 201; the answer of an earlier time is 200.

@@ -4,14 +4,13 @@
 //! own token in `x-tollgate-gateway-token`: 200 with `x-tollgate-account` lets the request pass, and it is charged; any
 //! other answer is for the client. It is what the filter is measured against.
 
+use super::api::{Holds, Route, Who};
 use super::{App, Fail};
 use crate::error::{Error, Invalid};
 use crate::service::{self, Authz};
-use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::any;
 use contract::v1::{Problem, Reason, Refusal};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -34,7 +33,7 @@ struct Names {
     last: AtomicU64,
 }
 
-pub(super) fn routes() -> Router<App> {
+pub(super) fn routes() -> Vec<Route> {
     let names = Arc::new(Names::default());
     let route = {
         let names = Arc::clone(&names);
@@ -46,9 +45,18 @@ pub(super) fn routes() -> Router<App> {
         async move |State(app): State<App>,
                     Path((endpoint, _)): Path<(String, String)>,
                     headers: HeaderMap| { authorise(&app, &names, endpoint, &headers).await };
-    Router::new()
-        .route("/ext_authz/{endpoint}", any(route))
-        .route("/ext_authz/{endpoint}/{*path}", any(route_with_path))
+    let says = "Charges the fixed price of one request, in whatever method it came, and says to whom.";
+    let authz = |route: Route| {
+        let refused = Holds::Problem("RefusalProblem");
+        let route = route.says(says).by(Who::Authz).answers(200, Holds::Nothing);
+        // A gateway that does not prove to be one is told as any other caller is.
+        let route = route.answers(401, Holds::Problem("AuthzProblem"));
+        [402, 403, 429].into_iter().fold(route, |route, status| route.answers(status, refused))
+    };
+    vec![
+        authz(Route::any("/ext_authz/{endpoint}", route)),
+        authz(Route::any("/ext_authz/{endpoint}/{*path}", route_with_path)),
+    ]
 }
 
 async fn authorise(

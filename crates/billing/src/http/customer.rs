@@ -1,13 +1,13 @@
 //! What customers see of their own, through the gateway, which vouches for who they are.
 
+use super::api::{CURSOR, Holds, LIMIT, Route, Who};
 use super::door::{Gateway, Params};
 use super::{App, Fail};
 use crate::error::Invalid;
 use crate::service;
+use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
-use axum::routing::get;
-use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use contract::v1::HEADER_SUBJECT;
@@ -15,14 +15,33 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use units::{AccountId, Subject, SubjectKind};
 
-pub(super) fn routes() -> Router<App> {
-    Router::new()
-        .route("/v1/tiers", get(tiers))
-        .route("/v1/packages", get(packages))
-        .route("/v1/subscription", get(subscription))
-        .route("/v1/balance", get(balance))
-        .route("/v1/history", get(history))
-        .route("/v1/usage", get(usage))
+pub(super) fn routes() -> Vec<Route> {
+    let own = |route: Route| route.by(Who::Customer);
+    vec![
+        Route::get("/v1/tiers", tiers)
+            .says("The tiers that are sold.")
+            .answers(200, Holds::Json("TierList")),
+        Route::get("/v1/packages", packages)
+            .says("The packages that are sold.")
+            .answers(200, Holds::Json("PackageList")),
+        Route::get("/v1/subscription", subscription)
+            .says("The customer's plan, its stage, and what can be done about it.")
+            .answers(200, Holds::Json("OwnSubscription")),
+        Route::get("/v1/balance", balance)
+            .says("The customer's credits, and what is left of the windows of their tier.")
+            .answers(200, Holds::Json("OwnBalance")),
+        Route::get("/v1/history", history)
+            .says("Why the balance is what it is, newest first: each line in words, with what was left after it, holds aside.")
+            .asks(&[CURSOR, LIMIT])
+            .answers(200, Holds::Json("EntryList")),
+        Route::get("/v1/usage", usage)
+            .says("The customer's requests and what each was charged, newest first.")
+            .asks(&[CURSOR, LIMIT])
+            .answers(200, Holds::Json("UsageList")),
+    ]
+    .into_iter()
+    .map(own)
+    .collect()
 }
 
 /// A customer for whom a gateway vouches.

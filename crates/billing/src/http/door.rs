@@ -16,6 +16,8 @@ pub(super) struct Gateway;
 pub(super) struct Admin;
 /// A body of at most what [`limits`] says.
 pub(super) struct Body(pub Bytes);
+/// The same, of what is not said to be anything but JSON.
+pub(super) struct Json(pub Bytes);
 /// A body that was read as JSON, and what names the write if it is to be done once.
 pub(super) struct Write<T>(pub T, pub Option<Asked>);
 /// A write that says everything by its path: its body is empty, or an empty object. What names it if it is to be done once.
@@ -55,12 +57,20 @@ impl FromRequest<App> for Body {
     }
 }
 
+impl FromRequest<App> for Json {
+    type Rejection = Fail;
+    async fn from_request(request: Request, app: &App) -> Result<Self, Fail> {
+        said_to_be_json(request.headers())?;
+        Body::from_request(request, app).await.map(|Body(body)| Self(body))
+    }
+}
+
 impl<T: DeserializeOwned> FromRequest<App> for Write<T> {
     type Rejection = Fail;
     async fn from_request(request: Request, app: &App) -> Result<Self, Fail> {
         let path = request.uri().path().to_owned();
         let key = idempotency_key(request.headers())?;
-        let Body(body) = Body::from_request(request, app).await?;
+        let Json(body) = Json::from_request(request, app).await?;
         let asked = key.map(|key| Asked::new(key, &path, &body));
         Ok(Self(json(&body)?, asked))
     }
@@ -118,4 +128,28 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Error> {
     let key = key.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
     key.map(|key| Some(key.to_owned()))
         .ok_or_else(|| Invalid::Malformed.because("Idempotency-Key is not 1 to 255 printable characters."))
+}
+
+/// Refuses a body that is said to be something other than JSON. What clients write by default, without a thought, is let
+/// through: curl and Python's urllib call everything a form.
+fn said_to_be_json(headers: &HeaderMap) -> Result<(), Error> {
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("unreadable"));
+    let kind = text(header::CONTENT_TYPE).map(|kind| kind.split(';').next().unwrap_or_default().trim());
+    let kind = kind.map(str::to_ascii_lowercase).unwrap_or_default();
+    let by_default = [
+        "",
+        "application/json",
+        "application/x-www-form-urlencoded",
+        "application/octet-stream",
+        "text/plain",
+    ];
+    if !by_default.contains(&kind.as_str()) && !kind.ends_with("+json") {
+        return Err(
+            Invalid::NoJson.because(format!("The body is said to be {kind:?}; send application/json."))
+        );
+    }
+    match text(header::CONTENT_ENCODING) {
+        None | Some("identity") => Ok(()),
+        Some(_) => Err(Invalid::NoJson.because("The body is encoded; send it without a Content-Encoding.")),
+    }
 }

@@ -1,5 +1,6 @@
 //! Stripe's events as operators see them: what became of each, and applying one again by hand.
 
+use super::api::{CURSOR, Holds, LIMIT, Query, Route, Takes, Who};
 use super::door::{Act, Admin, Params};
 use super::{App, Fail};
 use crate::engine::Work;
@@ -7,18 +8,45 @@ use crate::error::{Error, Invalid};
 use crate::service::{self, Setup};
 use crate::store::{EventRow, EventStatus};
 use crate::stripe::{self, Which};
+use axum::Json;
 use axum::extract::{Path, State};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use units::EventId;
 
-pub(super) fn routes() -> Router<App> {
-    Router::new()
-        .route("/admin/v1/events", get(events))
-        .route("/admin/v1/events/{id}", get(event))
-        .route("/admin/v1/events/{id}/replay", post(replay))
+pub(super) fn routes() -> Vec<Route> {
+    const STATUS: Query = Query {
+        name: "status",
+        schema: "EventStatus",
+        says: "only events of this status; all of them if left out",
+    };
+    const LIVEMODE: Query =
+        Query { name: "livemode", schema: "Flag", says: "which of several events of one id" };
+    const STRIPE_ACCOUNT: Query = Query {
+        name: "stripe_account",
+        schema: "Text",
+        says: "which of several events of one id: the connected account, or self",
+    };
+    vec![
+        Route::get("/admin/v1/events", events)
+            .says("Stripe's events and what became of them, newest first.")
+            .by(Who::Operator)
+            .asks(&[STATUS, CURSOR, LIMIT])
+            .answers(200, Holds::Json("EventList")),
+        Route::get("/admin/v1/events/{id}", event)
+            .says("One event, with its body.")
+            .by(Who::Operator)
+            .asks(&[LIVEMODE, STRIPE_ACCOUNT])
+            .answers(200, Holds::Json("EventWhole"))
+            .answers(409, Holds::Problem("Problem")),
+        Route::post("/admin/v1/events/{id}/replay", replay)
+            .says("Applies an event again; the event as it is then. One that was applied stays as it is.")
+            .by(Who::Operator)
+            .asks(&[LIVEMODE, STRIPE_ACCOUNT])
+            .takes(Takes::Emptiness)
+            .once()
+            .answers(200, Holds::Json("Event")),
+    ]
 }
 
 /// Which part of the list.

@@ -1,12 +1,12 @@
 //! The contract with gateways.
 
-use super::door::{Body, Gateway, Params, json};
+use super::api::{Holds, Query, Route, Takes, Who};
+use super::door::{Gateway, Json as Said, Params, json};
 use super::{App, Fail};
 use crate::error::{Error, Invalid};
 use crate::service;
+use axum::Json;
 use axum::extract::State;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use contract::v1::{
     Claim, ClaimAnswer, Complete, CompleteAnswer, Hello, HelloAnswer, PATH_CLAIM, PATH_COMPLETE, PATH_HELLO,
     PATH_SYNC, PATH_WATCH, Sync, SyncAnswer, WatchAnswer,
@@ -17,32 +17,60 @@ use std::time::Duration;
 /// How long a watch waits at most.
 const WATCH_MS_MAX: u64 = 30_000;
 
-pub(super) fn routes() -> Router<App> {
-    Router::new()
-        .route(PATH_HELLO, post(hello))
-        .route(PATH_SYNC, post(sync))
-        .route(PATH_WATCH, get(watch))
-        .route(PATH_CLAIM, post(claim))
-        .route(PATH_COMPLETE, post(complete))
+pub(super) fn routes() -> Vec<Route> {
+    const AFTER: Query =
+        Query { name: "after", schema: "Whole", says: "`after` of the answer before; 0 at first" };
+    const WAIT: Query = Query {
+        name: "wait_ms",
+        schema: "Whole",
+        says: "how long to wait for a note at most; 30000 if left out, or more",
+    };
+    let gateway = |route: Route| route.by(Who::Gateway);
+    vec![
+        Route::post(PATH_HELLO, hello)
+            .says("A gateway begins a new life.")
+            .takes(Takes::Json("Hello"))
+            .answers(200, Holds::Json("HelloAnswer")),
+        Route::post(PATH_SYNC, sync)
+            .says("Totals of cells, needs and usage; leases and decisions. A refusal is an answer, not a failure.")
+            .takes(Takes::Json("Sync"))
+            .answers(200, Holds::Json("SyncAnswer"))
+            .answers(409, Holds::Problem("Problem")),
+        Route::get(PATH_WATCH, watch)
+            .says("Waits for what happens to accounts.")
+            .asks(&[AFTER, WAIT])
+            .answers(200, Holds::Json("WatchAnswer")),
+        Route::post(PATH_CLAIM, claim)
+            .says("Says whether an event may be forwarded, and reserves it for whoever asks.")
+            .takes(Takes::Json("Claim"))
+            .answers(200, Holds::Json("ClaimAnswer")),
+        Route::post(PATH_COMPLETE, complete)
+            .says("Takes in what its handler made of an event.")
+            .takes(Takes::Json("Complete"))
+            .answers(200, Holds::Json("CompleteAnswer")),
+    ]
+    .into_iter()
+    .map(gateway)
+    .collect()
 }
 
 fn count(app: &App, call: &str) {
     app.metrics.one("tollgate_billing_calls_total", ("call", call));
 }
 
-async fn hello(_: Gateway, State(app): State<App>, Body(body): Body) -> Result<Json<HelloAnswer>, Fail> {
+async fn hello(_: Gateway, State(app): State<App>, Said(body): Said) -> Result<Json<HelloAnswer>, Fail> {
     count(&app, "hello");
     let Hello { node } = json(&body)?;
     app.write(move |work, setup| service::hello(work, setup, node)).await.map(Json)
 }
 
-async fn sync(_: Gateway, State(app): State<App>, Body(body): Body) -> Result<Json<SyncAnswer>, Fail> {
+async fn sync(_: Gateway, State(app): State<App>, Said(body): Said) -> Result<Json<SyncAnswer>, Fail> {
     count(&app, "sync");
     let told: Sync = json(&body)?;
     app.write(move |work, setup| service::sync(work, setup, &told)).await.map(Json)
 }
 
-async fn claim(_: Gateway, State(app): State<App>, Body(body): Body) -> Result<Json<ClaimAnswer>, Fail> {
+async fn claim(_: Gateway, State(app): State<App>, Said(body): Said) -> Result<Json<ClaimAnswer>, Fail> {
     count(&app, "claim");
     let asked: Claim = json(&body)?;
     bounded(&asked.endpoint, &asked.account)?;
@@ -54,7 +82,7 @@ async fn claim(_: Gateway, State(app): State<App>, Body(body): Body) -> Result<J
 async fn complete(
     _: Gateway,
     State(app): State<App>,
-    Body(body): Body,
+    Said(body): Said,
 ) -> Result<Json<CompleteAnswer>, Fail> {
     count(&app, "complete");
     let told: Complete = json(&body)?;

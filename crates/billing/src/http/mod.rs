@@ -1,6 +1,7 @@
 //! The doors: who may come in, how large they may be, and how each call is answered. Rules live elsewhere.
 
 mod admin;
+mod api;
 mod authz;
 mod customer;
 mod door;
@@ -10,6 +11,7 @@ mod ops;
 mod problem;
 mod stripe;
 
+pub use api::document;
 pub use problem::Fail;
 
 use crate::clock::Clock;
@@ -89,14 +91,7 @@ impl App {
 
 /// All routes.
 pub fn router(app: App) -> Router {
-    Router::new()
-        .merge(gateway::routes())
-        .merge(authz::routes())
-        .merge(admin::routes())
-        .merge(customer::routes())
-        .merge(events::routes())
-        .merge(stripe::routes())
-        .merge(ops::routes())
+    api::routed()
         .fallback(async || Fail(Invalid::NotFound.because("There is nothing at this path.")))
         .method_not_allowed_fallback(async || {
             Fail(Invalid::Method.because("Use one of the methods in Allow."))

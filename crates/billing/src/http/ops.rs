@@ -1,20 +1,28 @@
 //! For whoever runs the service: is it alive, is it ready, does Stripe reach it, what has it counted.
 
+use super::api::{Holds, Route};
 use super::{App, Fail};
 use crate::store::EventStatus;
+use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
-use axum::routing::get;
-use axum::{Json, Router};
 use serde_json::{Map, Value, json};
 
-pub(super) fn routes() -> Router<App> {
-    Router::new()
-        .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(ready))
-        .route("/health/stripe", get(stripe))
-        .route("/metrics", get(metrics))
+pub(super) fn routes() -> Vec<Route> {
+    let failing = Holds::Problem("Problem");
+    vec![
+        Route::get("/healthz", async || "ok\n").says("It is alive.").answers(200, Holds::Text),
+        Route::get("/readyz", ready)
+            .says("The ledger can be written.")
+            .answers(200, Holds::Text)
+            .answers(503, failing),
+        Route::get("/health/stripe", stripe)
+            .says("When Stripe's last event came, and how many there are of each status.")
+            .answers(200, Holds::Json("StripeHealth"))
+            .answers(503, failing),
+        Route::get("/metrics", metrics).says("What was counted, for Prometheus.").answers(200, Holds::Text),
+    ]
 }
 
 /// Ready means that the ledger can be written.

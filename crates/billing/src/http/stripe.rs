@@ -1,19 +1,25 @@
 //! Stripe's events, as Stripe signed them. Answered 2xx only when what they say is durable.
 
+use super::api::{Holds, Route, Takes, Who};
 use super::door::Body;
 use super::{App, Fail};
 use crate::error::{Error, Invalid};
 use crate::store::EventStatus;
 use crate::stripe::Taken;
+use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
-use axum::routing::post;
-use axum::{Json, Router};
 use serde_json::{Value, json};
 use webhook::{Event, HEADER_SIGNATURE, Tolerance, verify};
 
-pub(super) fn routes() -> Router<App> {
-    Router::new().route("/webhooks/stripe", post(event))
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        Route::post("/webhooks/stripe", event)
+            .says("One of Stripe's events. Answered 2xx only when it is durable.")
+            .by(Who::Stripe)
+            .takes(Takes::Signed)
+            .answers(200, Holds::Json("Received")),
+    ]
 }
 
 async fn event(State(app): State<App>, headers: HeaderMap, Body(body): Body) -> Result<Json<Value>, Fail> {

@@ -11,6 +11,7 @@ mod hostile;
 mod kill_loop;
 mod plans;
 mod pools;
+mod openapi;
 mod outbox;
 mod process;
 mod products;

@@ -159,7 +159,9 @@ impl World {
         let (parts, body) = response.into_parts();
         let body = body.collect().await?.to_bytes();
         let text = String::from_utf8(body.to_vec())?;
-        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, text })
+        let answer = Answer { status: parts.status.as_u16(), headers: parts.headers, text };
+        crate::openapi::check(method, path, &answer);
+        Ok(answer)
     }
 
     pub(crate) async fn gateway(&self, path: &str, body: &Value) -> Answer {
