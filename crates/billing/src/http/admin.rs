@@ -266,6 +266,7 @@ fn all_or_nothing(
 #[derive(Deserialize)]
 struct Asking {
     account: Option<AccountId>,
+    #[serde(default, deserialize_with = "super::door::whole")]
     cursor: Option<u64>,
     limit: Option<u32>,
 }

@@ -125,6 +125,7 @@ async fn own(app: &App, subject: Subject) -> Result<AccountId, Fail> {
 
 #[derive(Deserialize)]
 struct Asking {
+    #[serde(default, deserialize_with = "super::door::whole")]
     cursor: Option<u64>,
     limit: Option<u32>,
 }

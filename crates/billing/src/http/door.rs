@@ -7,7 +7,8 @@ use axum::body::{Bytes, to_bytes};
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 
 /// Proof that a gateway is calling.
@@ -97,6 +98,14 @@ impl<T: DeserializeOwned> FromRequestParts<App> for Params<T> {
             .map(|Query(params)| Self(params))
             .map_err(|error| Fail(Invalid::Malformed.because(error.body_text())))
     }
+}
+
+/// A whole number of a query, as large as every reader of JSON keeps.
+pub(super) fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    const WHOLE_MAX: u64 = 9_007_199_254_740_991;
+    let number = u64::deserialize(from)?;
+    let no = || D::Error::custom(format!("{number} is above {WHOLE_MAX}"));
+    if number > WHOLE_MAX { Err(no()) } else { Ok(Some(number)) }
 }
 
 /// Reads a body.

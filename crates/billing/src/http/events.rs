@@ -53,6 +53,7 @@ pub(super) fn routes() -> Vec<Route> {
 #[derive(Deserialize)]
 struct Asking {
     status: Option<String>,
+    #[serde(default, deserialize_with = "super::door::whole")]
     cursor: Option<u64>,
     limit: Option<u32>,
 }

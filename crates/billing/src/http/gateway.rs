@@ -100,20 +100,20 @@ fn bounded(one: &str, other: &str) -> Result<(), Error> {
 
 #[derive(Deserialize)]
 struct Watch {
-    #[serde(default)]
-    after: u64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::door::whole")]
+    after: Option<u64>,
+    #[serde(default, deserialize_with = "super::door::whole")]
     wait_ms: Option<u64>,
 }
 
 async fn watch(_: Gateway, State(app): State<App>, Params(asked): Params<Watch>) -> Json<WatchAnswer> {
     count(&app, "watch");
-    let mut ending = app.ending.clone();
+    let (mut ending, after) = (app.ending.clone(), asked.after.unwrap_or(0));
     let wait = Duration::from_millis(asked.wait_ms.unwrap_or(WATCH_MS_MAX).min(WATCH_MS_MAX));
     tokio::select! {
-        () = app.notes.wait(asked.after) => {}
+        () = app.notes.wait(after) => {}
         () = tokio::time::sleep(wait) => {}
         _ = ending.wait_for(|ending| *ending) => {}
     }
-    Json(app.notes.since(asked.after))
+    Json(app.notes.since(after))
 }

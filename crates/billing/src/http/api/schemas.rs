@@ -113,7 +113,7 @@ fn words() -> Vec<Named> {
 fn asked() -> Vec<Named> {
     let credits = json!({ "description": "a whole number, or a decimal in quotes; above zero", "anyOf": [
         { "type": "integer", "minimum": 1, "maximum": WHOLE_MAX / 1_000_000 },
-        { "type": "string", "pattern": r"^\d{1,10}(\.\d{1,6})?$" },
+        { "type": "string", "pattern": r"^(?!0+(\.0+)?$)[0-9]{1,9}(\.[0-9]{1,6})?$" },
     ] });
     vec![
         (
@@ -122,7 +122,8 @@ fn asked() -> Vec<Named> {
                 ("kind", word(&["api_key_sha256", "header", "jwt_sub"])),
                 (
                     "value",
-                    json!({ "type": "string", "minLength": 1, "maxLength": 255, "description": "no control characters" }),
+                    json!({ "type": "string", "minLength": 1, "maxLength": 255,
+                "pattern": r"^[^\u0000-\u001f\u007f-\u009f]+$", "description": "at most 255 bytes of UTF-8" }),
                 ),
             ]),
         ),
