@@ -60,7 +60,8 @@ pub(super) fn routes() -> Vec<Route> {
         Route::post("/admin/v1/grants/bulk", grants)
             .says("Gives credits to many, up to 1000; all of it or nothing, and every complaint at once.")
             .takes(Takes::Json("Bulk"))
-            .makes("GrantedList"),
+            .makes("GrantedList")
+            .answers(404, Holds::Problem("Problem")),
         Route::get("/admin/v1/transactions", transactions)
             .says("The journal, newest first; of one account, each line with what was left after it.")
             .asks(&[ACCOUNT, CURSOR, LIMIT])
@@ -243,7 +244,7 @@ fn all_or_nothing(
     bulk: Bulk,
     origin: &str,
 ) -> Result<Vec<service::Granted>, Error> {
-    let (mut items, mut no) = (Vec::new(), Vec::new());
+    let (mut items, mut no, mut unknown) = (Vec::new(), Vec::new(), true);
     for (i, grant) in bulk.grants.into_iter().enumerate() {
         let read = serde_json::from_value(grant).map_err(|error| error.to_string());
         let granted =
@@ -255,11 +256,15 @@ fn all_or_nothing(
             });
         match granted {
             Ok(granted) => items.push(granted),
-            Err(Error::Invalid(_, why)) => no.push(format!("grants[{i}]: {why}")),
+            Err(Error::Invalid(kind, why)) => {
+                unknown &= kind == Invalid::NotFound;
+                no.push(format!("grants[{i}]: {why}"));
+            }
             Err(error) => return Err(error),
         }
     }
-    if no.is_empty() { Ok(items) } else { Err(Invalid::Unprocessable.because(no.join(" "))) }
+    let kind = if unknown { Invalid::NotFound } else { Invalid::Unprocessable };
+    if no.is_empty() { Ok(items) } else { Err(kind.because(no.join(" "))) }
 }
 
 /// Which part of which list.

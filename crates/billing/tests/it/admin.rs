@@ -53,7 +53,7 @@ async fn what_is_no_amount_is_refused_and_a_bulk_is_all_or_nothing() {
     let typo = json!({"account": "acme", "credits": 1, "nota": "x"});
     assert_eq!(world.admin("POST", "grants", &typo).await.status, 400);
     let bulk = json!({"grants": [{"account": "acme", "credits": 1}, {"account": "nobody", "credits": 1}], "note": "n"});
-    assert_eq!(world.admin("POST", "grants/bulk", &bulk).await.status, 422);
+    assert_eq!(world.admin("POST", "grants/bulk", &bulk).await.status, 404);
     let bad = json!({"grants": [
         {"account": "acme", "credits": 1}, {"account": "nobody", "credits": 1}, {"account": "acme", "credits": "x"},
         {"account": "acme"}, {"account": "", "credits": 1}, 7,
@@ -233,4 +233,60 @@ async fn another_default_tier_holds_for_accounts_that_are_there() {
     assert!(catalog.default_tier.is_none());
     world.running = Some(billing::serve::start(world.config(), catalog, world.clock.clone()).await.unwrap());
     assert_eq!(world.need(2, "alice", "chat").await["refusal"]["reason"], "no_subscription");
+}
+
+#[tokio::test]
+async fn every_no_is_a_problem() {
+    let world = World::new().await;
+    let auth = format!("Bearer {}", crate::support::ADMIN);
+    let grant = r#"{"account": "nobody", "credits": 1}"#;
+    let long = format!("{{\"id\": \"{}\"}}", "x".repeat(4 * 1024 * 1024));
+    let say = |name: &'static str, value: &'static str| vec![(name, value)];
+    for (method, path, more, body, status, kind) in [
+        ("GET", "/nowhere", Vec::new(), "", 404, "not_found"),
+        ("PATCH", "/admin/v1/grants", Vec::new(), "", 405, "method_not_allowed"),
+        ("GET", "/admin/v1/transactions?limit=-1", Vec::new(), "", 400, "malformed"),
+        ("GET", "/admin/v1/transactions?cursor=9007199254740992", Vec::new(), "", 400, "malformed"),
+        ("POST", "/admin/v1/grants", Vec::new(), "{", 400, "malformed"),
+        ("POST", "/admin/v1/grants", say("idempotency-key", ""), grant, 400, "malformed"),
+        ("POST", "/admin/v1/accounts", Vec::new(), &long, 413, "too_large"),
+        ("POST", "/admin/v1/grants", say("content-type", "text/xml"), grant, 415, "unsupported_media_type"),
+        (
+            "POST",
+            "/admin/v1/grants",
+            say("content-type", "multipart/form-data; boundary=x"),
+            grant,
+            415,
+            "unsupported_media_type",
+        ),
+        ("POST", "/admin/v1/grants", say("content-encoding", "gzip"), grant, 415, "unsupported_media_type"),
+        ("POST", "/gateway/v1/hello", say("content-type", "text/html"), "{}", 401, "unauthorized"),
+        // What clients write by default is no claim.
+        (
+            "POST",
+            "/admin/v1/grants",
+            say("content-type", "application/x-www-form-urlencoded"),
+            grant,
+            404,
+            "not_found",
+        ),
+        (
+            "POST",
+            "/admin/v1/grants",
+            say("content-type", "Application/JSON; charset=utf-8"),
+            grant,
+            404,
+            "not_found",
+        ),
+    ] {
+        let mut headers = vec![("authorization", auth.as_str())];
+        headers.extend(more);
+        let answer = world.call(method, path, &headers, body.to_owned()).await;
+        assert_eq!(answer.headers["content-type"], "application/problem+json", "{method} {path}");
+        let problem = answer.ok(status);
+        assert_eq!(
+            (&problem["status"], &problem["type"]),
+            (&json!(status), &json!(format!("urn:tollgate:problem:{kind}")))
+        );
+    }
 }

@@ -78,6 +78,11 @@ fn words() -> Vec<Named> {
             json!({ "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$" }),
         ),
         ("Whole", json!({ "type": "integer", "minimum": 0, "maximum": WHOLE_MAX })),
+        (
+            "Name",
+            json!({ "type": "string", "minLength": 1, "maxLength": 255, "description": "at most 255 bytes" }),
+        ),
+        ("FromOne", json!({ "type": "integer", "minimum": 1, "maximum": WHOLE_MAX })),
         ("Flag", flag()),
         ("Text", text()),
         ("Limit", json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX })),

@@ -37,7 +37,12 @@ pub(super) fn wire() -> Vec<Named> {
 /// Hello, watch and the claims on events.
 fn meeting() -> Vec<Named> {
     let claim = || {
-        object([("endpoint", of("Id")), ("livemode", flag()), ("account", of("Id")), ("event_id", of("Id"))])
+        object([
+            ("endpoint", of("Name")),
+            ("livemode", flag()),
+            ("account", of("Name")),
+            ("event_id", of("Id")),
+        ])
     };
     vec![
         ("Hello", object([("node", of("Id"))])),
@@ -76,7 +81,7 @@ fn meeting() -> Vec<Named> {
             ]),
         ),
         ("WatchAnswer", object([("after", of("Whole")), ("reset", flag()), ("notes", many(of("Note")))])),
-        ("Claim", with(claim(), [("type", of("Id")), ("claimant", of("Id"))])),
+        ("Claim", with(claim(), [("type", of("Name")), ("claimant", of("Name"))])),
         (
             "ClaimAnswer",
             json!({ "oneOf": [
@@ -110,7 +115,7 @@ fn syncing() -> Vec<Named> {
         ("model", text()),
     ]);
     let need = object([
-        ("id", of("Whole")),
+        ("id", of("FromOne")),
         ("subject", of("Subject")),
         ("endpoint", of("Id")),
         ("mode", word(&["identify", "hold", "lease"])),
@@ -127,7 +132,7 @@ fn syncing() -> Vec<Named> {
         (
             "UsageRecord",
             object([
-                ("n", of("Whole")),
+                ("n", of("FromOne")),
                 ("request_id", of("Id")),
                 ("account", of("Id")),
                 ("endpoint", of("Id")),
@@ -143,7 +148,7 @@ fn syncing() -> Vec<Named> {
             "Sync",
             object([
                 ("node", of("Id")),
-                ("incarnation", of("Whole")),
+                ("incarnation", of("FromOne")),
                 ("worker", json!({ "type": "integer", "minimum": 1, "maximum": 4_095 })),
                 ("sent_seq", of("Whole")),
                 ("cells", many(of("CellReport"))),
