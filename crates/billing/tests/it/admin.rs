@@ -240,7 +240,7 @@ async fn every_no_is_a_problem() {
     let world = World::new().await;
     let auth = format!("Bearer {}", crate::support::ADMIN);
     let grant = r#"{"account": "nobody", "credits": 1}"#;
-    let long = format!("{{\"id\": \"{}\"}}", "x".repeat(4 * 1024 * 1024));
+    let long = format!("{{\"id\": \"{}\"}}", "x".repeat(9 * 1024 * 1024));
     let say = |name: &'static str, value: &'static str| vec![(name, value)];
     for (method, path, more, body, status, kind) in [
         ("GET", "/nowhere", Vec::new(), "", 404, "not_found"),

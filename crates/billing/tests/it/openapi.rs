@@ -144,8 +144,8 @@ fn conforms(method: &str, path: &str, answer: &Answer) -> Result<(), String> {
 }
 
 fn is_of(template: &str, path: &str) -> bool {
-    let (mut parts, mut segments) = (template.split('/').peekable(), path.split('/'));
-    while let Some(part) = parts.next() {
+    let mut segments = path.split('/');
+    for part in template.split('/') {
         let Some(segment) = segments.next() else { return false };
         match part {
             // The wildcard takes the rest.

@@ -12,7 +12,8 @@ const WHOLE_MAX: u64 = 9_007_199_254_740_991;
 /// Every schema by its name.
 pub(super) fn schemas() -> Map<String, Value> {
     let mut all = Map::new();
-    for (name, schema) in words().into_iter().chain(asked()).chain(told()).chain(wire()) {
+    let all_of_them = [words(), asked(), told(), recorded(), sold(), owned(), wire()];
+    for (name, schema) in all_of_them.into_iter().flatten() {
         all.insert(name.to_owned(), schema);
     }
     all
@@ -159,9 +160,8 @@ fn asked() -> Vec<Named> {
     ]
 }
 
-/// What is answered.
-fn told() -> Vec<Named> {
-    let anything = json!({});
+/// A grant as it is shown: its amounts are named by what they count.
+fn grant() -> Value {
     let amounts =
         |name: &str| [(format!("{name}_micro?"), of("Amount")), (format!("{name}_requests?"), of("Amount"))];
     let mut grant = object([
@@ -177,8 +177,13 @@ fn told() -> Vec<Named> {
             properties.insert(name.trim_end_matches('?').to_owned(), schema);
         }
     }
+    grant
+}
+
+/// What operators are answered.
+fn told() -> Vec<Named> {
     vec![
-        ("Grant", grant),
+        ("Grant", grant()),
         (
             "Subscription",
             object([
@@ -223,6 +228,13 @@ fn told() -> Vec<Named> {
                 ("balance_micro", of("Balance")),
             ]),
         ),
+    ]
+}
+
+/// What operators are answered about history.
+fn recorded() -> Vec<Named> {
+    let anything = json!({});
+    vec![
         ("GrantedList", list("Granted")),
         (
             "Entry",
@@ -255,6 +267,12 @@ fn told() -> Vec<Named> {
                 ("total", of("Whole")),
             ]),
         ),
+    ]
+}
+
+/// What customers are told of what is sold.
+fn sold() -> Vec<Named> {
+    vec![
         (
             "Tier",
             object([
@@ -289,6 +307,12 @@ fn told() -> Vec<Named> {
             ]),
         ),
         ("PackageList", list("Package")),
+    ]
+}
+
+/// What customers see of their own, and what Stripe and whoever watches are answered.
+fn owned() -> Vec<Named> {
+    vec![
         (
             "OwnSubscription",
             object([

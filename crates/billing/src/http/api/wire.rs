@@ -31,6 +31,7 @@ pub(super) fn wire() -> Vec<Named> {
     let mut all = meeting();
     all.extend(syncing());
     all.extend(deciding());
+    all.extend(refusing());
     all
 }
 
@@ -161,15 +162,15 @@ fn syncing() -> Vec<Named> {
     ]
 }
 
-/// What a sync is answered with, and how a refusal looks.
-fn deciding() -> Vec<Named> {
+/// Who a subject is, and where they stand.
+fn standing() -> Value {
     let window = object([
         ("name", text()),
         ("limit", of("Whole")),
         ("remaining", of("Whole")),
         ("resets_at", of("Instant")),
     ]);
-    let standing = object([
+    object([
         ("account", of("Id")),
         ("payer", of("Id")),
         ("tier", of("Id")),
@@ -179,7 +180,11 @@ fn deciding() -> Vec<Named> {
         ("window?", window),
         ("epoch", of("Whole")),
         ("valid_ms", of("Whole")),
-    ]);
+    ])
+}
+
+/// What a sync is answered with.
+fn deciding() -> Vec<Named> {
     let unit = || word(&["credits", "requests"]);
     let price =
         object([("unit", unit()), ("hold", of("Amount")), ("scope", text()), ("version", of("Whole"))]);
@@ -207,6 +212,31 @@ fn deciding() -> Vec<Named> {
         ],
     );
     let id = || ("id", of("Whole"));
+    vec![
+        (
+            "NeedAnswer",
+            json!({ "oneOf": [
+            object([id(), ("decision", tag("ok")), ("standing", standing()), ("price", price), ("cells", many(lease))]),
+            object([id(), ("decision", tag("retry")), ("retry_ms", of("Whole"))]),
+            object([id(), ("decision", tag("refused")), ("refusal", of("Refusal"))]),
+        ] }),
+        ),
+        (
+            "SyncAnswer",
+            object([
+                ("sent_seq", of("Whole")),
+                ("cells", many(cell)),
+                ("needs", many(of("NeedAnswer"))),
+                ("usage_acked", of("Whole")),
+                ("next_ms", of("Whole")),
+                ("notes", many(of("Note"))),
+            ]),
+        ),
+    ]
+}
+
+/// How a refusal looks, to gateways and to clients.
+fn refusing() -> Vec<Named> {
     vec![
         (
             "SubscriptionState",
@@ -239,25 +269,6 @@ fn deciding() -> Vec<Named> {
                 ("remember_ms", of("Whole")),
                 ("payer?", of("Id")),
                 ("epoch", of("Whole")),
-            ]),
-        ),
-        (
-            "NeedAnswer",
-            json!({ "oneOf": [
-            object([id(), ("decision", tag("ok")), ("standing", standing), ("price", price), ("cells", many(lease))]),
-            object([id(), ("decision", tag("retry")), ("retry_ms", of("Whole"))]),
-            object([id(), ("decision", tag("refused")), ("refusal", of("Refusal"))]),
-        ] }),
-        ),
-        (
-            "SyncAnswer",
-            object([
-                ("sent_seq", of("Whole")),
-                ("cells", many(cell)),
-                ("needs", many(of("NeedAnswer"))),
-                ("usage_acked", of("Whole")),
-                ("next_ms", of("Whole")),
-                ("notes", many(of("Note"))),
             ]),
         ),
         ("RefusalProblem", refusal_problem()),

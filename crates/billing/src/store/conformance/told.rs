@@ -46,6 +46,53 @@ fn a_balance_is_explained_by_terms_sums_and_requests() {
     });
 }
 
+fn event(n: u32, status: EventStatus, customer: Option<&str>) -> EventRow {
+    let id = EventId::new(format!("evt_{n}")).unwrap();
+    EventRow {
+        key: EventKey { livemode: false, account: "self".into(), id },
+        kind: "invoice.paid".into(),
+        received_at: NOW,
+        status,
+        detail: String::new(),
+        customer: customer.map(str::to_owned),
+        to: None,
+        body: "{}".into(),
+        tries: Tries::default(),
+    }
+}
+
+#[test]
+fn events_are_kept_by_key_and_found_while_they_wait() {
+    each(|store| {
+        commit(store, |store| {
+            store.put_event(&event(1, EventStatus::Unmatched, Some("cus_1"))).unwrap();
+            store.put_event(&event(2, EventStatus::Waiting, Some("cus_1"))).unwrap();
+            store.put_event(&event(3, EventStatus::Unmatched, Some("cus_2"))).unwrap();
+            store.put_event(&event(4, EventStatus::Applied, Some("cus_1"))).unwrap();
+        });
+        let ids = |rows: &[EventRow]| rows.iter().map(|row| row.key.id.to_string()).collect::<Vec<_>>();
+        assert_eq!(ids(&store.waiting_events("cus_1").unwrap()), ["evt_1", "evt_2"]);
+        commit(store, |store| {
+            let changed = EventRow { detail: "why".into(), ..event(1, EventStatus::Review, Some("cus_1")) };
+            store.put_event(&changed).unwrap();
+        });
+        assert_eq!(ids(&store.waiting_events("cus_1").unwrap()), ["evt_2"]);
+        let key = event(1, EventStatus::Review, None).key;
+        assert_eq!(store.event(&key).unwrap().unwrap().detail, "why");
+        assert_eq!(store.event(&EventKey { livemode: true, ..key.clone() }).unwrap(), None);
+        assert_eq!(store.event(&EventKey { account: "acct_1".into(), ..key }).unwrap(), None);
+        let all = store.events(None, PAGE).unwrap();
+        assert_eq!(
+            all.iter().map(|e| e.row.key.id.to_string()).collect::<Vec<_>>(),
+            ["evt_4", "evt_3", "evt_2", "evt_1"]
+        );
+        assert_eq!(store.events(Some(EventStatus::Unmatched), PAGE).unwrap().len(), 1);
+        let counts: BTreeMap<_, _> = store.event_counts().unwrap().into_iter().collect();
+        assert_eq!((counts[&EventStatus::Applied], counts[&EventStatus::Review]), (1, 1));
+        assert_eq!(store.last_event_at().unwrap(), Some(NOW));
+    });
+}
+
 #[test]
 fn an_event_remembers_how_it_fared() {
     each(|store| {
