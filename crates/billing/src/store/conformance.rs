@@ -17,6 +17,7 @@ use ledger::{
     step,
 };
 use std::collections::BTreeMap;
+use told::event;
 use units::{AccountId, Amount, EventId, Instant, NodeName, Span, TierId, Unit};
 
 const NOW: Instant = Instant::from_secs(1_795_167_000);

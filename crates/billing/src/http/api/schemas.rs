@@ -139,8 +139,10 @@ fn asked() -> Vec<Named> {
                 ("id", of("Id")),
                 ("subjects?", many(of("Subject"))),
                 ("stripe_customer?", or_null(text())),
+                ("pool?", or_null(of("Id"))),
             ]),
         ),
+        ("NewPool", closed([("pool?", or_null(of("Id")))])),
         ("NewKey", closed([("account", of("Id"))])),
         ("NewGrant", closed([("account", of("Id")), ("credits", credits), ("note?", text())])),
         (
@@ -173,7 +175,7 @@ fn grant() -> Value {
         ("expires_at", or_null(of("Instant"))),
     ]);
     if let Some(properties) = grant.get_mut("properties").and_then(Value::as_object_mut) {
-        for (name, schema) in ["amount", "available", "leased", "used"].into_iter().flat_map(amounts) {
+        for (name, schema) in ["amount", "available", "leased", "used", "frozen"].into_iter().flat_map(amounts) {
             properties.insert(name.trim_end_matches('?').to_owned(), schema);
         }
     }
@@ -206,6 +208,8 @@ fn told() -> Vec<Named> {
                 ("balance_micro", of("Balance")),
                 ("debt_micro", of("Amount")),
                 ("held_micro", of("Amount")),
+                ("frozen_micro", of("Amount")),
+                ("pool", or_null(of("Id"))),
                 ("current_period_end", or_null(of("Instant"))),
                 ("cancel_at", or_null(of("Instant"))),
                 ("grants", many(of("Grant"))),

@@ -46,7 +46,7 @@ fn a_balance_is_explained_by_terms_sums_and_requests() {
     });
 }
 
-fn event(n: u32, status: EventStatus, customer: Option<&str>) -> EventRow {
+pub(super) fn event(n: u32, status: EventStatus, customer: Option<&str>) -> EventRow {
     let id = EventId::new(format!("evt_{n}")).unwrap();
     EventRow {
         key: EventKey { livemode: false, account: "self".into(), id },
