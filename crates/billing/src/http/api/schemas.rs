@@ -142,7 +142,7 @@ fn asked() -> Vec<Named> {
                 ("pool?", or_null(of("Id"))),
             ]),
         ),
-        ("NewPool", closed([("pool?", or_null(of("Id")))])),
+        ("NewPool", closed([("pool", or_null(of("Id")))])),
         ("NewKey", closed([("account", of("Id"))])),
         ("NewGrant", closed([("account", of("Id")), ("credits", credits), ("note?", text())])),
         (
@@ -210,6 +210,7 @@ fn told() -> Vec<Named> {
                 ("held_micro", of("Amount")),
                 ("frozen_micro", of("Amount")),
                 ("pool", or_null(of("Id"))),
+                ("members", many(of("Id"))),
                 ("current_period_end", or_null(of("Instant"))),
                 ("cancel_at", or_null(of("Instant"))),
                 ("grants", many(of("Grant"))),
