@@ -2,6 +2,7 @@
 
 use crate::envoy_file::EnvoyFile;
 use crate::processes::{self, Process};
+use crate::product::Product;
 use crate::settings::Settings;
 use crate::tools::{self, Tools};
 use crate::{During as _, Result, Trouble};
@@ -193,6 +194,16 @@ fn print_tour(settings: &Settings, tools: &Tools) {
     println!("  billing   {billing}");
     println!("  upstream  {}", settings.upstream(""));
     println!("  logs      {}/{{envoy,billing,upstream}}.log\n", settings.run_dir.display());
+    match Product::of(&settings.catalog) {
+        Ok(Some(product)) => print_product(settings, &token, &product),
+        _ => print_demo(settings, &token),
+    }
+    println!("Point Stripe's command line at it:  stripe listen --forward-to {gateway}/webhooks/stripe");
+    println!("(and start again with STRIPE_WEBHOOK_SECRET set to the secret that it prints)");
+}
+
+fn print_demo(settings: &Settings, token: &str) {
+    let (gateway, billing) = (settings.gateway(""), settings.billing(""));
     println!("Ask as alice, a free customer (3 requests a day):\n");
     println!("  TOKEN={token}");
     println!("  curl -i {gateway}/v1/chat/completions -H \"authorization: Bearer $TOKEN\" \\");
@@ -205,6 +216,14 @@ fn print_tour(settings: &Settings, tools: &Tools) {
     println!("    -H 'content-type: application/json' -H \"idempotency-key: $(date +%s)\" \\");
     println!("    -d '{{\"account\":\"alice\",\"credits\":10,\"note\":\"hello\"}}'");
     println!("  curl {}/_requests\n", settings.upstream(""));
-    println!("Point Stripe's command line at it:  stripe listen --forward-to {gateway}/webhooks/stripe");
-    println!("(and start again with STRIPE_WEBHOOK_SECRET set to the secret that it prints)");
+}
+
+/// What a product's catalog says of its paths, and who may be asking.
+fn print_product(settings: &Settings, token: &str, product: &Product) {
+    println!("{} has these paths at the gateway:\n", settings.catalog.display());
+    for line in product.tour() {
+        println!("  {line}");
+    }
+    println!("\nAsk as alice:\n\n  TOKEN={token}");
+    println!("  curl -i {} -H \"authorization: Bearer $TOKEN\"\n", settings.gateway("/billing/balance"));
 }
