@@ -97,7 +97,8 @@ async fn case_3_community_pro_has_a_hundred_requests_and_sees_them() {
         let usage = mine(&stage, &token, "/api/v1/billing/usage/?limit=1000").await;
         let today = stage::stripe::now().to_rfc3339()[..10].to_owned();
         let of_today = |row: &&Value| row["at"].as_str().is_some_and(|at| at.starts_with(&today));
-        usage["items"].as_array().unwrap().iter().filter(of_today).count() == 100
+        let listed = usage["items"].as_array().unwrap().iter().filter(of_today).count();
+        listed == 100 && usage["requests"] == json!({ "today": 100, "month": 100 })
     })
     .await;
     stage.finish();

@@ -3,7 +3,7 @@
 use super::api::{CURSOR, Holds, LIMIT, Route, Who};
 use super::door::{Gateway, Params};
 use super::{App, Fail};
-use crate::error::Invalid;
+use crate::error::{Error, Invalid};
 use crate::service;
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
@@ -13,7 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use contract::v1::HEADER_SUBJECT;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use units::{AccountId, Subject, SubjectKind};
+use units::{AccountId, Instant, Subject, SubjectKind};
 
 pub(super) fn routes() -> Vec<Route> {
     let own = |route: Route| route.by(Who::Customer);
@@ -150,8 +150,13 @@ async fn usage(
 ) -> Result<Json<Value>, Fail> {
     let page = super::page(asked.cursor, asked.limit);
     let account = own(&app, subject).await?;
-    let rows = app.read(move |work, _| work.store.usage(&account, page)).await?;
-    Ok(super::list(page, &rows, |row| {
+    let (rows, [today, month]) = app
+        .read(move |work, _| {
+            let [day, month] = begun(work.now)?.map(|since| work.store.served_since(&account, since));
+            Ok((work.store.usage(&account, page)?, [day?, month?]))
+        })
+        .await?;
+    let Json(mut list) = super::list(page, &rows, |row| {
         Some(json!({
             "request_id": row.request_id,
             "endpoint": row.endpoint,
@@ -164,5 +169,34 @@ async fn usage(
             "output_tokens": row.tokens.map(|(_, output)| output),
             "at": row.at,
         }))
-    }))
+    });
+    list["requests"] = json!({ "today": today, "month": month });
+    Ok(Json(list))
+}
+
+/// When the day and the month began, in UTC.
+fn begun(now: Instant) -> Result<[Instant; 2], Error> {
+    let text = now.to_rfc3339();
+    let at = |date: Option<&str>, rest: &str| {
+        let begin = date.and_then(|date| Instant::from_rfc3339(&format!("{date}{rest}")).ok());
+        begin.ok_or_else(|| Error::Bug(format!("{text} has no beginning")))
+    };
+    Ok([at(text.get(..10), "T00:00:00Z")?, at(text.get(..7), "-01T00:00:00Z")?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_and_a_month_begin_at_midnight() {
+        let at = |text: &str| Instant::from_rfc3339(text).unwrap();
+        for (now, day, month) in [
+            ("2026-11-20T09:30:00.000001Z", "2026-11-20T00:00:00Z", "2026-11-01T00:00:00Z"),
+            ("2026-11-01T00:00:00Z", "2026-11-01T00:00:00Z", "2026-11-01T00:00:00Z"),
+            ("2027-02-28T23:59:59Z", "2027-02-28T00:00:00Z", "2027-02-01T00:00:00Z"),
+        ] {
+            assert_eq!(begun(at(now)).unwrap(), [at(day), at(month)], "{now}");
+        }
+    }
 }

@@ -348,7 +348,8 @@ fn what_gateways_told_is_kept_once() {
         });
         assert_eq!(store.incarnation(&node()).unwrap(), 5);
         let usage = store.usage(&account("a"), PAGE).unwrap();
-        assert_eq!(usage.len(), 2);
+        let since = |store: &mut dyn Store, from| store.served_since(&account("a"), from).unwrap();
+        assert_eq!((usage.len(), since(store, NOW), since(store, NOW.plus(Span::from_secs(1)))), (2, 2, 0));
         assert_eq!((usage[0].row.charged_micro, usage[0].row.charged_requests), (3, 0));
         assert_eq!(usage[0].row.outcome, "charged");
     });

@@ -8,7 +8,7 @@ use super::{
     Message, Page, People, Store, Stored, Transaction, UsageKey, UsageRow,
 };
 use crate::error::Error;
-use contract::v1::UsageRecord;
+use contract::v1::{Outcome, UsageRecord};
 use ledger::subscription::{Paid, Payments, Subscription, Subscriptions};
 use ledger::{
     Account, Book, Cell, CellId, CellState, Changes, Grant, GrantId, HOLD_GENERATION_MIN, JournalEntry, Rows,
@@ -457,6 +457,13 @@ impl Gateways for Memory {
         let mut all: Vec<_> = self.now.usage.iter().filter(|(of, _)| of == key).map(|(_, r)| r.n).collect();
         all.sort_unstable();
         Ok((1_u64..).zip(all).take_while(|(n, found)| n == found).last().map_or(0, |(n, _)| n))
+    }
+
+    fn served_since(&mut self, account: &AccountId, since: Instant) -> Kept<u64> {
+        let served = |outcome| !matches!(outcome, Outcome::Failed | Outcome::NotForwarded);
+        let counts =
+            |record: &UsageRecord| record.account == *account && record.at >= since && served(record.outcome);
+        Ok(self.now.usage.iter().map(|(_, record)| record).filter(|record| counts(record)).count() as u64)
     }
 
     fn usage(&mut self, account: &AccountId, page: Page) -> Kept<Vec<Stored<UsageRow>>> {

@@ -193,6 +193,9 @@ pub trait Gateways {
     fn usage_acked(&mut self, key: &UsageKey) -> Kept<u64>;
     /// Usage of an account, newest first.
     fn usage(&mut self, account: &AccountId, page: Page) -> Kept<Vec<Stored<UsageRow>>>;
+    /// How many requests of an account were served since then, by the gateways' clocks: those of which something was
+    /// delivered.
+    fn served_since(&mut self, account: &AccountId, since: Instant) -> Kept<u64>;
     /// The claim on an event.
     fn claim(&mut self, key: &ClaimKey) -> Kept<Option<ClaimRow>>;
     /// Keeps what became of it.

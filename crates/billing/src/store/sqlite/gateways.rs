@@ -130,6 +130,16 @@ impl Gateways for Sqlite {
         self.advance(key)
     }
 
+    fn served_since(&mut self, account: &AccountId, since: Instant) -> Kept<u64> {
+        let count = self.one(
+            "SELECT count(*) FROM usage WHERE account_id = ?1 AND at >= ?2
+                AND outcome IN ('charged', 'client_left', 'broken')",
+            params![account.as_str(), since.micros()],
+            |row| Columns::of(row).u64(),
+        )?;
+        Ok(count.unwrap_or(0))
+    }
+
     fn usage(&mut self, account: &AccountId, page: Page) -> Kept<Vec<Stored<UsageRow>>> {
         self.all(
             "SELECT u.seq, u.request_id, u.endpoint, u.outcome,
