@@ -35,13 +35,14 @@ fn kinds(user: &str) -> [(&'static str, Value); 3] {
 async fn each_purchase_is_recorded_however_its_metadata_is_spelled() {
     let stage = start("awareness");
     for (n, (thing, metadata)) in kinds("buyer").into_iter().enumerate() {
-        let id = format!("evt_thing_{n}");
-        let bought = checkout(&id, "cus_buyer", 1000, &metadata);
+        // A customer of its own for each, so that nothing but this metadata says whose it is.
+        let (id, customer) = (format!("evt_thing_{n}"), format!("cus_buyer_{n}"));
+        let bought = checkout(&id, &customer, 1000, &metadata);
         deliver(&stage, HOOK, &bought).await;
         deliver(&stage, HOOK, &bought).await;
         // What was paid is Stripe's word, whatever amount the metadata has.
         assert_eq!(outcome(&stage, &id).await, ("applied".into(), format!("{thing} for 1000 usd")));
-        let told = intent(&id, "succeeded", "cus_buyer", 1000, &metadata);
+        let told = intent(&id, "succeeded", &customer, 1000, &metadata);
         deliver(&stage, HOOK, &told).await;
         let told = outcome(&stage, &format!("{id}_succeeded")).await;
         assert_eq!(told, ("applied".into(), "recorded before".into()), "one payment, told twice");
@@ -153,6 +154,14 @@ async fn a_subscription_begins_fails_is_paid_and_ends_with_its_period() {
     let paid = plan.paid("evt_paid", "invoice.paid", "in_1", "subscription_create");
     deliver(&stage, HOOK, &paid).await;
     let now = stage::stripe::now().secs();
+    let left = plan.told("evt_left", "deleted", "canceled", &json!({ "ended_at": now }));
+    deliver(&stage, HOOK, &later(left, 7)).await;
+    let shown = mine(&stage, &token, "/billing/subscription").await;
+    assert_eq!(
+        (&shown["state"], &shown["tier"]),
+        (&json!("canceled"), &json!("subscriber")),
+        "it was paid: {shown}"
+    );
     let over = plan.over((now - 30 * crate::play::DAY, now - 60));
     let ended = json!({ "ended_at": now - 60 });
     deliver(&stage, HOOK, &later(over.told("evt_end", "deleted", "canceled", &ended), 9)).await;
