@@ -55,7 +55,7 @@ async fn each_purchase_is_recorded_however_its_metadata_is_spelled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_payment_for_the_same_thing_is_put_to_review() {
+async fn a_second_payment_for_the_same_thing_is_a_conflict() {
     let stage = start("awareness");
     for (n, (thing, metadata)) in kinds("buyer").into_iter().enumerate() {
         deliver(&stage, HOOK, &checkout(&format!("evt_first_{n}"), "cus_buyer", 1000, &metadata)).await;
@@ -63,7 +63,7 @@ async fn a_second_payment_for_the_same_thing_is_put_to_review() {
         deliver(&stage, HOOK, &checkout(&second, "cus_buyer", 1000, &metadata)).await;
         let (status, why) = outcome(&stage, &second).await;
         assert!(
-            status == "review" && why.contains(thing) && why.contains("has it already"),
+            status == "conflict" && why.contains(thing) && why.contains("has it already"),
             "{status}: {why}"
         );
     }

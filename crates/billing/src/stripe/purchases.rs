@@ -43,10 +43,10 @@ pub(super) fn record(
     let thing = format!("{kind}:{item}:{account}");
     let (store, now) = (&mut session.work.store, session.work.now);
     if once && store.payee(&thing)?.is_some() {
-        // Nothing is kept of this payment, so that whatever else tells of it comes to review too.
+        // Nothing is kept of this payment, so that whatever else tells of it is a conflict too.
         let why =
             format!("{account} paid {paid} {currency} for {kind} {item} and has it already: give it back");
-        return Ok(Some(Applied::review(why)));
+        return Ok(Some(Applied::new(EventStatus::Conflict, why)));
     }
     if once {
         store.put_payee(&thing, account, now)?;
