@@ -170,7 +170,8 @@ async fn usage(
             "at": row.at,
         }))
     });
-    list["requests"] = json!({ "today": today, "month": month });
+    let requests = json!({ "today": today, "month": month });
+    list.as_object_mut().into_iter().for_each(|list| drop(list.insert("requests".into(), requests.clone())));
     Ok(Json(list))
 }
 

@@ -73,7 +73,10 @@ async fn a_thing_without_credits_is_remembered_once_however_it_is_told() {
     let other = session("b", seventh.clone());
     world.deliver(&other).await.ok(200);
     let (status, why) = detail(&world, "evt_b").await;
-    assert!(status == "conflict" && why.contains("alice") && why.contains("has it already"), "{status} {why}");
+    assert!(
+        status == "conflict" && why.contains("alice") && why.contains("has it already"),
+        "{status} {why}"
+    );
     let intent = json!({"id": "pi_b", "object": "payment_intent", "customer": "cus_1", "amount_received": 500,
         "currency": "usd", "metadata": seventh});
     world.deliver(&event("evt_intent_b", "payment_intent.succeeded", intent)).await.ok(200);
