@@ -82,3 +82,33 @@ async fn webhooks(stage: &Stage, paths: &[&str]) {
         assert_eq!((read.status, read.header("allow")), (405, "POST"), "{path}");
     }
 }
+
+/// Every test that `docs/products.md` names by its whole name is there.
+#[test]
+fn what_the_document_names_is_there() {
+    let root = stage::tools::root().unwrap();
+    let read = |path: &str| {
+        std::fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    };
+    let text = read("docs/products.md");
+    let mut named = 0;
+    for word in text.split('`').skip(1).step_by(2).filter(|word| !word.ends_with('…')) {
+        let (files, test) = match word.split("::").collect::<Vec<_>>()[..] {
+            ["products", file, test] => (vec![format!("tests/products/{file}.rs")], test),
+            ["it", file, test] => (vec![format!("crates/billing/tests/it/{file}.rs")], test),
+            ["products", _] => continue,
+            [file, test] => (vec![format!("tests/{file}.rs")], test),
+            [test]
+                if test.matches('_').count() > 3
+                    && test.bytes().all(|b| b == b'_' || b.is_ascii_alphanumeric()) =>
+            {
+                let all = ["threshold", "allthrive", "icraft", "vantage", "awareness"];
+                (all.map(|file| format!("tests/products/{file}.rs")).to_vec(), test)
+            }
+            _ => continue,
+        };
+        assert!(files.iter().any(|file| read(file).contains(&format!("fn {test}("))), "{word} is not there");
+        named += 1;
+    }
+    assert!(named > 40, "{named} tests are named");
+}

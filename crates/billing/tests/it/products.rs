@@ -91,3 +91,20 @@ async fn a_thing_without_credits_is_remembered_once_however_it_is_told() {
     assert_eq!(world.event_status("evt_e").await, "ignored");
     assert_eq!(world.balance("alice").await, 0);
 }
+
+#[test]
+fn every_catalog_that_is_shipped_is_in_order() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../catalogs");
+    let mut products = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let catalog = billing::catalog::Catalog::from_yaml(&std::fs::read_to_string(&path).unwrap());
+        let catalog = catalog.unwrap_or_else(|no| panic!("{}: {no}", path.display()));
+        assert_eq!(path.file_stem().and_then(|name| name.to_str()), Some(catalog.product.as_str()));
+        products.push(catalog.product);
+    }
+    products.sort();
+    for product in ["allthrive", "awareness", "demo", "icraft", "threshold", "vantage"] {
+        assert!(products.iter().any(|there| there == product), "{product} is not among {products:?}");
+    }
+}
