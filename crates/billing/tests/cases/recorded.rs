@@ -41,8 +41,11 @@ fn recorded_events_are_taken_and_read() {
         world.bind(&format!("account-{n}"), customer).unwrap();
     }
     for (id, (status, detail)) in world.events().unwrap() {
-        let name =
-            files[id[4..].parse::<usize>().unwrap()].file_stem().unwrap().to_string_lossy().into_owned();
+        let name = files[id.strip_prefix("evt_").unwrap().parse::<usize>().unwrap()]
+            .file_stem()
+            .unwrap()
+            .to_string_lossy()
+            .into_owned();
         println!("{name}: {} {detail}", status.as_str());
         // Their prices and payments are none of ours; but nothing may be missed in them.
         let unread = ["is missing or is not what it always was", "cannot be read"];
