@@ -47,6 +47,25 @@ enum Writing {
     Mixed,
 }
 
+const VERBS: [&str; 8] = ["events", "clock", "spend", "hold", "finish", "bind", "gift", "expect"];
+const EXPECTED: [&str; 15] = [
+    "account",
+    "exists",
+    "stage",
+    "tier",
+    "credits",
+    "credits_at_most",
+    "owed",
+    "held",
+    "granted",
+    "period_end",
+    "ends",
+    "access",
+    "events",
+    "flagged",
+    "noted",
+];
+
 type Order = Vec<Vec<usize>>;
 type Holds = BTreeMap<String, Vec<Value>>;
 
@@ -73,7 +92,23 @@ impl Case {
         }
     }
 
+    /// Every event can be written and everything else is known, in steps too that a pending case never reaches.
+    fn proofread(&self) {
+        for (place, event) in self.groups().flatten().enumerate() {
+            for shape in &self.shapes {
+                shapes::event(event.as_object().unwrap(), place + 1, *shape, self.start);
+            }
+        }
+        for (verb, what) in self.steps.iter().flatten() {
+            assert!(VERBS.contains(&verb.as_str()), "there is no step {verb:?}");
+            let expected = what.as_object().filter(|_| verb == "expect").into_iter().flat_map(Map::keys);
+            let strange: Vec<_> = expected.filter(|key| !EXPECTED.contains(&key.as_str())).collect();
+            assert!(strange.is_empty(), "nothing can be expected of {strange:?}");
+        }
+    }
+
     pub(crate) fn run(&self) -> Result<(), String> {
+        self.proofread();
         let catalog = Catalog::from_yaml(&self.catalog).map_err(|no| format!("its catalog: {no}"))?;
         let setup = setup(catalog);
         let orders = self.orders();
