@@ -28,7 +28,7 @@ pub struct Family {
 }
 
 /// Every metric of the service. `docs/metrics.md` tells the same, and a test compares them.
-pub const LIST: [Family; 13] = [
+pub const LIST: [Family; 14] = [
     counter(
         "tollgate_billing_calls_total",
         "call",

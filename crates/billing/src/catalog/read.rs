@@ -2,7 +2,9 @@
 
 use super::plans::{allowance, window};
 use super::tree::{Tree, credits, flag, span, text, texts, whole, word};
-use super::{Catalog, Endpoint, Notify, Package, PackagesFor, Policies, Purchase, Refusals, Tier, TierPrice, Words};
+use super::{
+    Catalog, Endpoint, Notify, Package, PackagesFor, Policies, Purchase, Refusals, Tier, TierPrice, Words,
+};
 use crate::complaint::Complaints;
 use contract::v1::Reason;
 use ledger::Shortfall;

@@ -175,7 +175,9 @@ fn grant() -> Value {
         ("expires_at", or_null(of("Instant"))),
     ]);
     if let Some(properties) = grant.get_mut("properties").and_then(Value::as_object_mut) {
-        for (name, schema) in ["amount", "available", "leased", "used", "frozen"].into_iter().flat_map(amounts) {
+        for (name, schema) in
+            ["amount", "available", "leased", "used", "frozen"].into_iter().flat_map(amounts)
+        {
             properties.insert(name.trim_end_matches('?').to_owned(), schema);
         }
     }
