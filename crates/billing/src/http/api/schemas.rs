@@ -269,9 +269,9 @@ fn recorded() -> Vec<Named> {
                 (
                     "tiers",
                     json!({ "type": "object",
-                "additionalProperties": object([("active", of("Whole")), ("weight", of("Whole"))]) }),
+                "additionalProperties": object([("active", of("Whole")), ("weight", or_null(of("Whole")))]) }),
                 ),
-                ("total", of("Whole")),
+                ("total", or_null(of("Whole"))),
             ]),
         ),
     ]
@@ -368,7 +368,14 @@ fn owned() -> Vec<Named> {
                 ("at", of("Instant")),
             ]),
         ),
-        ("UsageList", list("Usage")),
+        (
+            "UsageList",
+            object([
+                ("items", many(of("Usage"))),
+                ("next", or_null(of("Whole"))),
+                ("requests", object([("today", of("Whole")), ("month", of("Whole"))])),
+            ]),
+        ),
         ("Received", object([("received", flag()), ("outcome", text())])),
         (
             "StripeHealth",
