@@ -217,14 +217,43 @@ fn a_change_billed_with_the_next_period_brings_its_credits_then() {
 }
 
 #[test]
-fn a_period_that_begins_with_the_change_is_paid_whole_and_capped_with_the_one_it_cuts_off() {
+fn a_period_that_begins_with_the_change_brings_what_was_not_paid_back_of_the_one_it_cuts_off() {
+    let anew = |id: &str, from: &str, to: &str, at: i64| {
+        let (old, new) = if to == "q" { (3000, 6000) } else { (6000, 3000) };
+        let lines =
+            vec![part(from, -old * (END - at) / (END - START), at, END), line(to, new, at, at + 30 * DAY)];
+        invoice(id, "subscription_update", at, lines)
+    };
+    // Half of 30 had passed, and 100 were paid for.
     let mut shelf = on_upgrade(OnUpgrade::None);
-    let lines = |n: i64| vec![part("p", -1500, MID + n, END), line("q", 6000, MID + n, MID + n + 30 * DAY)];
-    shelf.paid(&invoice("in_up", "subscription_update", MID, lines(0)));
-    assert_eq!(shelf.left(), 100);
-    let again = shelf.paid(&invoice("in_up_2", "subscription_update", MID + 1, lines(1)));
-    assert!(again.contains(&Withheld::Capped), "{again:?}");
-    assert_eq!(shelf.left(), 100);
+    shelf.paid(&anew("in_up", "p", "q", MID));
+    assert_eq!(shelf.left(), 115);
+    // On the last day nearly the whole is new.
+    let mut late = on_upgrade(OnUpgrade::None);
+    late.paid(&anew("in_up", "p", "q", END - DAY));
+    assert_eq!(late.left(), 129);
+    // To and fro at one time brings nothing.
+    for n in 0..5 {
+        let down = shelf.paid(&anew(&format!("in_down_{n}"), "q", "p", MID + 2 * n));
+        assert!(down.contains(&Withheld::Capped), "{down:?}");
+        shelf.paid(&anew(&format!("in_up_{n}"), "p", "q", MID + 2 * n + 1));
+    }
+    assert!((115 * ONE..115 * ONE + 1000).contains(&shelf.left_micro()), "{}", shelf.left_micro());
+}
+
+#[test]
+fn a_month_that_becomes_a_year_of_months_loses_none() {
+    let mut shelf = Shelf::new(policy(|it| it.refill = Refill::Monthly));
+    let mut year = snapshot("p", "active", START);
+    year.items[0].period_end = secs(MID + 365 * DAY);
+    shelf.told(year);
+    shelf.paid(&cycle(0, "p", 3000));
+    let lines = vec![part("p", -1500, MID, END), line("p", 36_000, MID, MID + 365 * DAY)];
+    shelf.paid(&invoice("in_y", "subscription_update", MID, lines));
+    assert!((44 * ONE..=45 * ONE).contains(&shelf.left_micro()), "{}", shelf.left_micro());
+    shelf.until(secs(MID + 32 * DAY));
+    assert_eq!(shelf.left(), 30);
+    assert_eq!(shelf.refilled(), ["2026-01-15", "2026-01-30", "2026-02-28"]);
 }
 
 #[test]

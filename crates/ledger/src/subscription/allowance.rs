@@ -53,7 +53,8 @@ words! {
 ///
 /// Origins are `plan:{invoice}:{price}` and `upgrade:{invoice}`, so the three events that tell of one payment grant once.
 /// The sum of what the parts of a period grant does not depend on their order; where a cap binds, which of them grants
-/// less does. A payment is judged by what is known of its subscription when it is told: if it was made after the
+/// less does. (Where periods that began with a change cut off one another several times, it may matter to the sum too.)
+/// A payment is judged by what is known of its subscription when it is told: if it was made after the
 /// subscription had ended or paused, and is told before that is, it grants.
 #[must_use]
 pub fn allowances(

@@ -110,6 +110,13 @@ impl Part {
         self.from < other.to && other.from < self.to
     }
 
+    /// The share of what is due for it that had passed at `end`, rounded down.
+    fn passed(&self, end: Instant) -> Option<Amount> {
+        let span = |to: Instant| i128::from(to.secs()).checked_sub(i128::from(self.from.secs()));
+        let share = i128::from(self.due.get()).checked_mul(span(end)?.max(0))?.checked_div(span(self.to)?)?;
+        Amount::new(i64::try_from(share).ok()?).ok()
+    }
+
     /// True for what comes in its turn, and is no consequence of a change.
     pub(super) fn is_regular(&self) -> bool {
         matches!(self.kind, PartKind::Period | PartKind::Refill)
@@ -136,8 +143,8 @@ impl Part {
 
 impl Paid {
     /// Enters a part under its origin, and says how much it brings. The parts of one time bring together what is due for
-    /// them, but not more than the largest allowance among their plans; what comes regularly is never cut by that alone.
-    /// Both sums only grow with what is known, and each part brings what the sum has grown by, so that the order in which
+    /// them, but not more than the largest allowance among their plans; what comes regularly is never cut by that alone, and
+    /// where a period was cut off, what had passed of it counts beside the new one. Both sums only grow with what is known, and each part brings what the sum has grown by, so that the order in which
     /// parts come does not matter to their sum. `None` if it cannot be said.
     pub(super) fn enter(&mut self, origin: String, mut part: Part) -> Option<Amount> {
         part.granted = if part.kind == PartKind::Trial { part.due } else { self.brings(&part)? };
@@ -147,7 +154,8 @@ impl Paid {
     }
 
     fn brings(&self, new: &Part) -> Option<Amount> {
-        let (mut due, mut regular, mut most, mut granted) = (new.due, Amount::ZERO, new.most, Amount::ZERO);
+        let (mut due, mut regular, mut granted) = (new.due, Amount::ZERO, Amount::ZERO);
+        let mut most = new.most.max(self.moved(new)?);
         if new.is_regular() {
             regular = new.due;
         }
@@ -160,6 +168,26 @@ impl Paid {
             }
         }
         Some(due.min(most.max(regular)).saturating_sub(granted))
+    }
+}
+
+impl Paid {
+    /// What may have been brought by now where periods were cut off by others that began with a change: of each what had
+    /// passed of it, for the rest was paid back, and the whole of the one after it. Nothing where none was.
+    fn moved(&self, new: &Part) -> Option<Amount> {
+        let whole = |part: &&Part| !matches!(part.kind, PartKind::Trial | PartKind::Change);
+        let others = self.0.values().filter(|part| part.overlaps(new));
+        let mut all: Vec<&Part> = others.chain([new]).filter(whole).collect();
+        all.sort_by_key(|part| (part.from, part.paid_at));
+        let (mut passed, mut most) = (Amount::ZERO, Amount::ZERO);
+        for (at, part) in all.iter().enumerate() {
+            if part.kind == PartKind::Anew {
+                most = most.max(passed.checked_add(part.due)?);
+            }
+            let end = all.get(at.checked_add(1)?).map_or(part.to, |next| next.from.min(part.to));
+            passed = passed.checked_add(part.passed(end)?)?;
+        }
+        Some(most)
     }
 }
 
