@@ -8,11 +8,12 @@ use crate::error::{Error, Invalid};
 use crate::store::UsageKey;
 use contract::v1::{
     CellAnswer, CellKey, CellReport, CellState, HelloAnswer, Intervals, Limits, Need, NeedAnswer, Note,
-    NoteKind, Sync, SyncAnswer,
+    NoteKind, Sync, SyncAnswer, Tokens, UsageRecord,
 };
 use ledger::{
     Abandon, CellId, Command, Exposure, GrantId, HOLD_GENERATION_MIN, Reply, Report, Rows, Shortfall, Totals,
 };
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use units::{AccountId, Amount, NodeName};
 
@@ -160,6 +161,12 @@ fn check(sync: &Sync) -> Result<(), Error> {
     if let Some(record) = sync.usage.iter().find(|record| !(1..=WHOLE_MAX).contains(&record.n)) {
         return no(format!("a usage record has the number {}; they go from 1 to 2^53 - 1.", record.n));
     }
+    if let Some(record) = sync.usage.iter().find(|record| record.price_version > WHOLE_MAX) {
+        return no(format!(
+            "a usage record names price version {}; they go to 2^53 - 1.",
+            record.price_version
+        ));
+    }
     Ok(())
 }
 
@@ -263,12 +270,25 @@ pub(super) fn report(
     })
 }
 
+/// What an upstream says of its tokens is evidence, and charged by nobody: a number that is none is kept as the largest there is.
+/// Refused, it would come back with every sync, and nothing of that worker would ever be entered.
+fn countable(record: &UsageRecord) -> Cow<'_, UsageRecord> {
+    let Some(tokens) = &record.tokens else { return Cow::Borrowed(record) };
+    if [tokens.input, tokens.cached, tokens.output].iter().all(|count| *count <= WHOLE_MAX) {
+        return Cow::Borrowed(record);
+    }
+    let least = |count: u64| count.min(WHOLE_MAX);
+    let (input, cached, output) = (least(tokens.input), least(tokens.cached), least(tokens.output));
+    let tokens = Tokens { model: tokens.model.clone(), input, cached, output };
+    Cow::Owned(UsageRecord { tokens: Some(tokens), ..record.clone() })
+}
+
 fn keep_usage(session: &mut Session<'_, '_, '_>, sync: &Sync) -> Result<u64, Error> {
     let key = UsageKey { node: sync.node.clone(), incarnation: sync.incarnation, worker: sync.worker };
     let work = &mut *session.work;
     let mut new = BTreeMap::<_, u64>::new();
     for record in &sync.usage {
-        if work.store.put_usage(&key, record, work.now)? {
+        if work.store.put_usage(&key, &countable(record), work.now)? {
             let count = new.entry(record.outcome.as_str()).or_default();
             *count = count.saturating_add(1);
         }

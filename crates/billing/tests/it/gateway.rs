@@ -446,3 +446,22 @@ async fn a_sync_that_a_later_one_overtook_is_not_carried_out() {
     world.gateway("sync", &other).await.ok(200);
     assert_eq!(world.account("alice").await["held_micro"], 2_000_000);
 }
+
+#[tokio::test]
+async fn what_an_upstream_says_of_its_tokens_stops_no_sync() {
+    let world = World::new().await;
+    world.need(1, "alice", "chat").await;
+    let record = |n: u64, tokens: u64| {
+        json!({
+            "n": n, "request_id": format!("r-{n}"), "account": "alice", "endpoint": "chat", "outcome": "charged", "returned": 0,
+            "charges": [], "price_version": 1, "at": "2026-11-20T09:30:00Z",
+            "tokens": {"model": "m", "input": tokens, "cached": tokens, "output": tokens},
+        })
+    };
+    let answer = world.sync(&json!({ "usage": [record(1, u64::MAX), record(2, 7)] })).await;
+    assert_eq!(answer["usage_acked"], 2);
+    let usage = world.customer("/v1/usage", "alice").await.ok(200);
+    let tokens: Vec<_> =
+        usage["items"].as_array().unwrap().iter().map(|row| row["output_tokens"].clone()).collect();
+    assert_eq!(tokens, [json!(7), json!(9_007_199_254_740_991_u64)]);
+}

@@ -84,6 +84,10 @@ fn words() -> Vec<Named> {
             json!({ "type": "string", "minLength": 1, "maxLength": 255, "description": "at most 255 bytes" }),
         ),
         ("FromOne", json!({ "type": "integer", "minimum": 1, "maximum": WHOLE_MAX })),
+        (
+            "Count",
+            json!({ "type": "integer", "minimum": 0, "description": "above 2^53 - 1 it is kept as that" }),
+        ),
         ("Flag", flag()),
         ("Text", text()),
         ("Limit", json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX })),

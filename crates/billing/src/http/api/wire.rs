@@ -125,7 +125,7 @@ fn syncing() -> Vec<Named> {
         ("generation_min?", of("Whole")),
     ]);
     let tokens =
-        object([("model", text()), ("input", of("Whole")), ("cached", of("Whole")), ("output", of("Whole"))]);
+        object([("model", text()), ("input", of("Count")), ("cached", of("Count")), ("output", of("Count"))]);
     vec![
         ("Outcome", word(&Outcome::ALL.map(Outcome::as_str))),
         ("CellReport", cell),

@@ -1,7 +1,7 @@
 //! What explains a balance, how events fared, and what others are told of.
 
 use super::*;
-use crate::store::{Message, Tries};
+use crate::store::{Facts, Message, Tries};
 use contract::v1::Outcome;
 use ledger::JournalKind;
 
@@ -154,4 +154,34 @@ fn messages_are_due_until_they_are_accepted_or_given_up() {
         });
         assert!(due(store, NOW)[0].seq > all[2].seq);
     });
+}
+
+#[test]
+fn events_of_an_earlier_release_keep_their_status_and_wait_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.db");
+    let db = rusqlite::Connection::open(&path).unwrap();
+    db.execute_batch("CREATE TABLE migration (version INTEGER PRIMARY KEY, at TEXT NOT NULL)").unwrap();
+    for (version, schema) in
+        [(1, include_str!("../sqlite/schema.sql")), (2, include_str!("../sqlite/schema-2.sql"))]
+    {
+        db.execute_batch(schema).unwrap();
+        db.execute("INSERT INTO migration VALUES (?1, 'then')", [version]).unwrap();
+    }
+    for (id, status) in [("evt_1", "applied"), ("evt_2", "unmatched"), ("evt_3", "conflict")] {
+        db.execute(
+            "INSERT INTO event (livemode, account, id, kind, received_at, status, detail, customer, body)
+             VALUES (0, 'self', ?1, 'invoice.paid', 7000000, ?2, 'why', 'cus_1', '{}')",
+            [id, status],
+        )
+        .unwrap();
+    }
+    drop(db);
+    let mut store = Sqlite::open(&path).unwrap();
+    let statuses: Vec<_> = store.events(None, PAGE).unwrap().into_iter().map(|e| e.row.status).collect();
+    assert_eq!(statuses, [EventStatus::Conflict, EventStatus::Unmatched, EventStatus::Applied]);
+    let waiting = store.waiting_events("cus_1").unwrap();
+    assert_eq!(waiting.len(), 1);
+    let tries = Tries { count: 1, error: None, last_at: Some(Instant::from_secs(7)) };
+    assert_eq!((&waiting[0].tries, waiting[0].detail.as_str()), (&tries, "why"));
 }
