@@ -80,7 +80,8 @@ impl<T: DeserializeOwned> FromRequest<App> for Write<T> {
 impl FromRequest<App> for Act {
     type Rejection = Fail;
     async fn from_request(request: Request, app: &App) -> Result<Self, Fail> {
-        let path = request.uri().path().to_owned();
+        // Its query says which of several things is meant.
+        let path = request.uri().to_string();
         let key = idempotency_key(request.headers())?;
         let Body(body) = Body::from_request(request, app).await?;
         if !matches!(body.trim_ascii(), b"" | b"{}") {

@@ -88,6 +88,10 @@ fn words() -> Vec<Named> {
             "Count",
             json!({ "type": "integer", "minimum": 0, "description": "above 2^53 - 1 it is kept as that" }),
         ),
+        (
+            "NeedId",
+            json!({ "type": "integer", "minimum": 1, "maximum": ledger::HOLD_GENERATION_MIN.saturating_sub(1) }),
+        ),
         ("Flag", flag()),
         ("Text", text()),
         ("Limit", json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX })),

@@ -116,13 +116,13 @@ fn syncing() -> Vec<Named> {
         ("model", text()),
     ]);
     let need = object([
-        ("id", of("FromOne")),
+        ("id", of("NeedId")),
         ("subject", of("Subject")),
         ("endpoint", of("Id")),
         ("mode", word(&["identify", "hold", "lease"])),
         ("shape", json!({ "oneOf": [object([("kind", tag("fixed"))]), tokens] })),
         ("wait_ms", of("Whole")),
-        ("generation_min?", of("Whole")),
+        ("generation_min?", of("NeedId")),
     ]);
     let tokens =
         object([("model", text()), ("input", of("Count")), ("cached", of("Count")), ("output", of("Count"))]);
@@ -154,7 +154,7 @@ fn syncing() -> Vec<Named> {
                 ("sent_seq", of("Whole")),
                 ("cells", many(of("CellReport"))),
                 ("needs", many(of("Need"))),
-                ("abandoned", many(of("Whole"))),
+                ("abandoned", many(of("NeedId"))),
                 ("usage", many(of("UsageRecord"))),
                 ("draining", flag()),
             ]),
