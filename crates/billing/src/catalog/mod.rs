@@ -145,6 +145,18 @@ pub enum Period {
     Lifetime,
 }
 
+impl Period {
+    /// As a catalog writes it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Day => "day",
+            Self::Month => "month",
+            Self::Lifetime => "lifetime",
+        }
+    }
+}
+
 /// Credits for sale.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Package {

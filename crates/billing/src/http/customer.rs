@@ -71,7 +71,10 @@ async fn tiers(_: Customer, State(app): State<App>) -> Json<Value> {
     let catalog = &app.setup.catalog;
     let item = |(id, tier): (&units::TierId, &crate::catalog::Tier)| {
         let price = |p: &crate::catalog::TierPrice| json!({ "id": p.id, "amount": p.amount, "currency": catalog.currency });
-        let window = |(name, w): (&String, &crate::catalog::Window)| json!({ "name": name, "endpoints": w.endpoints, "limit": w.limit, "period": "day" });
+        let window = |(name, w): (&String, &crate::catalog::Window)| {
+            let (period, zone) = (w.period.as_str(), w.zone.name());
+            json!({ "name": name, "endpoints": w.endpoints, "limit": w.limit, "period": period, "time_zone": zone })
+        };
         json!({
             "id": id,
             "rank": tier.rank,

@@ -92,7 +92,14 @@ fn setup() -> Setup {
     let catalog = Catalog::from_yaml(DEMO).unwrap();
     let span = Span::from_secs(30);
     let timing = Timing { ttl: span, grace: Span::ZERO, tail: span };
-    Setup { policy: catalog.policy(), catalog, timing, crash: CrashPolicy::Refund, claim_ttl: span, tells: false }
+    Setup {
+        policy: catalog.policy(),
+        catalog,
+        timing,
+        crash: CrashPolicy::Refund,
+        claim_ttl: span,
+        tells: false,
+    }
 }
 
 /// Takes events in; what alice has then, and what became of each event.

@@ -25,7 +25,7 @@ pub(crate) fn rebuild(newest_first: impl DoubleEndedIterator<Item = JournalEntry
         let amount = amount.get();
         match kind {
             JournalKind::DebtUp => debt += amount,
-            JournalKind::Repaid => debt -= amount,
+            JournalKind::Repaid | JournalKind::DebtDown => debt -= amount,
             _ => {}
         }
         let Some(grant) = grant else { continue };
@@ -56,7 +56,14 @@ pub(crate) fn rebuild(newest_first: impl DoubleEndedIterator<Item = JournalEntry
                 *from -= amount;
                 parts.voided += amount;
             }
+            JournalKind::Restored => {
+                (parts.voided, parts.avail) = (parts.voided - amount, parts.avail + amount);
+            }
+            JournalKind::Recovered => {
+                (parts.used, parts.avail) = (parts.used - amount, parts.avail + amount);
+            }
             JournalKind::Clawed => parts.clawed += amount,
+            JournalKind::Unclawed => parts.clawed -= amount,
             _ => {}
         }
     }
@@ -72,7 +79,7 @@ pub(crate) fn kept(book: &Book) -> Books {
         used: grant.used.get(),
         expired: grant.expired.get(),
         voided: grant.voided.get(),
-        clawed: grant.clawed.get(),
+        clawed: grant.clawed.get() + grant.reversed.reclaimed.get(),
     };
     (book.grants.iter().map(|(id, grant)| (*id, parts(grant))).collect(), book.account.debt.get())
 }
