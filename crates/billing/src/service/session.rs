@@ -6,13 +6,13 @@ use crate::engine::Work;
 use crate::error::{Error, Invalid};
 use crate::stripe::settle_invoice;
 use contract::v1::{Note, NoteKind};
-use ledger::subscription::{Standing, next_refill, over, refills, standing};
+use ledger::subscription::{Standing, next_refill, over, refills, standing, undue};
 use ledger::{
-    Balance, Book, Changes, Command, Effect, GrantAnswer, Ids, Outcome, Reply, Rows, Shortfall, Terms, Upto,
-    Void, VoidTarget, step,
+    Balance, Book, Changes, Command, Effect, GrantAnswer, Ids, Origin, Outcome, Reply, Rows, Shortfall,
+    Source, Terms, Upto, Void, VoidTarget, step,
 };
 use std::collections::{BTreeMap, BTreeSet};
-use units::AccountId;
+use units::{AccountId, Unit};
 
 /// The books that are open.
 pub struct Session<'s, 'w, 'e> {
@@ -126,6 +126,7 @@ impl<'s, 'w, 'e> Session<'s, 'w, 'e> {
         let subscriptions = self.work.store.subscriptions(account)?;
         let mut payments = self.work.store.payments(account)?;
         let before = payments.clone();
+        self.take_undue(account, &undue(&mut payments, &subscriptions))?;
         let refills = refills(&mut payments, &subscriptions, policy, now);
         let mut standing = standing(&subscriptions, policy, now);
         let next = next_refill(&payments, &subscriptions, policy, now);
@@ -145,6 +146,23 @@ impl<'s, 'w, 'e> Session<'s, 'w, 'e> {
         // What was refunded of an invoice is taken off its later months too. (A mere look shows that a moment later.)
         let refunded = refilled.iter().filter(|_| self.keeps).cloned().collect::<Vec<_>>();
         refunded.iter().try_for_each(|invoice| settle_invoice(self, invoice))
+    }
+
+    /// Takes back what was paid for after the end.
+    fn take_undue(&mut self, account: &AccountId, origins: &[String]) -> Result<(), Error> {
+        let (unit, source) = (Unit::Credits, Source::Subscription);
+        let origins: Vec<_> =
+            origins.iter().map(|origin| Origin { unit, source, source_ref: origin.clone() }).collect();
+        if !origins.is_empty() {
+            origins.iter().for_each(|origin| self.want(account, Rows::Origin(origin.clone())));
+            self.books.remove(account);
+            self.opened(account)?;
+        }
+        for target in origins.into_iter().map(VoidTarget::Origin) {
+            let void = Void { target, upto: Upto::All, shortfall: Shortfall::WriteOff };
+            self.apply(account, &Command::Void(void))?;
+        }
+        Ok(())
     }
 
     /// Grants what time brought; the invoices that paid for it.

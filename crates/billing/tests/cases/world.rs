@@ -180,7 +180,9 @@ impl World {
                         [it.terms.amount, it.avail, it.leased, it.used, it.clawed].map(units::Amount::get);
                     json!({"of": it.terms.source_ref, "parts": parts, "ends": it.terms.expires_at})
                 };
-                let mut grants: Vec<String> = book.grants.values().map(|it| grant(it).to_string()).collect();
+                // What was taken back before any of it was used might as well never have been granted.
+                let there = book.grants.values().filter(|it| it.voided < it.terms.amount);
+                let mut grants: Vec<String> = there.map(|it| grant(it).to_string()).collect();
                 grants.sort();
                 let balance = book.balance(now).map_err(|bug| Error::Bug(bug.to_string()))?;
                 let standing = format!("{:?}", book.account.standing);

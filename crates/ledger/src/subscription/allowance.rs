@@ -54,8 +54,8 @@ words! {
 /// Origins are `plan:{invoice}:{price}` and `upgrade:{invoice}`, so the three events that tell of one payment grant once.
 /// The sum of what the parts of a period grant does not depend on their order; where a cap binds, which of them grants
 /// less does. (Where periods that began with a change cut off one another several times, it may matter to the sum too.)
-/// A payment is judged by what is known of its subscription when it is told: if it was made after the
-/// subscription had ended or paused, and is told before that is, it grants.
+/// A payment is judged by what is known of its subscription when it is told: if it was made after collection was paused, and is
+/// told before that is, it grants. (If it was made after the end, that is taken back when the end is told: [`super::undue`].)
 #[must_use]
 pub fn allowances(
     invoice: &InvoicePaid,
@@ -88,9 +88,7 @@ fn permitted(invoice: &InvoicePaid, subscriptions: &Subscriptions) -> Result<(),
         _ => return Err(Withheld::UnknownReason),
     }
     let Some(known) = subscriptions.0.get(id) else { return Ok(()) };
-    let latest = &known.latest;
-    let ended = latest.status.is_terminal().then(|| latest.ended_at.unwrap_or(latest.created));
-    if ended.is_some_and(|ended| ended <= invoice.paid_at) {
+    if known.latest.ended().is_some_and(|ended| ended <= invoice.paid_at) {
         return Err(Withheld::Ended);
     }
     if known.paused_since().is_some_and(|paused| paused <= invoice.paid_at) {

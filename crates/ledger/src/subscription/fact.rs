@@ -70,6 +70,14 @@ pub struct Snapshot {
     pub event: String,
 }
 
+impl Snapshot {
+    /// When it ended for good, if it has.
+    #[must_use]
+    pub fn ended(&self) -> Option<Instant> {
+        self.status.is_terminal().then(|| self.ended_at.unwrap_or(self.created))
+    }
+}
+
 /// An invoice that was paid (`invoice.paid`; the other two events about it are the same fact, by its id).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InvoicePaid {

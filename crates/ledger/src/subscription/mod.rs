@@ -16,7 +16,7 @@ mod standing;
 pub use allowance::{Withheld, allowances, purchase};
 pub use fact::{InvoiceLine, InvoicePaid, Item, PurchasePaid, Snapshot, Status};
 pub use fold::{Folded, Subscription, Subscriptions};
-pub use over::over;
+pub use over::{over, undue};
 pub use paid::{Paid, Part, PartKind, Payments};
 pub use permits::{PackagesFor, Permits, permits};
 pub use policy::{Allowance, OnCancel, OnUpgrade, Plan, Policy, Refill, Rollover, WhileCollectionPaused};

@@ -1,5 +1,6 @@
 //! What is left of earlier periods and ends with the next one.
 
+use super::fold::Subscriptions;
 use super::paid::{Part, PartKind, Payments};
 use super::policy::Rollover;
 use crate::grant::{Grant, GrantId, Source};
@@ -46,6 +47,21 @@ pub fn over(payments: &Payments, grants: &BTreeMap<GrantId, Grant>) -> Vec<(Gran
         }
     }
     rests.into_iter().filter_map(voided).collect()
+}
+
+/// Origins of what payments brought that were made when their subscription had ended already. Had that been told first, they
+/// would have brought nothing; so it is taken back whole, and the order in which the two are told does not matter. Each is
+/// named once: that is noted in `payments`, to be kept, and stops its later months too.
+pub fn undue(payments: &mut Payments, subscriptions: &Subscriptions) -> Vec<String> {
+    let mut all = Vec::new();
+    for (id, paid) in &mut payments.0 {
+        let Some(ended) = subscriptions.0.get(id).and_then(|known| known.latest.ended()) else { continue };
+        for (origin, part) in paid.0.iter_mut().filter(|(_, part)| part.paid_at >= ended && !part.stopped) {
+            part.stopped = true;
+            all.push(origin.clone());
+        }
+    }
+    all
 }
 
 /// True for what begins a period, and so ends another.
