@@ -66,7 +66,7 @@ pub fn allowances(
     let may = permitted(invoice, subscriptions);
     let mut paid = invoice.subscription.as_ref().and_then(|id| payments.0.remove(id)).unwrap_or_default();
     let mut all: Vec<Result<Terms, Withheld>> = Vec::new();
-    for line in &invoice.lines {
+    for line in &together(&invoice.lines) {
         all.push(may.and_then(|()| period(invoice, line, &mut paid, subscriptions, policy)));
     }
     if may.is_ok() && invoice.lines.iter().any(|line| line.proration) {
@@ -74,6 +74,25 @@ pub fn allowances(
     }
     if let Some(id) = invoice.subscription.as_ref().filter(|_| !paid.0.is_empty()) {
         payments.0.insert(id.clone(), paid);
+    }
+    all
+}
+
+/// Lines of one price for one period are one: Stripe writes a line for each step of a graduated price (Stripe, "Tiered pricing").
+fn together(lines: &[InvoiceLine]) -> Vec<InvoiceLine> {
+    let mut all: Vec<InvoiceLine> = Vec::new();
+    for line in lines {
+        let same = |known: &&mut InvoiceLine| {
+            let period = (known.period_start, known.period_end) == (line.period_start, line.period_end);
+            !known.proration && !line.proration && known.price == line.price && period
+        };
+        match all.iter_mut().find(same) {
+            Some(known) => {
+                known.quantity = known.quantity.saturating_add(line.quantity);
+                known.net = known.net.zip(line.net).and_then(|(one, other)| one.checked_add(other));
+            }
+            None => all.push(line.clone()),
+        }
     }
     all
 }
@@ -109,15 +128,17 @@ fn period(
         return Err(Withheld::Proration);
     }
     let plan = policy.plans.get(&line.price).ok_or(Withheld::UnknownPrice)?;
-    let allowance = plan.allowance.as_ref().ok_or(Withheld::NoAllowance)?;
+    let allowance = plan.allowance.as_ref();
     let subscription = invoice.subscription.as_ref().and_then(|id| subscriptions.0.get(id));
-    if subscription.is_none() && invoice.amount_paid == 0 {
+    // Something else on the invoice may have cost something, a fee for setting up.
+    let free = invoice.amount_paid == 0 || line.net == Some(0);
+    if subscription.is_none() && free {
         return Err(Withheld::UnknownTrial);
     }
     // Its end may have been moved since the invoice was made; then a line that cost nothing and began before the end is of it.
     let trial = subscription
         .and_then(|it| it.latest.trial_end)
-        .is_some_and(|end| end == line.period_end || invoice.amount_paid == 0 && line.period_start < end);
+        .is_some_and(|end| end == line.period_end || free && line.period_start < end);
     if line.quantity == 0 {
         return Err(Withheld::NoAllowance);
     }
@@ -125,22 +146,32 @@ fn period(
         return Err(Withheld::Nonsense);
     }
     let (kind, each) = match (trial, invoice.billing_reason.as_str()) {
-        (true, _) => (PartKind::Trial, allowance.trial_credits),
-        (false, CHANGE) => (PartKind::Anew, allowance.credits),
-        (false, _) => (PartKind::Period, allowance.credits),
+        (true, _) => (PartKind::Trial, allowance.map(|allowance| allowance.trial_credits)),
+        (false, CHANGE) => (PartKind::Anew, allowance.map(|allowance| allowance.credits)),
+        (false, _) => (PartKind::Period, allowance.map(|allowance| allowance.credits)),
     };
-    let due = whole(each, allowance, line.quantity).ok_or(Withheld::Nonsense)?;
-    if due.is_zero() {
+    // A period that brings nothing is entered all the same: it may end another, and a change within it may bring something.
+    let due = match allowance.zip(each) {
+        Some((allowance, each)) => whole(each, allowance, line.quantity).ok_or(Withheld::Nonsense)?,
+        None => Amount::ZERO,
+    };
+    if due.is_zero() && trial {
         return Err(Withheld::NoAllowance);
     }
-    let to = match allowance.refill {
-        Refill::Monthly if !trial => first_month(line.period_start, line.period_end),
+    let to = match allowance.map(|allowance| allowance.refill) {
+        Some(Refill::Monthly) if !trial => first_month(line.period_start, line.period_end),
         _ => line.period_end,
     };
     // Of a trial nothing is kept: nobody paid for it.
-    let rest = if trial { Some(Rollover::None) } else { rollover(allowance, line.quantity) };
+    let rest = match allowance.filter(|_| !trial) {
+        Some(allowance) => rollover(allowance, line.quantity),
+        None => Some(Rollover::None),
+    };
     let paid_back = |it: &&InvoiceLine| it.proration && it.net.is_some_and(|net| net < 0);
-    let replaces = invoice.lines.iter().find(paid_back).filter(|_| kind == PartKind::Anew);
+    // What it takes the place of is a plan, whatever else is paid back beside it.
+    let plans =
+        invoice.lines.iter().filter(paid_back).filter_map(|it| Some((policy.plans.get(&it.price)?.rank, it)));
+    let replaces = plans.max_by_key(|(rank, _)| *rank).map(|(_, it)| it).filter(|_| kind == PartKind::Anew);
     let part = Part {
         kind,
         price: line.price.clone(),
@@ -158,7 +189,9 @@ fn period(
         rollover: rest.ok_or(Withheld::Nonsense)?,
         stopped: false,
     };
-    enter(paid, format!("plan:{}:{}", invoice.id, line.price), part, policy)
+    let entered = enter(paid, format!("plan:{}:{}", invoice.id, line.price), part, policy);
+    entered
+        .map_err(|why| if due.is_zero() && why == Withheld::NoUpgrade { Withheld::NoAllowance } else { why })
 }
 
 /// Enters a part, once, and says what is granted for it.
@@ -182,7 +215,7 @@ pub(super) fn enter(paid: &mut Paid, origin: String, part: Part, policy: &Policy
 
 /// The reason of an invoice that bills a change of plan at once. A line that is no part of a period pays for a whole one,
 /// which begins with the change.
-pub(super) const CHANGE: &str = "subscription_update";
+pub const CHANGE: &str = "subscription_update";
 
 /// Reasons of an invoice that pay for a whole period. `subscription` is an older name of the first two.
 const REASONS: [&str; 4] = ["subscription_create", "subscription_cycle", "subscription", "quote_accept"];

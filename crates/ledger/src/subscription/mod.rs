@@ -13,7 +13,7 @@ mod policy;
 mod refill;
 mod standing;
 
-pub use allowance::{Withheld, allowances, purchase};
+pub use allowance::{CHANGE, Withheld, allowances, purchase};
 pub use fact::{InvoiceLine, InvoicePaid, Item, PurchasePaid, Snapshot, Status};
 pub use fold::{Folded, Subscription, Subscriptions};
 pub use over::{over, undue};

@@ -63,7 +63,7 @@ pub struct Part {
     pub ends_at: Instant,
     /// What becomes of the rest of it.
     pub rollover: Rollover,
-    /// True if what was paid for it was paid back: no more months of it come.
+    /// True if it does not count for later months: it was paid for after the end, or is a change that was paid back.
     #[serde(default)]
     pub stopped: bool,
 }
@@ -76,18 +76,15 @@ impl Payments {
         all.filter(|origin| invoice_of(origin) == Some(invoice)).cloned().collect()
     }
 
-    /// Notes that an invoice was paid back, so that no more months of it come. The subscriptions whose payments changed by
-    /// that, to be kept.
-    pub fn stop(&mut self, invoice: &str) -> Vec<String> {
+    /// Notes whether the change of plan that an invoice billed was paid back whole, so that later months are not by it any
+    /// more. The subscriptions whose payments changed by that, to be kept.
+    pub fn stop(&mut self, invoice: &str, stopped: bool) -> Vec<String> {
         let mut changed = Vec::new();
         for (id, paid) in &mut self.0 {
             let parts = paid.0.iter_mut().filter(|(origin, _)| invoice_of(origin) == Some(invoice));
-            let running = parts.map(|(_, part)| part).filter(|part| !part.stopped);
-            if running.fold(0_u32, |count, part| {
-                part.stopped = true;
-                count.saturating_add(1)
-            }) > 0
-            {
+            let changes = parts.map(|(_, part)| part).filter(|part| part.kind == PartKind::Change);
+            for part in changes.filter(|part| part.stopped != stopped) {
+                part.stopped = stopped;
                 changed.push(id.clone());
             }
         }

@@ -121,8 +121,12 @@ pub(super) fn first_month(from: Instant, until: Instant) -> Instant {
 /// One month of a period, by the plan that is paid for when it begins.
 fn month(paid: &Paid, base: &Part, (from, to): (Instant, Instant), policy: &Policy) -> Option<Part> {
     let (mut price, mut quantity) = (&base.price, base.quantity);
-    let begun = |part: &&Part| part.from <= from && from < part.until;
-    let within = |part: &&Part| begun(part) && matches!(part.kind, PartKind::Change | PartKind::Anew);
+    // A period that began with a change cuts off for ever the one before it; a change counts until what it was paid for ends.
+    let within = |part: &&Part| match part.kind {
+        PartKind::Anew => base.from <= part.from && part.from <= from,
+        PartKind::Change => part.from <= from && from < part.until && !part.stopped,
+        PartKind::Trial | PartKind::Period | PartKind::Refill => false,
+    };
     let mut changes: Vec<&Part> = paid.0.values().filter(within).collect();
     changes.sort_by_key(|part| (part.from, part.paid_at));
     for change in changes {
@@ -134,6 +138,9 @@ fn month(paid: &Paid, base: &Part, (from, to): (Instant, Instant), policy: &Poli
         } else {
             (price, quantity) = (&change.price, change.quantity);
         }
+    }
+    if *price == base.price && base.to == base.until {
+        return None; // it brought the whole at once, whatever the catalog says today
     }
     let allowance = policy.plans.get(price)?.allowance.as_ref()?;
     let due = whole(allowance.credits, allowance, quantity)?;

@@ -1,0 +1,146 @@
+//! Months of longer periods where plans change: what was paid back brings no more of them, what was paid for brings all.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+mod shelf;
+
+use ledger::subscription::*;
+use shelf::*;
+
+/// A year of a plan that refills by the month, paid on its first day.
+fn year(id: &str, price: &str, from: &str, until: &str) -> InvoicePaid {
+    let line = line(price, 36_000, day(from).secs(), day(until).secs());
+    invoice(id, "subscription_create", day(from).secs(), vec![line])
+}
+
+/// From now on another whole period, with the rest of the old plan's paid back.
+fn anew(id: &str, (old, new): (&str, &str), at: &str, until: &str, end: &str) -> InvoicePaid {
+    let (at, until) = (day(at).secs(), day(until).secs());
+    let lines = vec![part(old, -20_000, at, day(end).secs()), line(new, 36_000, at, until)];
+    invoice(id, "subscription_update", at, lines)
+}
+
+fn started(price: &str) -> Shelf {
+    let mut shelf = Shelf::new(policy(|it| it.refill = Refill::Monthly));
+    shelf.told(snapshot(price, "active", day("2026-01-15").secs()));
+    shelf.paid(&year("in_y", price, "2026-01-15", "2027-01-15"));
+    shelf
+}
+
+fn refills(shelf: &Shelf, invoice: &str) -> usize {
+    let prefix = format!("refill:{invoice}:");
+    shelf.granted().keys().filter(|origin| origin.starts_with(&prefix)).count()
+}
+
+#[test]
+fn a_year_that_was_cut_off_brings_nothing_beside_what_came_after_it() {
+    let mut shelf = started("p");
+    shelf.until(day("2026-04-20"));
+    assert_eq!(refills(&shelf, "in_y"), 3);
+    // To the same plan by the month, then three renewals.
+    shelf.paid(&anew("in_m", ("p", "p"), "2026-04-20", "2026-05-20", "2027-01-15"));
+    let months = ["2026-05-20", "2026-06-20", "2026-07-20", "2026-08-20"];
+    for (n, (from, until)) in months.iter().zip(&months[1..]).enumerate() {
+        shelf.until(day(from));
+        let lines = vec![line("p", 3000, day(from).secs(), day(until).secs())];
+        shelf.paid(&invoice(&format!("in_{n}"), "subscription_cycle", day(from).secs(), lines));
+    }
+    shelf.until(day("2026-12-20"));
+    assert_eq!(refills(&shelf, "in_y"), 3, "{:?}", shelf.granted());
+}
+
+#[test]
+fn a_year_that_became_a_plan_without_credits_brings_no_more_months() {
+    let mut shelf = started("p");
+    shelf.until(day("2026-04-20"));
+    shelf.paid(&anew("in_b", ("p", "b"), "2026-04-20", "2026-05-20", "2027-01-15"));
+    shelf.until(day("2026-12-20"));
+    assert_eq!(refills(&shelf, "in_y"), 3, "{:?}", shelf.granted());
+}
+
+#[test]
+fn a_year_of_months_after_another_plan_and_back_brings_all_of_its_months() {
+    let mut shelf = started("p");
+    shelf.paid(&anew("in_q", ("p", "q"), "2026-02-20", "2027-02-20", "2027-01-15"));
+    shelf.paid(&anew("in_p", ("q", "p"), "2026-03-25", "2027-03-25", "2027-02-20"));
+    shelf.until(day("2027-03-20"));
+    assert_eq!((refills(&shelf, "in_y"), refills(&shelf, "in_q"), refills(&shelf, "in_p")), (1, 1, 11));
+}
+
+#[test]
+fn a_plan_without_credits_that_is_upgraded_has_the_better_ones_months() {
+    let mut shelf = started("b");
+    let (at, end) = (day("2026-06-15").secs(), day("2027-01-15").secs());
+    let lines = vec![part("b", -6_000, at, end), part("q", 40_000, at, end)];
+    shelf.until(day("2026-06-15"));
+    shelf.paid(&invoice("in_up", "subscription_update", at, lines));
+    shelf.until(day("2027-01-10"));
+    let months = shelf.granted().keys().filter(|origin| origin.starts_with("refill:in_y:b:")).count();
+    // From 15 July to 15 December; that of June came with the upgrade itself.
+    assert_eq!((months, shelf.granted()["upgrade:in_up"]), (6, 100), "{:?}", shelf.granted());
+}
+
+#[test]
+fn what_is_replaced_is_a_plan_whatever_is_paid_back_beside_it() {
+    let mut shelf = started("p");
+    shelf.until(day("2026-04-20"));
+    let mut invoice = anew("in_q", ("p", "q"), "2026-04-20", "2027-04-20", "2027-01-15");
+    invoice.lines.insert(0, part("price_addon", -100, day("2026-04-20").secs(), day("2027-01-15").secs()));
+    shelf.paid(&invoice);
+    shelf.until(day("2026-12-20"));
+    assert_eq!(refills(&shelf, "in_y"), 3, "{:?}", shelf.granted());
+}
+
+#[test]
+fn a_change_that_was_paid_back_changes_no_more_months_and_one_whose_refund_failed_does() {
+    for (back, then) in [(&[][..], 100), (&[true], 30), (&[true, false], 100)] {
+        let mut shelf = started("p");
+        let (at, end) = (day("2026-01-30").secs(), day("2027-01-15").secs());
+        let lines = vec![part("p", -34_000, at, end), part("q", 68_000, at, end)];
+        shelf.paid(&invoice("in_up", "subscription_update", at, lines));
+        for stopped in back {
+            assert_eq!(shelf.payments.stop("in_up", *stopped), ["sub_1"]);
+            assert_eq!(shelf.payments.stop("in_up", *stopped), [""; 0], "once");
+        }
+        shelf.until(day("2026-02-20"));
+        assert_eq!(shelf.granted()["refill:in_y:p:1"], then, "{back:?}");
+    }
+}
+
+#[test]
+fn a_year_that_was_granted_whole_is_not_granted_again_by_the_month() {
+    let mut shelf = Shelf::new(policy(|_| {}));
+    shelf.told(snapshot("p", "active", day("2026-01-15").secs()));
+    shelf.paid(&year("in_y", "p", "2026-01-15", "2027-01-15"));
+    // From today the catalog says that the plan refills by the month.
+    shelf.policy = policy(|it| it.refill = Refill::Monthly);
+    shelf.until(day("2026-06-20"));
+    assert_eq!(refills(&shelf, "in_y"), 0, "{:?}", shelf.granted());
+}
+
+#[test]
+fn lines_of_one_price_and_period_are_one() {
+    let mut shelf = Shelf::new(policy(|it| it.per_seat = true));
+    shelf.told(snapshot("p", "active", START));
+    let seats = |quantity| InvoiceLine { quantity, ..line("p", 3000, START, END) };
+    shelf.paid(&invoice("in_1", "subscription_create", START, vec![seats(10), seats(5)]));
+    assert_eq!(shelf.granted()["plan:in_1:p"], 450);
+}
+
+#[test]
+fn a_trial_with_a_fee_beside_it_is_a_trial_in_either_order() {
+    let trial = Snapshot { trial_end: Some(secs(START + 7 * DAY)), ..snapshot("p", "trialing", START) };
+    let mut fee = invoice("in_t", "subscription_create", START, vec![line("p", 0, START, START + 7 * DAY)]);
+    fee.amount_paid = 500;
+    for told_first in [true, false] {
+        let mut shelf = Shelf::new(policy(|_| {}));
+        let mut first = None;
+        if told_first {
+            shelf.told(trial.clone());
+        } else {
+            first = Some(shelf.paid(&fee));
+            shelf.told(trial.clone());
+        }
+        shelf.paid(&fee);
+        assert_eq!(shelf.granted()["plan:in_t:p"], 5, "{told_first} {first:?}");
+    }
+}
