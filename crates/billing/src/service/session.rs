@@ -131,7 +131,9 @@ impl<'s, 'w, 'e> Session<'s, 'w, 'e> {
         let mut standing = standing(&subscriptions, policy, now);
         let next = next_refill(&payments, &subscriptions, policy, now);
         standing.changes_at = standing.changes_at.into_iter().chain(next).min();
-        let refilled = self.refill(account, refills)?;
+        let (refilled, failed) = self.refill(account, refills)?;
+        // What could not be granted is not kept as if it had been: the next time it is tried again.
+        payments.0.values_mut().for_each(|paid| paid.0.retain(|origin, _| !failed.contains(origin)));
         for (id, paid) in payments.0.iter().filter(|(id, paid)| before.0.get(*id) != Some(paid)) {
             if self.keeps {
                 self.work.store.put_paid(account, id, paid)?;
@@ -165,9 +167,13 @@ impl<'s, 'w, 'e> Session<'s, 'w, 'e> {
         Ok(())
     }
 
-    /// Grants what time brought; the invoices that paid for it.
-    fn refill(&mut self, account: &AccountId, refills: Vec<Terms>) -> Result<BTreeSet<String>, Error> {
-        let mut invoices = BTreeSet::new();
+    /// Grants what time brought: the invoices that paid for it, and the origins of what could not be granted.
+    fn refill(
+        &mut self,
+        account: &AccountId,
+        refills: Vec<Terms>,
+    ) -> Result<(BTreeSet<String>, BTreeSet<String>), Error> {
+        let (mut invoices, mut failed) = (BTreeSet::new(), BTreeSet::new());
         if !refills.is_empty() {
             for terms in &refills {
                 self.want(account, Rows::Origin(terms.origin()));
@@ -184,9 +190,10 @@ impl<'s, 'w, 'e> Session<'s, 'w, 'e> {
             if !matches!(reply, Reply::Grant(GrantAnswer::Made { .. } | GrantAnswer::Known { .. })) {
                 self.work.count("tollgate_billing_errors_total", "kind", "refill");
                 tracing::error!(%account, origin, ?reply, "a refill could not be granted: look at the account");
+                failed.insert(origin);
             }
         }
-        Ok(invoices)
+        Ok((invoices, failed))
     }
 
     /// The book of an account, whatever its standing.

@@ -2,13 +2,15 @@
 
 use super::payment::Bought;
 use super::purchases;
-use super::read::{Fact, Payment, Told, Who};
+use super::read::{Fact, Payment, Sent, Told, Who};
 use super::reversal;
 use crate::catalog::{Catalog, PRIORITY_BOUGHT, Package};
 use crate::error::Error;
 use crate::service::{Session, account_named, open_if_new};
 use crate::store::EventStatus;
-use ledger::subscription::{Folded, InvoicePaid, PurchasePaid, Snapshot, Withheld, allowances, purchase};
+use ledger::subscription::{
+    CHANGE, Folded, InvoicePaid, PurchasePaid, Snapshot, Withheld, allowances, purchase,
+};
 use ledger::{Command, GrantAnswer, Reply, Terms};
 use units::{AccountId, Instant};
 
@@ -56,7 +58,7 @@ pub(super) fn apply(session: &mut Session<'_, '_, '_>, told: Told) -> Result<App
     };
     let done = match fact {
         Fact::Subscription(snapshot) => subscription(session, &account, snapshot)?,
-        Fact::Invoice(invoice, complete) => self::invoice(session, &account, &invoice, complete)?,
+        Fact::Invoice(invoice, sent) => self::invoice(session, &account, &invoice, sent)?,
         Fact::Payment(payment) => match purchases::record(session, &account, &who, &payment)? {
             Some(recorded) => recorded,
             None => package(session, &account, &who, &payment)?,
@@ -147,8 +149,15 @@ fn invoice(
     session: &mut Session<'_, '_, '_>,
     account: &AccountId,
     invoice: &InvoicePaid,
-    complete: bool,
+    Sent { complete, worth }: Sent,
 ) -> Result<Applied, Error> {
+    // What time has brought is entered before what is paid now.
+    session.book(account)?;
+    if !complete && (invoice.billing_reason == CHANGE || invoice.lines.iter().any(|line| line.proration)) {
+        // Reckoned from half of its lines, a change would bring too much.
+        reversal::invoice_paid(session, account, &invoice.id, worth)?;
+        return Ok(Applied::review("a change of plan with more lines than were sent; nothing was granted"));
+    }
     let subscriptions = session.work.store.subscriptions(account)?;
     let mut payments = session.work.store.payments(account)?;
     let (mut granted, mut withheld) = (0_u32, Vec::new());
@@ -157,14 +166,14 @@ fn invoice(
             Ok(terms) => {
                 granted = granted.saturating_add(1);
                 if let Some(why) = give(session, account, terms)? {
-                    reversal::invoice_paid(session, account, invoice)?;
+                    reversal::invoice_paid(session, account, &invoice.id, worth)?;
                     return Ok(Applied::review(why));
                 }
             }
             Err(why) => withheld.push(why),
         }
     }
-    reversal::invoice_paid(session, account, invoice)?;
+    reversal::invoice_paid(session, account, &invoice.id, worth)?;
     if let Some((id, paid)) = invoice.subscription.as_ref().and_then(|id| Some((id, payments.0.get(id)?))) {
         session.work.store.put_paid(account, id, paid)?;
         session.restand(account)?;
@@ -252,7 +261,7 @@ fn package(
 }
 
 /// The payment by which the account has the package already, if what it brought was not taken back whole.
-fn bought_before(
+pub(super) fn bought_before(
     session: &mut Session<'_, '_, '_>,
     account: &AccountId,
     package: &str,

@@ -3,13 +3,15 @@
 //! One payment is told by several events, and is one purchase; a second payment for the same thing is another one, and
 //! where the product sells a thing to each only once, a person has to look: that money is to be given back.
 
-use super::apply::Applied;
+use super::apply::{Applied, bought_before};
+use super::payment::Bought;
 use super::read::{Payment, Who};
+use super::reversal;
 use crate::catalog::Catalog;
 use crate::error::Error;
 use crate::service::Session;
 use crate::store::EventStatus;
-use units::AccountId;
+use units::{AccountId, Amount};
 
 /// True if a payment is for something that this product sells.
 pub(super) fn is_ours(catalog: &Catalog, who: &Who) -> bool {
@@ -32,25 +34,29 @@ pub(super) fn record(
     };
     let once = purchase.once;
     let Payment { key, paid, currency, .. } = payment;
+    // A package without credits, so to speak: what goes back is folded alike, and a thing that was paid back can be bought again.
+    let name = format!("purchase:{kind}:{item}");
+    let package = Some((name.clone(), Amount::ZERO));
+    let money = u64::try_from(*paid).unwrap_or(0);
+    let bought = Bought { account: account.clone(), paid: money, currency: Some(currency.clone()), package };
     if let Some(other) = session.work.store.payee(key)? {
         let known = other == *account;
+        if known {
+            reversal::bought(session, key, bought)?;
+        }
         let detail =
             if known { "recorded before".to_owned() } else { format!("recorded for {other} before") };
         let status = if known { EventStatus::Applied } else { EventStatus::Conflict };
         return Ok(Some(Applied::new(status, detail)));
     }
-    // Beside Stripe's own ids, which have no colon: who has what.
-    let thing = format!("{kind}:{item}:{account}");
-    let (store, now) = (&mut session.work.store, session.work.now);
-    if once && store.payee(&thing)?.is_some() {
+    if once && bought_before(session, account, &name)?.is_some() {
+        session.work.count("tollgate_billing_duplicate_purchases_total", "", "");
         // Nothing is kept of this payment, so that whatever else tells of it is a conflict too.
         let why =
             format!("{account} paid {paid} {currency} for {kind} {item} and has it already: give it back");
         return Ok(Some(Applied::new(EventStatus::Conflict, why)));
     }
-    if once {
-        store.put_payee(&thing, account, now)?;
-    }
-    store.put_payee(key, account, now)?;
+    session.work.store.put_payee(key, account, session.work.now)?;
+    reversal::bought(session, key, bought)?;
     Ok(Some(Applied::new(EventStatus::Applied, format!("{kind} {item} for {paid} {currency}"))))
 }

@@ -35,14 +35,23 @@ pub(super) struct Who {
 pub(super) enum Fact {
     /// A subscription was seen.
     Subscription(Snapshot),
-    /// An invoice was paid; false if more lines exist than were sent.
-    Invoice(InvoicePaid, bool),
+    /// An invoice was paid.
+    Invoice(InvoicePaid, Sent),
     /// Something was paid for once.
     Payment(Payment),
     /// A customer was seen, or a checkout that brings no money by itself.
     Seen(&'static str),
     /// Of no interest here.
     Nothing(&'static str),
+}
+
+/// What else an invoice says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sent {
+    /// False if more lines exist than were sent.
+    pub complete: bool,
+    /// What was paid in all, the customer's balance at Stripe included, in the currency's smallest unit.
+    pub worth: u64,
 }
 
 /// A payment for a package, if it names one.
@@ -164,8 +173,12 @@ fn invoice(object: &Value, created: Instant) -> Read<Told> {
         currency: text(object, "/currency").map(str::to_owned),
         lines: lines.iter().filter_map(|one| line(one).transpose()).collect::<Read<_>>()?,
     };
+    // What was paid with the customer's balance at Stripe was money too.
+    let settled = whole(object, "/pre_payment_credit_notes_amount")?.unwrap_or(0);
+    let total = whole(object, "/total")?.and_then(|total| u64::try_from(total.checked_sub(settled)?).ok());
+    let worth = total.unwrap_or(0).max(invoice.amount_paid);
     let who = Who { metadata: metadata.collect(), reference: None, ..who(object) };
-    Ok(Told { who, fact: Fact::Invoice(invoice, complete) })
+    Ok(Told { who, fact: Fact::Invoice(invoice, Sent { complete, worth }) })
 }
 
 fn subscription_of<'a>(invoice: &'a Value, lines: &'a [Value]) -> Option<&'a str> {

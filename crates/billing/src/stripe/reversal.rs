@@ -8,7 +8,6 @@ use super::read_reversal::Reversal;
 use crate::error::Error;
 use crate::service::Session;
 use crate::store::{EventKey, EventStatus, FactRow};
-use ledger::subscription::InvoicePaid;
 use ledger::{Command, Origin, Reply, Shortfall, Source, TakeBack, TakenBack, VoidTarget};
 use units::{AccountId, Amount, EventId, Unit, signed_credits};
 
@@ -89,17 +88,18 @@ pub(super) fn bought(session: At<'_, '_, '_, '_>, payment: &str, what: Bought) -
     awake(session, payment)
 }
 
-/// An invoice was paid, by this account.
+/// An invoice was paid by this account, with so much in all.
 pub(super) fn invoice_paid(
     session: At<'_, '_, '_, '_>,
     account: &AccountId,
-    invoice: &InvoicePaid,
+    invoice: &str,
+    worth: u64,
 ) -> Result<(), Error> {
-    let mut fact = known(session, &invoice.id)?;
-    let paid = fact.bought.as_ref().map_or(0, |bought| bought.paid).max(invoice.amount_paid);
+    let mut fact = known(session, invoice)?;
+    let paid = fact.bought.as_ref().map_or(0, |bought| bought.paid).max(worth);
     fact.bought = Some(Bought { account: account.clone(), paid, currency: None, package: None });
-    keep(session, &invoice.id, &fact)?;
-    awake(session, &invoice.id)?;
+    keep(session, invoice, &fact)?;
+    awake(session, invoice)?;
     fact.paid_by.iter().try_for_each(|payment| awake(session, payment))
 }
 
@@ -118,14 +118,20 @@ pub(super) fn link(session: At<'_, '_, '_, '_>, payment: &str, invoice: &str) ->
     awake(session, payment)
 }
 
-/// Whether a payment's credits are all revoked: then it stands in the way of no other.
+/// Whether what a payment bought is all taken back: then it stands in the way of no other.
 pub(super) fn is_undone(session: At<'_, '_, '_, '_>, payment: &str) -> Result<bool, Error> {
     let fact = known(session, payment)?;
     let Some(Bought { paid, currency, package: Some((_, credits)), .. }) = &fact.bought else {
         return Ok(true);
     };
     let hold = session.setup.catalog.policies.hold_on_inquiry;
-    Ok(fact.gone(hold, currency.as_deref()).of(*credits, *paid).0 == *credits)
+    let gone = fact.gone(hold, currency.as_deref());
+    // What brings no credits is undone when its money is back.
+    Ok(if credits.is_zero() {
+        *paid > 0 && gone.back >= *paid
+    } else {
+        gone.of(*credits, *paid).0 == *credits
+    })
 }
 
 /// Settles, and marks the events that waited for that as applied.
@@ -202,6 +208,14 @@ fn settle_invoice(session: At<'_, '_, '_, '_>, invoice: &str) -> Result<Option<S
         changed |= take_back(session, &account, TakeBack { target, revoked, frozen, shortfall })?;
         all_revoked = all_revoked.checked_add(revoked).unwrap_or(Amount::MAX);
         all_frozen = all_frozen.checked_add(frozen).unwrap_or(Amount::MAX);
+    }
+    // Later months are not by a change of plan that was paid back whole.
+    let mut payments = session.work.store.payments(&account)?;
+    for subscription in payments.stop(invoice, paid > 0 && gone.back >= paid) {
+        changed = true;
+        if let Some(paid) = payments.0.get(&subscription) {
+            session.work.store.put_paid(&account, &subscription, paid)?;
+        }
     }
     if changed {
         // What came back of a period that is over stays over.

@@ -1,6 +1,6 @@
 //! The same fact in every shape that Stripe gave it since 2020-08-27, and what cannot be read.
 
-use super::read::{Fact, Told, Unreadable, Who, event};
+use super::read::{Fact, Sent, Told, Unreadable, Who, event};
 use ledger::subscription::Status;
 use serde_json::{Value, json};
 use units::Instant;
@@ -89,7 +89,7 @@ fn an_invoice_reads_the_same_in_every_shape() {
         let payment = json!({"id": "inpay_1", "invoice": other});
         assert_eq!(read("invoice_payment.paid", payment).unwrap(), first);
     }
-    let Fact::Invoice(invoice, complete) = first.fact else { panic!() };
+    let Fact::Invoice(invoice, Sent { complete, .. }) = first.fact else { panic!() };
     assert!(complete);
     assert_eq!(invoice.subscription.as_deref(), Some("sub_1"));
     assert_eq!((invoice.lines[0].price.as_str(), invoice.lines[0].proration), ("price_pro", false));
@@ -140,7 +140,9 @@ fn what_cannot_be_read_is_never_taken_for_nothing() {
     nameless["parent"] = Value::Null;
     nameless["lines"]["data"][0]["parent"] = Value::Null;
     assert!(read("invoice.paid", nameless).is_err(), "a subscription's invoice without its subscription");
-    let Fact::Invoice(_, complete) = with("/lines/has_more", json!(true)).unwrap().fact else { panic!() };
+    let Fact::Invoice(_, Sent { complete, .. }) = with("/lines/has_more", json!(true)).unwrap().fact else {
+        panic!()
+    };
     assert!(!complete);
     assert!(read("customer.subscription.updated", json!({"id": "sub_1"})).is_err());
     assert!(

@@ -81,6 +81,14 @@ async fn a_thing_without_credits_is_remembered_once_however_it_is_told() {
         "currency": "usd", "metadata": seventh});
     world.deliver(&event("evt_intent_b", "payment_intent.succeeded", intent)).await.ok(200);
     assert_eq!(world.event_status("evt_intent_b").await, "conflict");
+    assert_eq!(world.metric("tollgate_billing_duplicate_purchases_total", ("", "")), 2);
+    // Its money goes back, and it can be had again.
+    let charge = json!({"id": "ch_a", "object": "charge", "payment_intent": "pi_a", "customer": "cus_1",
+        "amount": 500, "amount_refunded": 500, "refunded": true, "currency": "usd", "metadata": {}});
+    world.deliver(&event("evt_back", "charge.refunded", charge)).await.ok(200);
+    assert_eq!(world.event_status("evt_back").await, "applied");
+    world.deliver(&session("f", seventh.clone())).await.ok(200);
+    assert_eq!(detail(&world, "evt_f").await, ("applied".into(), "vector 7 for 500 usd".into()));
 
     // Another thing is another purchase; one that does not say which is put to review; none of it is a credit.
     world.deliver(&session("c", json!({"purchase_type": "vector", "vector_id": "8"}))).await.ok(200);

@@ -268,6 +268,16 @@ async fn the_refund_of_an_invoice_takes_its_share_of_what_the_plan_gave() {
 }
 
 #[tokio::test]
+async fn what_the_customers_balance_paid_counts_when_a_part_goes_back() {
+    let (sub, [mut paid, payment, mut back]) = plan();
+    // 2000 in all, of which 1800 stood to the customer's credit at Stripe.
+    paid["data"]["object"]["amount_paid"] = json!(200);
+    back["data"]["object"]["amount"] = json!(200);
+    back["data"]["object"]["amount_refunded"] = json!(200);
+    in_every_order(&demo_catalog(), &[sub], &[paid, payment, back], balance(PRO / 10 * 9)).await;
+}
+
+#[tokio::test]
 async fn what_was_used_of_a_refunded_plan_is_written_off_or_owed() {
     let dear = demo_catalog().replace("embeddings: {cost: 1,", "embeddings: {cost: 800,");
     let strict = dear.replace("policies:\n", "policies:\n  plan_over_revoke: negative\n");
