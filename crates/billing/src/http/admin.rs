@@ -142,10 +142,13 @@ async fn set_pool(
     _: Admin,
     State(app): State<App>,
     Path(id): Path<String>,
-    Write(NewPool { pool }, _): Write<NewPool>,
-) -> Result<Json<AccountView>, Fail> {
+    Write(NewPool { pool }, asked): Write<NewPool>,
+) -> Result<Json<Value>, Fail> {
     let id = account_id(id)?;
-    app.write(move |work, setup| service::set_pool(work, setup, &id, pool.as_ref())).await.map(Json)
+    let run = move |work: &mut Work<'_>, setup: &Setup| {
+        service::once(work, asked.as_ref(), |work| service::set_pool(work, setup, &id, pool.as_ref()))
+    };
+    app.write(run).await.map(|(answer, _)| Json(answer))
 }
 
 #[derive(Deserialize)]

@@ -160,6 +160,29 @@ async fn there_are_no_chains_of_pools() {
     }
 }
 
+/// A repetition that arrives late must not undo what was said after it.
+#[tokio::test]
+async fn joining_is_done_once_per_key() {
+    let world = World::new().await;
+    team(&world, &[]).await;
+    world.admin("POST", "accounts", &json!({"id": "bob"})).await.ok(201);
+    let path = "accounts/bob/pool";
+    let (joins, leaves) = (json!({"pool": "team"}), json!({"pool": null}));
+    let (first, second) = ([("idempotency-key", "p-1")], [("idempotency-key", "p-2")]);
+    let joined = world.admin_with("PUT", path, &joins, &first).await.ok(200);
+    assert_eq!(joined["pool"], "team");
+    world.admin_with("PUT", path, &leaves, &second).await.ok(200);
+    assert_eq!(world.admin_with("PUT", path, &joins, &first).await.ok(200), joined);
+    assert_eq!(world.account("bob").await["pool"], Value::Null);
+    for (path, body) in [(path, &leaves), ("accounts/team/pool", &joins)] {
+        assert_eq!(world.admin_with("PUT", path, body, &first).await.status, 409, "{path}: {body}");
+    }
+    // What was refused is not remembered: the key is free for the next try.
+    let third = [("idempotency-key", "p-3")];
+    assert_eq!(world.admin_with("PUT", path, &json!({"pool": "nobody"}), &third).await.status, 422);
+    assert_eq!(world.admin_with("PUT", path, &joins, &third).await.ok(200)["pool"], "team");
+}
+
 #[tokio::test]
 async fn a_pool_outlives_a_restart() {
     let mut world = World::new().await;
