@@ -31,7 +31,7 @@ pub(super) fn routes() -> Vec<Route> {
             .says("The customer's credits, and what is left of the windows of their tier.")
             .answers(200, Holds::Json("OwnBalance")),
         Route::get("/v1/history", history)
-            .says("Why the balance is what it is, newest first: each line in words, with what was left after it, holds aside.")
+            .says("What moved the account's own credits, newest first: each line in words, with what was left after it, holds aside. What a member spends of its pool stands in /v1/usage and in the pool's history.")
             .asks(&[CURSOR, LIMIT])
             .answers(200, Holds::Json("EntryList")),
         Route::get("/v1/usage", usage)

@@ -37,7 +37,7 @@ pub struct NewGrant {
     pub account: AccountId,
     /// How many: a decimal in quotes, or a whole number.
     pub credits: serde_json::Value,
-    /// Why, for the record.
+    /// Why; shown to the customer in their history.
     #[serde(default)]
     pub note: String,
 }

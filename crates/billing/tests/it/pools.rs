@@ -53,6 +53,10 @@ async fn members_spend_the_pool_and_are_named() {
     let of = |who: &'static str| world.customer("/v1/usage", who);
     assert_eq!(of("bob").await.ok(200)["items"].as_array().unwrap().len(), 1);
     assert_eq!(of("carol").await.ok(200)["items"], json!([]));
+    // No credits of its own moved: what it spent stands in the pool's history.
+    assert_eq!(world.customer("/v1/history", "bob").await.ok(200)["items"], json!([]));
+    let of_team = world.admin("GET", "transactions?account=team", &Value::Null).await.ok(200);
+    assert!(of_team["items"][0]["text"].as_str().unwrap().contains("charged 1 for embeddings"), "{of_team}");
 }
 
 /// The free requests of a day are the pool's too, and its tier opens what its members may use.

@@ -129,6 +129,9 @@ fn asked() -> Vec<Named> {
         { "type": "integer", "minimum": 1, "maximum": WHOLE_MAX / 1_000_000 },
         { "type": "string", "pattern": r"^(?!0+(\.0+)?$)[0-9]{1,9}(\.[0-9]{1,6})?$" },
     ] });
+    let note = json!({ "type": "string", "description": "Why; shown to the customer in their history" });
+    let note_of_all = json!({ "type": "string",
+        "description": "The note of each grant that has none of its own; shown to the customer in their history" });
     vec![
         (
             "Subject",
@@ -152,7 +155,7 @@ fn asked() -> Vec<Named> {
         ),
         ("NewPool", closed([("pool", or_null(of("Id")))])),
         ("NewKey", closed([("account", of("Id"))])),
-        ("NewGrant", closed([("account", of("Id")), ("credits", credits), ("note?", text())])),
+        ("NewGrant", closed([("account", of("Id")), ("credits", credits), ("note?", note)])),
         (
             "Bulk",
             closed([
@@ -160,7 +163,7 @@ fn asked() -> Vec<Named> {
                     "grants",
                     json!({ "type": "array", "items": of("NewGrant"), "minItems": 1, "maxItems": 1_000 }),
                 ),
-                ("note?", text()),
+                ("note?", note_of_all),
             ]),
         ),
         (
