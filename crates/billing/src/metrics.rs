@@ -69,7 +69,7 @@ pub const LIST: [Family; 14] = [
         "tollgate_billing_duplicate_purchases_total",
         "",
         Vec::new,
-        "How often did an account pay again for a package that it can have once only? Nothing was granted for it.",
+        "How many events told of an account paying again for what it can have once only? One payment may be told by several. Nothing was granted for it.",
     ),
     counter("tollgate_billing_errors_total", "kind", errors, "What failed?"),
     counter("tollgate_billing_commits_total", "", Vec::new, "How often does the database sync to its disk?"),
