@@ -30,7 +30,8 @@ pub(super) fn routes() -> Vec<Route> {
         Route::post(PATH_HELLO, hello)
             .says("A gateway begins a new life.")
             .takes(Takes::Json("Hello"))
-            .answers(200, Holds::Json("HelloAnswer")),
+            .answers(200, Holds::Json("HelloAnswer"))
+            .answers(409, Holds::Problem("Problem")),
         Route::post(PATH_SYNC, sync)
             .says("Totals of cells, needs and usage; leases and decisions. A refusal is an answer, not a failure.")
             .takes(Takes::Json("Sync"))

@@ -38,9 +38,14 @@ const WHOLE_MAX: u64 = 9_007_199_254_740_991;
 /// Gives a node an incarnation that it never had.
 ///
 /// # Errors
-/// [`Error::Store`].
+/// [`Invalid::Conflict`] if there is none left: somebody told of the last one. [`Error::Store`].
 pub fn hello(work: &mut Work<'_>, setup: &Setup, node: NodeName) -> Result<HelloAnswer, Error> {
     let incarnation = work.store.incarnation(&node)?.saturating_add(1);
+    if incarnation > WHOLE_MAX {
+        let what =
+            format!("The node {node} has had every incarnation there is; give this Envoy another name.");
+        return Err(Invalid::Conflict.because(what));
+    }
     work.store.put_incarnation(&node, incarnation, work.now)?;
     let intervals = Intervals {
         lease_ttl_ms: setup.timing.ttl.millis(),

@@ -465,3 +465,13 @@ async fn what_an_upstream_says_of_its_tokens_stops_no_sync() {
         usage["items"].as_array().unwrap().iter().map(|row| row["output_tokens"].clone()).collect();
     assert_eq!(tokens, [json!(7), json!(9_007_199_254_740_991_u64)]);
 }
+
+#[tokio::test]
+async fn a_node_whose_incarnations_are_used_up_is_told_so() {
+    let world = World::new().await;
+    const LAST: u64 = (1 << 53) - 1;
+    world.gateway("sync", &sync(&json!({"incarnation": LAST}))).await.ok(200);
+    let no = world.gateway("hello", &json!({"node": "gateway-1"})).await.ok(409);
+    assert!(no["detail"].as_str().unwrap().contains("another name"), "{no}");
+    world.gateway("hello", &json!({"node": "gateway-2"})).await.ok(200);
+}
