@@ -1,7 +1,7 @@
 //! Sends what others are told of, signed as Standard Webhooks say, until it is accepted or given up.
 //!
 //! What is told is written with what it tells of, in one transaction; it is sent from here, outside of any. Whoever receives it
-//! may get it twice, if the service dies between their 2xx and the note of it: the id is the same then.
+//! may get it twice, if the service ends or dies between their 2xx and the note of it: the id is the same then.
 
 use crate::client::Caller;
 use crate::error::Error;
@@ -62,6 +62,17 @@ enum Fate {
     Refused(String, Option<Instant>),
 }
 
+impl Fate {
+    /// As it is counted.
+    const fn outcome(&self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Refused(_, Some(_)) => "refused",
+            Self::Refused(_, None) => "dead",
+        }
+    }
+}
+
 /// What an answer means for a message that was sent in vain `attempts` times before.
 fn fate(answer: Result<u16, String>, attempts: u32, now: Instant) -> Fate {
     let why = match answer {
@@ -78,8 +89,8 @@ fn fate(answer: Result<u16, String>, attempts: u32, now: Instant) -> Fate {
 pub struct Sender {
     target: Target,
     caller: Caller,
-    /// One round at a time, or a message would be sent twice.
-    round: Mutex<()>,
+    /// One round at a time, or a message would be sent twice; and which message was answered how, while that is not noted.
+    round: Mutex<Option<(u64, Fate)>>,
 }
 
 impl Sender {
@@ -106,9 +117,13 @@ impl Sender {
         }
     }
 
-    /// Sends what is due now.
+    /// Sends what is due now. While an answer cannot be noted (the disk is full, too much waits), nothing is sent: a message
+    /// whose answer is not known would be sent again and again.
     pub(crate) async fn send(&self, app: &App) {
-        let _one = self.round.lock().await;
+        let mut answered = self.round.lock().await;
+        if !note(app, &mut answered).await {
+            return;
+        }
         let now = app.clock.now();
         let due = app.read(move |work, _| work.store.due_messages(now, ROUND_MAX)).await;
         let due = match due {
@@ -118,24 +133,13 @@ impl Sender {
         for Stored { seq, row } in due {
             let answer = self.attempt(&row, app.clock.now()).await;
             let fate = fate(answer, row.attempts, app.clock.now());
-            let outcome = match &fate {
-                Fate::Accepted => "accepted",
-                Fate::Refused(_, Some(_)) => "refused",
-                Fate::Refused(_, None) => "dead",
-            };
             if let Fate::Refused(why, _) = &fate {
-                tracing::warn!(id = row.id, kind = row.kind, why, outcome, "a message was not accepted");
+                let (outcome, account) = (fate.outcome(), &row.account);
+                tracing::warn!(id = row.id, kind = row.kind, %account, why, outcome, "a message was not accepted");
             }
-            let noted = app.write(move |work, _| {
-                work.count("tollgate_billing_outbox_total", "outcome", outcome);
-                match fate {
-                    Fate::Accepted => work.store.message_accepted(seq),
-                    Fate::Refused(why, next) => work.store.message_refused(seq, &why, next),
-                }
-            });
-            if let Err(fail) = noted.await {
-                // What cannot be noted would only be sent twice.
-                return tracing::error!(error = %fail.0, "what became of a message could not be noted");
+            *answered = Some((seq, fate));
+            if !note(app, &mut answered).await {
+                return;
             }
         }
     }
@@ -151,6 +155,24 @@ impl Sender {
         let answer = self.caller.call(Method::POST, &self.target.url, &headers, message.body.clone()).await;
         answer.map(|(status, _)| status)
     }
+}
+
+/// Writes what became of a message, and forgets it once it is written; false while it cannot be.
+async fn note(app: &App, answered: &mut Option<(u64, Fate)>) -> bool {
+    let Some((seq, fate)) = answered.clone() else { return true };
+    let noted = app.write(move |work, _| {
+        work.count("tollgate_billing_outbox_total", "outcome", fate.outcome());
+        match fate {
+            Fate::Accepted => work.store.message_accepted(seq),
+            Fate::Refused(why, next) => work.store.message_refused(seq, &why, next),
+        }
+    });
+    if let Err(fail) = noted.await {
+        tracing::error!(error = %fail.0, "what became of a message could not be noted; nothing is sent until it is");
+        return false;
+    }
+    *answered = None;
+    true
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What others are told of: signed, in order, until it is accepted, and only if what it tells of was committed.
+//! What others are told of: signed, until it is accepted, and only if what it tells of was committed.
 
 use crate::support::{World, checkout, demo_catalog, event, finished, subscription};
 use axum::Router;
@@ -182,4 +182,37 @@ async fn where_nobody_is_told_nothing_is_written() {
     world.deliver(&event("evt_1", "checkout.session.completed", session)).await.ok(200);
     let db = rusqlite::Connection::open(world.database()).unwrap();
     assert_eq!(db.query_row("SELECT count(*) FROM outbox", [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+}
+
+#[tokio::test]
+async fn while_an_answer_cannot_be_noted_nothing_is_sent_and_then_it_is_noted_once() {
+    let (world, receiver) = world().await;
+    let db = rusqlite::Connection::open(world.database()).unwrap();
+    for (change, status, outcome) in [("UPDATE", 503, "refused"), ("DELETE", 200, "accepted")] {
+        let full = format!(
+            "CREATE TRIGGER full BEFORE {change} ON outbox BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+        );
+        db.execute_batch(&full).unwrap();
+        receiver.answers(status);
+        for n in 1..=2 {
+            let session = checkout(&format!("cs_{n}_{status}"), "cus_1", Some("alice"), "payment");
+            let bought = event(&format!("evt_{n}_{status}"), "checkout.session.completed", session);
+            world.deliver(&bought).await.ok(200);
+        }
+        let already = outbox(&world, outcome);
+        for _ in 0..3 {
+            send(&world).await;
+            world.advance(Span::from_secs(1));
+        }
+        assert_eq!((receiver.take().len(), outbox(&world, outcome)), (1, already), "{outcome}");
+        receiver.answers(200);
+        db.execute_batch("DROP TRIGGER full").unwrap();
+        send(&world).await;
+        assert_eq!(outbox(&world, outcome), already + if status == 200 { 2 } else { 1 }, "{outcome}");
+        assert_eq!(receiver.take().len(), 1, "only the other one: {outcome}");
+        world.advance(Span::from_secs(5));
+        send(&world).await;
+        receiver.take();
+    }
+    assert_eq!((outbox(&world, "refused"), outbox(&world, "accepted")), (1, 4));
 }
