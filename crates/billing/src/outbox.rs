@@ -20,6 +20,8 @@ use units::{Instant, Span};
 const ROUND_MAX: u32 = 20;
 /// How long after each failure it is sent again, in seconds (Standard Webhooks, "Retry schedule"); after the last it is given up.
 const RETRY_AFTER_S: [u64; 9] = [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
+/// Messages that were given up and are kept for operators to see: the newest.
+const DEAD_MAX: u32 = 1_000;
 /// "The receiver no longer wants it" (Standard Webhooks, "Deliverability and reliability").
 const GONE: u16 = 410;
 
@@ -164,7 +166,11 @@ async fn note(app: &App, answered: &mut Option<(u64, Fate)>) -> bool {
         work.count("tollgate_billing_outbox_total", "outcome", fate.outcome());
         match fate {
             Fate::Accepted => work.store.message_accepted(seq),
-            Fate::Refused(why, next) => work.store.message_refused(seq, &why, next),
+            Fate::Refused(why, next @ Some(_)) => work.store.message_refused(seq, &why, next),
+            Fate::Refused(why, None) => {
+                work.store.message_refused(seq, &why, None)?;
+                work.store.forget_dead_messages(DEAD_MAX)
+            }
         }
     });
     if let Err(fail) = noted.await {

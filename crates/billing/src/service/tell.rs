@@ -7,8 +7,9 @@ use ledger::{Book, JournalEntry, JournalKind};
 use serde_json::{Value, json};
 use units::{AccountId, Amount, signed_credits};
 
-/// Messages that wait or were given up, at most: a receiver that is away for ever must not fill the disk.
-const MESSAGES_MAX: u64 = 10_000;
+/// Messages that wait, at most: a receiver that is away must not fill the disk. Those that were given up have a bound of
+/// their own, or they would leave no room for new ones.
+const WAITING_MAX: u64 = 10_000;
 
 impl Session<'_, '_, '_> {
     /// Writes a message, to be sent once this is committed; nothing where nobody is told.
@@ -19,8 +20,7 @@ impl Session<'_, '_, '_> {
         if !self.setup.tells {
             return Ok(());
         }
-        let (waiting, dead) = self.work.store.message_counts()?;
-        let full = waiting.saturating_add(dead) >= MESSAGES_MAX;
+        let full = self.work.store.messages_waiting()? >= WAITING_MAX;
         let outcome = if full { "dropped" } else { "written" };
         self.work.count("tollgate_billing_outbox_total", "outcome", outcome);
         if full {
@@ -30,7 +30,8 @@ impl Session<'_, '_, '_> {
         let at = self.work.now;
         let body = json!({ "type": kind, "timestamp": at, "data": data }).to_string();
         let (id, kind, account) = (random_name("msg_")?, kind.to_owned(), account.clone());
-        self.work.store.put_message(&Message { id, kind, account, body, at, attempts: 0, last_error: None })
+        let (attempts, last_error, next_at) = (0, None, Some(at));
+        self.work.store.put_message(&Message { id, kind, account, body, at, attempts, last_error, next_at })
     }
 }
 

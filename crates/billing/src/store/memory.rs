@@ -47,8 +47,7 @@ struct Tables {
     syncs: BTreeMap<UsageKey, u64>,
     usage: Vec<(UsageKey, UsageRecord)>,
     claims: BTreeMap<ClaimKey, ClaimRow>,
-    /// With the time of the next attempt; none for what is dead.
-    outbox: BTreeMap<u64, (Message, Option<Instant>)>,
+    outbox: BTreeMap<u64, Message>,
     outbox_last: u64,
 }
 

@@ -10,8 +10,8 @@ mod sqlite;
 
 pub use memory::Memory;
 pub use rows::{
-    ApiKey, ClaimKey, ClaimRow, ClaimState, EventKey, EventRow, EventStatus, FactRow, Message, Page, Stored,
-    Tries, UsageKey, UsageRow,
+    ApiKey, ClaimKey, ClaimRow, ClaimState, EventKey, EventRow, EventStatus, FactRow, Message, MessageStatus,
+    Page, Stored, Tries, UsageKey, UsageRow,
 };
 pub use sqlite::Sqlite;
 
@@ -167,7 +167,7 @@ pub trait History {
 
 /// What others are told of.
 pub trait Outbox {
-    /// Keeps a new message, to be sent at once.
+    /// Keeps a new message, to be sent when it says.
     fn put_message(&mut self, message: &Message) -> Kept<()>;
     /// Messages whose time has come, the longest due first.
     fn due_messages(&mut self, now: Instant, limit: u32) -> Kept<Vec<Stored<Message>>>;
@@ -175,8 +175,12 @@ pub trait Outbox {
     fn message_accepted(&mut self, seq: u64) -> Kept<()>;
     /// Keeps why a message was not accepted, and when it is sent again; never, if absent.
     fn message_refused(&mut self, seq: u64, error: &str, next: Option<Instant>) -> Kept<()>;
-    /// How many messages wait, and how many were given up.
-    fn message_counts(&mut self) -> Kept<(u64, u64)>;
+    /// How many messages wait.
+    fn messages_waiting(&mut self) -> Kept<u64>;
+    /// Forgets the oldest of those that were given up, and keeps so many.
+    fn forget_dead_messages(&mut self, keep: u32) -> Kept<()>;
+    /// Messages of one status or all, newest first.
+    fn messages(&mut self, status: Option<MessageStatus>, page: Page) -> Kept<Vec<Stored<Message>>>;
 }
 
 /// What gateways told.

@@ -97,6 +97,45 @@ pub struct Message {
     pub attempts: u32,
     /// Why it was not accepted the last time.
     pub last_error: Option<String>,
+    /// When it is sent next; absent once it was given up.
+    pub next_at: Option<Instant>,
+}
+
+/// What became of a message that was not accepted yet; one that was is kept no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageStatus {
+    /// It is sent, or sent again, when its time comes.
+    Waiting,
+    /// It was given up: nobody was told.
+    Dead,
+}
+
+impl MessageStatus {
+    /// Every status and its word.
+    pub const ALL: [(Self, &'static str); 2] = [(Self::Waiting, "waiting"), (Self::Dead, "dead")];
+
+    /// As it is shown.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Dead => "dead",
+        }
+    }
+
+    /// Reads the word back.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|(_, known)| *known == word).map(|(status, _)| status)
+    }
+}
+
+impl Message {
+    /// What became of it.
+    #[must_use]
+    pub const fn status(&self) -> MessageStatus {
+        if self.next_at.is_some() { MessageStatus::Waiting } else { MessageStatus::Dead }
+    }
 }
 
 /// What was told of a payment or an invoice, by whoever understands it.

@@ -216,3 +216,42 @@ async fn while_an_answer_cannot_be_noted_nothing_is_sent_and_then_it_is_noted_on
     }
     assert_eq!((outbox(&world, "refused"), outbox(&world, "accepted")), (1, 4));
 }
+
+/// Messages of an earlier time: when they are sent next is a word of SQL.
+fn fill(db: &rusqlite::Connection, count: u32, next_at: &str) {
+    let rows = format!(
+        "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {count})
+         INSERT INTO outbox (id, kind, account_id, body, at, attempts, next_at, last_error)
+            SELECT 'old_{next_at}_' || n, 'balance.low', 'alice', '{{}}', 1, 10, {next_at}, 'answered 500' FROM n"
+    );
+    db.execute_batch(&rows).unwrap();
+}
+
+#[tokio::test]
+async fn those_given_up_keep_no_place_from_new_ones_and_the_oldest_of_them_go() {
+    let (world, receiver) = world().await;
+    world.admin("POST", "accounts", &json!({"id": "alice"})).await.ok(201);
+    let db = rusqlite::Connection::open(world.database()).unwrap();
+    fill(&db, 10_000, "NULL");
+    receiver.answers(410);
+    let buy = async |n: u32| {
+        let session = checkout(&format!("cs_{n}"), "cus_1", Some("alice"), "payment");
+        world.deliver(&event(&format!("evt_{n}"), "checkout.session.completed", session)).await.ok(200);
+    };
+    buy(1).await;
+    assert_eq!((outbox(&world, "written"), outbox(&world, "dropped")), (1, 0));
+    send(&world).await;
+    let told = receiver.take();
+    let kept = |next: &str| {
+        let count = format!("SELECT count(*), max(id = ?1), min(seq) FROM outbox WHERE next_at IS {next}");
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+        db.query_row(&count, [&told[0].0], row).unwrap()
+    };
+    assert_eq!(kept("NULL"), (1_000, Some(true), Some(9_002)), "with the one that was just given up");
+    // Those that wait are bounded: beyond that nobody is told, and it is counted.
+    receiver.answers(500);
+    fill(&db, 9_999, "9000000000000000000");
+    buy(2).await;
+    buy(3).await;
+    assert_eq!((outbox(&world, "written"), outbox(&world, "dropped")), (2, 1));
+}

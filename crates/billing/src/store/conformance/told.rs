@@ -1,7 +1,7 @@
 //! What explains a balance, how events fared, and what others are told of.
 
 use super::*;
-use crate::store::{Facts, Message, Tries};
+use crate::store::{Facts, Message, MessageStatus, Tries};
 use contract::v1::Outcome;
 use ledger::JournalKind;
 
@@ -124,6 +124,7 @@ fn messages_are_due_until_they_are_accepted_or_given_up() {
             at: NOW,
             attempts: 0,
             last_error: None,
+            next_at: Some(NOW),
         };
         commit(store, |store| {
             open(store, "a");
@@ -143,16 +144,65 @@ fn messages_are_due_until_they_are_accepted_or_given_up() {
             store.message_refused(all[1].seq, "503", Some(later)).unwrap();
             store.message_refused(all[2].seq, "410", None).unwrap();
         });
-        assert_eq!((due(store, NOW), store.message_counts().unwrap()), (Vec::new(), (1, 1)));
+        assert_eq!((due(store, NOW), store.messages_waiting().unwrap()), (Vec::new(), 1));
         let again = due(store, later);
         assert_eq!((again.len(), again[0].row.attempts), (1, 1));
         assert_eq!(again[0].row.last_error.as_deref(), Some("503"));
+        let seen = |store: &mut dyn Store, status, before, limit| {
+            let page = Page { before, limit };
+            store
+                .messages(status, page)
+                .unwrap()
+                .into_iter()
+                .map(|m| (m.seq, m.row.status()))
+                .collect::<Vec<_>>()
+        };
+        let (waits, dead) = ((all[1].seq, MessageStatus::Waiting), (all[2].seq, MessageStatus::Dead));
+        assert_eq!(seen(store, None, None, 9), [dead, waits]);
+        assert_eq!(
+            (seen(store, None, None, 1), seen(store, None, Some(dead.0), 1)),
+            (vec![dead], vec![waits])
+        );
+        for one in [waits, dead] {
+            assert_eq!(seen(store, Some(one.1), None, 9), [one]);
+            assert_eq!(seen(store, Some(one.1), Some(one.0), 9), []);
+        }
         // A number is not given twice, so that nothing is mistaken for what was accepted.
         commit(store, |store| {
             store.message_accepted(all[2].seq).unwrap();
             store.put_message(&message(4)).unwrap();
         });
         assert!(due(store, NOW)[0].seq > all[2].seq);
+    });
+}
+
+#[test]
+fn of_the_messages_that_were_given_up_the_newest_are_kept_and_all_that_wait() {
+    each(|store| {
+        commit(store, |store| {
+            open(store, "a");
+            for n in 1..=6_u32 {
+                let message = Message {
+                    id: format!("msg_{n}"),
+                    kind: "balance.low".into(),
+                    account: account("a"),
+                    body: "{}".into(),
+                    at: NOW,
+                    attempts: 0,
+                    last_error: None,
+                    next_at: Some(NOW).filter(|_| n == 2),
+                };
+                store.put_message(&message).unwrap();
+            }
+        });
+        let ids = |store: &mut dyn Store| {
+            store.messages(None, PAGE).unwrap().into_iter().map(|m| m.row.id).collect::<Vec<_>>()
+        };
+        for (keep, left) in [(5, "654321"), (3, "6542"), (3, "6542"), (0, "2")] {
+            commit(store, |store| store.forget_dead_messages(keep).unwrap());
+            assert_eq!(ids(store), left.chars().map(|n| format!("msg_{n}")).collect::<Vec<_>>());
+        }
+        assert_eq!(store.messages_waiting().unwrap(), 1);
     });
 }
 

@@ -1,7 +1,7 @@
 //! What explains a balance, and what others are told of, in memory.
 
 use super::{Memory, stale};
-use crate::store::{History, Kept, Message, Outbox, Stored};
+use crate::store::{History, Kept, Message, MessageStatus, Outbox, Page, Stored};
 use ledger::{CellId, GrantId, HOLD_GENERATION_MIN, JournalKind, Terms};
 use std::collections::BTreeMap;
 use units::{AccountId, EndpointId, Instant, RequestId};
@@ -42,23 +42,20 @@ impl History for Memory {
 
 impl Outbox for Memory {
     fn put_message(&mut self, message: &Message) -> Kept<()> {
-        if self.now.outbox.values().any(|(known, _)| known.id == message.id) {
+        if self.now.outbox.values().any(|known| known.id == message.id) {
             return Err(stale("message"));
         }
         let seq = self.now.outbox_last.saturating_add(1);
         self.now.outbox_last = seq;
-        self.now.outbox.insert(seq, (message.clone(), Some(message.at)));
+        self.now.outbox.insert(seq, message.clone());
         Ok(())
     }
 
     fn due_messages(&mut self, now: Instant, limit: u32) -> Kept<Vec<Stored<Message>>> {
-        let due = |at: &Option<Instant>| at.is_some_and(|at| at <= now);
-        let rows = self.now.outbox.iter().filter(|(_, (_, next))| due(next));
-        let mut rows: Vec<_> =
-            rows.map(|(seq, (message, next))| (*next, Stored { seq: *seq, row: message.clone() })).collect();
-        rows.sort_by_key(|(next, stored)| (*next, stored.seq));
-        rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-        Ok(rows.into_iter().map(|(_, stored)| stored).collect())
+        let mut due = self.numbered(|message| message.next_at.is_some_and(|at| at <= now));
+        due.sort_by_key(|stored| (stored.row.next_at, stored.seq));
+        due.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(due)
     }
 
     fn message_accepted(&mut self, seq: u64) -> Kept<()> {
@@ -67,18 +64,40 @@ impl Outbox for Memory {
     }
 
     fn message_refused(&mut self, seq: u64, error: &str, next: Option<Instant>) -> Kept<()> {
-        if let Some((message, next_at)) = self.now.outbox.get_mut(&seq) {
+        if let Some(message) = self.now.outbox.get_mut(&seq) {
             message.attempts = message.attempts.saturating_add(1);
             message.last_error = Some(error.to_owned());
-            *next_at = next;
+            message.next_at = next;
         }
         Ok(())
     }
 
-    fn message_counts(&mut self) -> Kept<(u64, u64)> {
-        let dead = self.now.outbox.values().filter(|(_, next)| next.is_none()).count();
-        let waiting = self.now.outbox.len().saturating_sub(dead);
-        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        Ok((count(waiting), count(dead)))
+    fn messages_waiting(&mut self) -> Kept<u64> {
+        let waiting = self.numbered(|message| message.status() == MessageStatus::Waiting);
+        Ok(u64::try_from(waiting.len()).unwrap_or(u64::MAX))
+    }
+
+    fn forget_dead_messages(&mut self, keep: u32) -> Kept<()> {
+        let dead = self.numbered(|message| message.status() == MessageStatus::Dead);
+        for old in dead.iter().rev().skip(usize::try_from(keep).unwrap_or(usize::MAX)) {
+            self.now.outbox.remove(&old.seq);
+        }
+        Ok(())
+    }
+
+    fn messages(&mut self, status: Option<MessageStatus>, page: Page) -> Kept<Vec<Stored<Message>>> {
+        let mut found = self.numbered(|message| status.is_none_or(|status| message.status() == status));
+        found.retain(|stored| page.before.is_none_or(|before| stored.seq < before));
+        found.reverse();
+        found.truncate(usize::try_from(page.limit).unwrap_or(usize::MAX));
+        Ok(found)
+    }
+}
+
+impl Memory {
+    /// Messages with their numbers, oldest first.
+    fn numbered(&self, keep: impl Fn(&Message) -> bool) -> Vec<Stored<Message>> {
+        let kept = self.now.outbox.iter().filter(|(_, message)| keep(message));
+        kept.map(|(seq, message)| Stored { seq: *seq, row: message.clone() }).collect()
     }
 }

@@ -1,8 +1,8 @@
 //! What explains a balance, and what others are told of, in SQLite.
 
-use super::super::{History, Kept, Message, Outbox, Stored};
+use super::super::{History, Kept, Message, MessageStatus, Outbox, Page, Stored};
 use super::Sqlite;
-use super::books::{grant_by_number, grant_row};
+use super::books::{before, grant_by_number, grant_row};
 use super::read::{Columns, int};
 use ledger::{CellId, GrantId, JournalKind, Terms};
 use rusqlite::params;
@@ -46,34 +46,18 @@ impl History for Sqlite {
 impl Outbox for Sqlite {
     fn put_message(&mut self, message: &Message) -> Kept<()> {
         let at = message.at.micros();
-        let params = params![message.id, message.kind, message.account.as_str(), message.body, at];
+        let next = message.next_at.map(Instant::micros);
+        let params = params![message.id, message.kind, message.account.as_str(), message.body, at, next];
         self.exec(
-            "INSERT INTO outbox (id, kind, account_id, body, at, next_at) VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
+            "INSERT INTO outbox (id, kind, account_id, body, at, next_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             params,
         )
         .map(drop)
     }
 
     fn due_messages(&mut self, now: Instant, limit: u32) -> Kept<Vec<Stored<Message>>> {
-        self.all(
-            "SELECT seq, id, kind, account_id, body, at, attempts, last_error FROM outbox
-             WHERE next_at <= ?1 ORDER BY next_at, seq LIMIT ?2",
-            params![now.micros(), limit],
-            |row| {
-                let mut c = Columns::of(row);
-                let seq = c.u64()?;
-                let row = Message {
-                    id: c.text()?,
-                    kind: c.text()?,
-                    account: c.id()?,
-                    body: c.text()?,
-                    at: c.at()?,
-                    attempts: u32::try_from(c.u64()?).unwrap_or(u32::MAX),
-                    last_error: c.maybe_text()?,
-                };
-                Ok(Stored { seq, row })
-            },
-        )
+        let statement = format!("SELECT {MESSAGE} WHERE next_at <= ?1 ORDER BY next_at, seq LIMIT ?2");
+        self.all(&statement, params![now.micros(), limit], message_row)
     }
 
     fn message_accepted(&mut self, seq: u64) -> Kept<()> {
@@ -88,12 +72,99 @@ impl Outbox for Sqlite {
         .map(drop)
     }
 
-    fn message_counts(&mut self) -> Kept<(u64, u64)> {
-        let statement = "SELECT count(next_at), count(*) - count(next_at) FROM outbox";
-        let counts = self.one(statement, [], |row| {
-            let mut c = Columns::of(row);
-            Ok((c.u64()?, c.u64()?))
-        })?;
-        Ok(counts.unwrap_or_default())
+    fn messages_waiting(&mut self) -> Kept<u64> {
+        // The condition names the index of those that wait.
+        let statement = "SELECT count(*) FROM outbox WHERE next_at IS NOT NULL";
+        Ok(self.one(statement, [], |row| Columns::of(row).u64())?.unwrap_or_default())
+    }
+
+    fn forget_dead_messages(&mut self, keep: u32) -> Kept<()> {
+        self.exec(
+            "DELETE FROM outbox WHERE next_at IS NULL AND seq <=
+                (SELECT seq FROM outbox WHERE next_at IS NULL ORDER BY seq DESC LIMIT 1 OFFSET ?1)",
+            [keep],
+        )
+        .map(drop)
+    }
+
+    fn messages(&mut self, status: Option<MessageStatus>, page: Page) -> Kept<Vec<Stored<Message>>> {
+        let filter = match status {
+            None => "1",
+            Some(MessageStatus::Waiting) => "next_at IS NOT NULL",
+            Some(MessageStatus::Dead) => "next_at IS NULL",
+        };
+        let statement = format!("SELECT {MESSAGE} WHERE {filter} AND seq < ?1 ORDER BY seq DESC LIMIT ?2");
+        self.all(&statement, params![before(page), page.limit], message_row)
+    }
+}
+
+const MESSAGE: &str = "seq, id, kind, account_id, body, at, attempts, last_error, next_at FROM outbox";
+
+fn message_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Stored<Message>> {
+    let mut c = Columns::of(row);
+    let seq = c.u64()?;
+    let row = Message {
+        id: c.text()?,
+        kind: c.text()?,
+        account: c.id()?,
+        body: c.text()?,
+        at: c.at()?,
+        attempts: u32::try_from(c.u64()?).unwrap_or(u32::MAX),
+        last_error: c.maybe_text()?,
+        next_at: c.maybe_at()?,
+    };
+    Ok(Stored { seq, row })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Books, Transaction};
+    use ledger::subscription::Standing;
+    use ledger::{Book, Changes};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// How many steps of SQLite's machine something takes.
+    fn steps(store: &mut Sqlite, run: impl FnOnce(&mut Sqlite)) -> u64 {
+        let taken = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&taken);
+        let handler = move || {
+            count.fetch_add(1, Ordering::Relaxed);
+            false
+        };
+        store.db.progress_handler(1, Some(handler)).unwrap();
+        run(store);
+        store.db.progress_handler(0, None::<fn() -> bool>).unwrap();
+        taken.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn messages_are_counted_without_those_given_up_and_those_forgotten_without_those_that_wait() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Sqlite::open(&dir.path().join("x.db")).unwrap();
+        store.begin().unwrap();
+        let book = Book::open(AccountId::new("a").unwrap(), Standing::none(None));
+        store.save(&book, &Changes { account: true, ..Changes::default() }).unwrap();
+        let fill = |store: &Sqlite, next_at: &str| {
+            let rows = format!(
+                "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 2000)
+                 INSERT INTO outbox (id, kind, account_id, body, at, next_at)
+                    SELECT '{next_at}' || n, 'balance.low', 'a', '{{}}', 1, {next_at} FROM n"
+            );
+            store.db.execute_batch(&rows).unwrap();
+        };
+        let waiting = |store: &mut Sqlite, n| assert_eq!(store.messages_waiting(), Ok(n));
+        let few = steps(&mut store, |store| waiting(store, 0));
+        fill(&store, "NULL");
+        let many = steps(&mut store, |store| waiting(store, 0));
+        assert!(many < few + 10, "{few} steps without any, {many} with 2,000 that were given up");
+        store.forget_dead_messages(10).unwrap();
+        let forget = |store: &mut Sqlite| store.forget_dead_messages(10).unwrap();
+        let few = steps(&mut store, forget);
+        fill(&store, "7");
+        let many = steps(&mut store, forget);
+        assert!(many < few + 10, "{few} steps without any, {many} with 2,000 that wait");
+        store.commit().unwrap();
     }
 }
