@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::serve::read_catalog;
 use crate::service::{self, ExplainedLine};
 use crate::store::{Sqlite, Transaction};
+use crate::stripe::Which;
 use axum::http::{Method, Uri, header};
 use serde_json::Value;
 use std::path::Path;
@@ -78,13 +79,18 @@ fn read_as(error: &Error) -> String {
     }
 }
 
-/// Applies an event again, through the running service; what became of it. False if it still is not applied.
+/// Applies an event again, through the running service; what became of it. False if it still is not applied. Where connected
+/// accounts have events of the same id, `which` tells them apart.
 ///
 /// # Errors
 /// What the service says, or why it cannot be asked.
-pub async fn replay(service: &str, token: &str, id: &str) -> Result<(String, bool), String> {
+pub async fn replay(service: &str, token: &str, id: &str, which: &Which) -> Result<(String, bool), String> {
     let id = EventId::new(id).map_err(|error| format!("an event id {error}"))?;
-    let to = format!("{}/admin/v1/events/{id}/replay", service.trim_end_matches('/'));
+    let livemode = which.livemode.map(|livemode| format!("livemode={livemode}"));
+    let account = which.stripe_account.as_ref().map(|account| format!("stripe_account={}", encoded(account)));
+    let query = livemode.into_iter().chain(account).collect::<Vec<_>>().join("&");
+    let service = service.trim_end_matches('/');
+    let to = format!("{service}/admin/v1/events/{}/replay?{query}", encoded(id.as_str()));
     let to: Uri =
         to.parse().map_err(|_| format!("{service:?} is no URL; give one such as http://127.0.0.1:8081"))?;
     let headers = [(header::AUTHORIZATION, format!("Bearer {token}"))];
@@ -95,9 +101,26 @@ pub async fn replay(service: &str, token: &str, id: &str) -> Result<(String, boo
     if status != 200 {
         return Err(format!("answered {status}: {}", text("detail")));
     }
+    if text("status").is_empty() {
+        return Err("answered 200, and did not say what became of it; ask again".into());
+    }
     let why = if text("last_error").is_empty() { text("detail") } else { text("last_error") };
     let why = if why.is_empty() { String::new() } else { format!(": {why}") };
     Ok((format!("{id} is {}{why}", text("status")), text("status") == "applied"))
+}
+
+/// As part of a URL (RFC 3986, section 2.1).
+fn encoded(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(char::from(byte));
+            }
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
 }
 
 /// What the service answers, as OpenAPI 3.1 in JSON.

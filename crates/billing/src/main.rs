@@ -4,6 +4,7 @@ use billing::clock::Clock;
 use billing::commands;
 use billing::config::Database;
 use billing::serve::{configure, start};
+use billing::stripe::Which;
 use billing::token::dev_token;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -72,6 +73,12 @@ enum Events {
     Replay {
         /// Stripe's evt_...
         id: String,
+        /// true or false: which of several events of this id.
+        #[arg(long)]
+        livemode: Option<bool>,
+        /// Which of several events of this id: that of this connected account, acct_..., or self.
+        #[arg(long)]
+        stripe_account: Option<String>,
         /// Where the service listens; port BILLING_PORT of this machine if left out.
         #[arg(long)]
         service: Option<String>,
@@ -99,8 +106,8 @@ fn main() -> ExitCode {
             println!("{}", commands::openapi());
             Ok(())
         }
-        Command::Events { what: Events::Replay { id, service, token } } => {
-            replay(&id, service.as_deref(), &token)
+        Command::Events { what: Events::Replay { id, livemode, stripe_account, service, token } } => {
+            replay(&id, &Which { livemode, stripe_account }, service.as_deref(), &token)
         }
         Command::DevToken { sub, ttl, key, kid } => {
             let pem = std::fs::read(&key).map_err(|error| error.to_string());
@@ -118,11 +125,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn replay(id: &str, service: Option<&str>, token: &str) -> Result<(), String> {
+fn replay(id: &str, which: &Which, service: Option<&str>, token: &str) -> Result<(), String> {
     let port = std::env::var("BILLING_PORT").unwrap_or_else(|_| "8081".into());
     let here = format!("http://127.0.0.1:{port}");
     let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
-    let (told, applied) = runtime.block_on(commands::replay(service.unwrap_or(&here), token, id))?;
+    let (told, applied) = runtime.block_on(commands::replay(service.unwrap_or(&here), token, id, which))?;
     if !applied {
         return Err(told);
     }

@@ -1,7 +1,8 @@
 //! The commands beside `serve`, as whoever types them sees them.
 
 use crate::process::refused;
-use crate::support::{World, demo_catalog, finished};
+use crate::support::{ADMIN, World, checkout, demo_catalog, event, finished};
+use billing::stripe::Which;
 use serde_json::{Value, json};
 use std::process::{Command, Stdio};
 
@@ -145,4 +146,50 @@ async fn a_balance_is_explained_beside_the_running_service() {
     let refused =
         crate::process::refused(&mut program(&["balance", "a", "--database", "sqlite:///tmp/none.db"]));
     assert!(refused.contains("there is no database /tmp/none.db"), "{refused}");
+}
+
+#[tokio::test]
+async fn of_several_events_of_one_id_the_one_that_is_named_is_replayed() {
+    let world = World::new().await;
+    let bought =
+        event("evt_1", "checkout.session.completed", checkout("cs_1", "cus_1", Some("alice"), "payment"));
+    let mut connected = bought.clone();
+    connected["account"] = json!("acct_1");
+    world.deliver(&connected).await.ok(200);
+    world.deliver(&bought).await.ok(200);
+    let service = format!("http://{}", world.running.as_ref().unwrap().address);
+    let replay = async |which: &[&str]| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_tollgate-billing"));
+        command.args(["events", "replay", "evt_1", "--service", &service]).args(which).env_clear();
+        let output = command.env("ADMIN_TOKEN", ADMIN).output().await.unwrap();
+        let told = if output.status.success() { output.stdout } else { output.stderr };
+        (output.status.success(), String::from_utf8(told).unwrap())
+    };
+    for (which, done, says) in [
+        ([].as_slice(), false, "answered 409: There are several events evt_1. Name one"),
+        (&["--livemode", "false"], false, "answered 409: There are several events evt_1. Name one"),
+        (&["--livemode", "true"], false, "answered 404: There is no event evt_1."),
+        (&["--stripe-account", "self"], true, "evt_1 is applied: 100 credits\n"),
+        (&["--livemode", "false", "--stripe-account", "self"], true, "evt_1 is applied: 100 credits\n"),
+        (&["--stripe-account", "acct_1"], false, "connected account acct_1"),
+        (
+            &["--stripe-account", "no one&stripe_account=self"],
+            false,
+            "answered 404: There is no event evt_1.",
+        ),
+        (&["--livemode", "maybe"], false, "possible values: true, false"),
+    ] {
+        let (was_done, told) = replay(which).await;
+        assert!(was_done == done && told.contains(says), "{which:?}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_say_what_became_of_an_event_is_none() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let service = format!("http://{}", listener.local_addr().unwrap());
+    let silent = axum::Router::new().fallback(async || "");
+    tokio::spawn(async move { axum::serve(listener, silent).await });
+    let told = billing::commands::replay(&service, ADMIN, "evt_1", &Which::default()).await;
+    assert_eq!(told, Err("answered 200, and did not say what became of it; ask again".into()));
 }
