@@ -8,6 +8,7 @@ mod door;
 mod events;
 mod gateway;
 mod ops;
+mod outbox;
 mod problem;
 mod stripe;
 

@@ -255,3 +255,41 @@ async fn those_given_up_keep_no_place_from_new_ones_and_the_oldest_of_them_go() 
     buy(3).await;
     assert_eq!((outbox(&world, "written"), outbox(&world, "dropped")), (2, 1));
 }
+
+#[tokio::test]
+async fn operators_see_whom_a_message_concerned_that_waits_or_was_given_up() {
+    let (world, receiver) = world().await;
+    let mut ids = Vec::new();
+    for (account, status) in [("alice", 410), ("bob", 410), ("carol", 500)] {
+        receiver.answers(status);
+        let customer = format!("cus_{account}");
+        let session = checkout(&format!("cs_{account}"), &customer, Some(account), "payment");
+        let bought = event(&format!("evt_{account}"), "checkout.session.completed", session);
+        world.deliver(&bought).await.ok(200);
+        send(&world).await;
+        ids.push(receiver.take()[0].0.clone());
+    }
+    let list = async |query: &str| {
+        let page = world.admin("GET", &format!("outbox{query}"), &Value::Null).await.ok(200);
+        let ids = page["items"].as_array().unwrap().iter().map(|message| message["id"].clone());
+        (ids.collect::<Vec<_>>(), page["next"].clone())
+    };
+    assert_eq!(list("").await.0, [&*ids[2], &ids[1], &ids[0]]);
+    assert_eq!(list("?status=waiting").await.0, [&*ids[2]]);
+    let (first, next) = list("?status=dead&limit=1").await;
+    assert_eq!(first, [&*ids[1]]);
+    let (second, next) = list(&format!("?status=dead&limit=1&cursor={next}")).await;
+    assert_eq!(second, [&*ids[0]]);
+    assert_eq!(list(&format!("?status=dead&limit=1&cursor={next}")).await, (Vec::new(), Value::Null));
+    let dead = world.admin("GET", "outbox?status=dead", &Value::Null).await.ok(200)["items"][1].clone();
+    assert_eq!(
+        (&dead["account"], &dead["type"], &dead["status"], &dead["attempts"], &dead["next_at"]),
+        (&json!("alice"), &json!("purchase.completed"), &json!("dead"), &json!(1), &Value::Null)
+    );
+    assert_eq!(dead["last_error"], "answered 410: nobody wants it any more");
+    assert_eq!(dead["body"]["data"]["payment"], "pi_cs_alice");
+    let waits = world.admin("GET", "outbox?status=waiting", &Value::Null).await.ok(200)["items"][0].clone();
+    assert_eq!((&waits["account"], &waits["next_at"]), (&json!("carol"), &json!("2026-11-20T09:30:05Z")));
+    let no = world.admin("GET", "outbox?status=lost", &Value::Null).await.ok(400);
+    assert_eq!(no["detail"], "status is \"lost\"; use one of waiting, dead.");
+}

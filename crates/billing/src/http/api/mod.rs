@@ -194,6 +194,7 @@ fn table() -> Vec<Route> {
         super::authz::routes(),
         super::admin::routes(),
         super::events::routes(),
+        super::outbox::routes(),
         super::customer::routes(),
         super::stripe::routes(),
         super::ops::routes(),

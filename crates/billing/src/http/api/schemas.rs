@@ -2,7 +2,7 @@
 
 use super::wire::wire;
 use crate::error::{Error, Invalid};
-use crate::store::EventStatus;
+use crate::store::{EventStatus, MessageStatus};
 use ledger::{JournalKind, Source};
 use serde_json::{Map, Value, json};
 
@@ -109,6 +109,7 @@ fn words() -> Vec<Named> {
         ),
         ("Instant", json!({ "type": "string", "format": "date-time" })),
         ("EventStatus", word(&EventStatus::ALL.map(|(_, word)| word))),
+        ("MessageStatus", word(&MessageStatus::ALL.map(|(_, word)| word))),
         ("JournalKind", word(&JournalKind::ALL.iter().map(|kind| kind.as_str()).collect::<Vec<_>>())),
         ("Source", word(&Source::ALL.iter().map(|source| source.as_str()).collect::<Vec<_>>())),
         (
@@ -274,6 +275,21 @@ fn recorded() -> Vec<Named> {
         ("Event", event([])),
         ("EventWhole", event([("body", anything)])),
         ("EventList", list("Event")),
+        (
+            "Message",
+            object([
+                ("id", of("Id")),
+                ("type", text()),
+                ("account", of("Id")),
+                ("status", of("MessageStatus")),
+                ("at", of("Instant")),
+                ("attempts", of("Whole")),
+                ("last_error", or_null(text())),
+                ("next_at", or_null(of("Instant"))),
+                ("body", json!({ "description": "what is sent" })),
+            ]),
+        ),
+        ("MessageList", list("Message")),
         (
             "Benefits",
             object([
