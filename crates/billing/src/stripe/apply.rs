@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::service::{Session, account_named, open_if_new};
 use crate::store::EventStatus;
 use ledger::subscription::{
-    CHANGE, Folded, InvoicePaid, PurchasePaid, Snapshot, Withheld, allowances, purchase,
+    CHANGE, Folded, InvoiceLine, InvoicePaid, PurchasePaid, Snapshot, Withheld, allowances, purchase,
 };
 use ledger::{Command, GrantAnswer, Reply, Terms};
 use units::{AccountId, Instant};
@@ -189,6 +189,20 @@ fn invoice(
             _ => false,
         }
     };
+    let packages = &session.setup.catalog.packages;
+    let sold = |line: &InvoiceLine| packages.iter().find(|(_, package)| package.price == line.price);
+    let package = invoice.lines.iter().find_map(sold).map(|(name, _)| name.clone());
+    if let Some(package) = package.filter(|_| granted == 0) {
+        // A checkout may make an invoice of its own: what is credited is its payment, which is told by itself.
+        return Ok(if reversal::is_credited(session, &invoice.id)? {
+            Applied::new(EventStatus::Applied, format!("{package} was credited by its payment"))
+        } else {
+            let why = format!(
+                "{package} was paid for by invoice; credited when a checkout or payment intent tells of it"
+            );
+            Applied::new(EventStatus::Waiting, why)
+        });
+    }
     Ok(if withheld.contains(&Withheld::UnknownTrial) {
         Applied::new(
             EventStatus::Waiting,
@@ -257,7 +271,8 @@ fn package(
     session.work.store.put_payee(&payment.key, account, session.work.now)?;
     reversal::bought(session, &payment.key, credited)?;
     session.tell(account, "purchase.completed", &told_of(account, name, package, payment))?;
-    Ok(Applied::new(EventStatus::Applied, format!("{} credits", package.credits.to_credits())))
+    let credited = format!("{} credits", package.credits.to_credits());
+    Ok(Applied { unlocks: true, ..Applied::new(EventStatus::Applied, credited) })
 }
 
 /// The payment by which the account has the package already, if what it brought was not taken back whole.

@@ -103,6 +103,16 @@ pub(super) fn invoice_paid(
     fact.paid_by.iter().try_for_each(|payment| awake(session, payment))
 }
 
+/// Whether a payment of an invoice was credited as a package.
+pub(super) fn is_credited(session: At<'_, '_, '_, '_>, invoice: &str) -> Result<bool, Error> {
+    for payment in known(session, invoice)?.paid_by {
+        if known(session, &payment)?.bought.is_some_and(|bought| bought.package.is_some()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// A payment paid an invoice.
 pub(super) fn link(session: At<'_, '_, '_, '_>, payment: &str, invoice: &str) -> Result<(), Error> {
     let mut fact = known(session, payment)?;
