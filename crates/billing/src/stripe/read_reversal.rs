@@ -123,7 +123,9 @@ fn dispute(body: &Value, object: &Value, kind: &str) -> Read<Reversal> {
         currency: text(object, "/currency").ok_or_else(|| missing("currency"))?.to_owned(),
         state: (stage, instant(body, "/created")?.secs(), state),
     };
-    Ok(Reversal::Dispute { payment, id: name(object)?, dispute })
+    // Once a charge had one dispute at most, without an id of its own.
+    let id = name(object).unwrap_or_else(|_| payment.clone());
+    Ok(Reversal::Dispute { payment, id, dispute })
 }
 
 /// Of a credit note only what was given back after the invoice was paid counts, and of that only what no refund tells
