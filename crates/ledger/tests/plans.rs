@@ -428,12 +428,18 @@ fn a_year_that_was_paid_back_brings_no_more_months() {
     shelf.told(told);
     shelf.paid(&paid);
     shelf.until(day("2026-02-20"));
-    assert_eq!(shelf.payments.origins("in_y"), ["plan:in_y:p", "refill:in_y:p:1"]);
-    assert_eq!(
-        (shelf.payments.origins("in"), shelf.payments.stop("in_y", true)),
-        (vec![], vec![]),
-        "no change"
-    );
+    assert_eq!(shelf.payments.stop("in_0", true), [""; 0], "nobody's");
+    assert_eq!(shelf.payments.stop("in_y", true), ["sub_1"]);
+    assert_eq!(shelf.payments.stop("in_y", true), [""; 0], "once");
+    shelf.restand();
+    assert_eq!(shelf.book.account.standing.changes_at, None);
+    shelf.until(day("2026-11-20"));
+    assert_eq!(shelf.refilled(), ["2026-01-15", "2026-02-15"]);
+    // The refund failed.
+    assert_eq!(shelf.payments.stop("in_y", false), ["sub_1"]);
+    shelf.restand();
+    shelf.until(day("2026-12-20"));
+    assert_eq!(shelf.refilled(), ["2026-01-15", "2026-02-15", "2026-11-15", "2026-12-15"]);
 }
 
 #[test]

@@ -219,7 +219,7 @@ fn settle_invoice(session: At<'_, '_, '_, '_>, invoice: &str) -> Result<Option<S
         all_revoked = all_revoked.checked_add(revoked).unwrap_or(Amount::MAX);
         all_frozen = all_frozen.checked_add(frozen).unwrap_or(Amount::MAX);
     }
-    // Later months are not by a change of plan that was paid back whole.
+    // Of what was paid back whole no more months come.
     let mut payments = session.work.store.payments(&account)?;
     for subscription in payments.stop(invoice, paid > 0 && gone.back >= paid) {
         changed = true;

@@ -268,6 +268,27 @@ async fn the_refund_of_an_invoice_takes_its_share_of_what_the_plan_gave() {
 }
 
 #[tokio::test]
+async fn what_went_back_of_a_year_is_taken_off_its_later_months_too() {
+    let monthly = demo_catalog().replace("rollover: none", "rollover: none, refill: monthly");
+    assert_ne!(monthly, demo_catalog());
+    for (back, then) in [(0, PRO), (1000, PRO / 2), (2000, 0)] {
+        let (mut sub, [mut paid, payment, mut refund]) = plan();
+        let (start, end) = (NOON.secs(), NOON.secs() + 365 * 86_400);
+        sub["data"]["object"]["items"]["data"][0]["current_period_end"] = json!(end);
+        paid["data"]["object"]["lines"]["data"][0]["period"] = json!({"start": start, "end": end});
+        refund["data"]["object"]["amount_refunded"] = json!(back);
+        let world = World::with(monthly.clone(), &[]).await;
+        for event in [sub, paid, payment, refund] {
+            world.deliver(&event).await.ok(200);
+        }
+        assert_eq!(world.balance("alice").await, then, "{back} back");
+        world.advance(units::Span::from_secs(32 * 86_400));
+        world.sweep().await;
+        assert_eq!(world.balance("alice").await, then, "{back} back, a month later");
+    }
+}
+
+#[tokio::test]
 async fn what_the_customers_balance_paid_counts_when_a_part_goes_back() {
     let (sub, [mut paid, payment, mut back]) = plan();
     // 2000 in all, of which 1800 stood to the customer's credit at Stripe.

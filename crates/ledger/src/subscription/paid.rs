@@ -63,30 +63,23 @@ pub struct Part {
     pub ends_at: Instant,
     /// What becomes of the rest of it.
     pub rollover: Rollover,
-    /// True if it does not count for later months: it was paid for after the end, or is a change that was paid back.
+    /// True if it does not count for later months: it was paid for after the end, or paid back whole.
     #[serde(default)]
     pub stopped: bool,
 }
 
 impl Payments {
-    /// The origins of all that an invoice brought so far: a period, its later months, a change of plan.
-    #[must_use]
-    pub fn origins(&self, invoice: &str) -> Vec<String> {
-        let all = self.0.values().flat_map(|paid| paid.0.keys());
-        all.filter(|origin| invoice_of(origin) == Some(invoice)).cloned().collect()
-    }
-
-    /// Notes whether the change of plan that an invoice billed was paid back whole, so that later months are not by it any
-    /// more. The subscriptions whose payments changed by that, to be kept.
+    /// Notes whether an invoice was paid back whole: then no more months of its period come, and none are by the change of
+    /// plan that it billed. The subscriptions whose payments changed by that, to be kept.
     pub fn stop(&mut self, invoice: &str, stopped: bool) -> Vec<String> {
         let mut changed = Vec::new();
         for (id, paid) in &mut self.0 {
             let parts = paid.0.iter_mut().filter(|(origin, _)| invoice_of(origin) == Some(invoice));
-            let changes = parts.map(|(_, part)| part).filter(|part| part.kind == PartKind::Change);
-            for part in changes.filter(|part| part.stopped != stopped) {
-                part.stopped = stopped;
-                changed.push(id.clone());
+            let mut any = false;
+            for (_, part) in parts.filter(|(_, part)| part.stopped != stopped) {
+                (part.stopped, any) = (stopped, true);
             }
+            changed.extend(any.then(|| id.clone()));
         }
         changed
     }
