@@ -3,6 +3,7 @@
 use super::{App, Fail};
 use crate::error::{Error, Invalid};
 use crate::service::{Asked, limits};
+use crate::store::Page;
 use axum::body::{Bytes, to_bytes};
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
@@ -98,6 +99,30 @@ impl<T: DeserializeOwned> FromRequestParts<App> for Params<T> {
         query
             .map(|Query(params)| Self(params))
             .map_err(|error| Fail(Invalid::Malformed.because(error.body_text())))
+    }
+}
+
+/// Which part of a list, and of which status.
+#[derive(Deserialize)]
+pub(super) struct Listed {
+    status: Option<String>,
+    #[serde(default, deserialize_with = "whole")]
+    cursor: Option<u64>,
+    limit: Option<u32>,
+}
+
+impl Listed {
+    /// The status, if one of `all` is asked for, and the page.
+    ///
+    /// # Errors
+    /// [`Invalid::Malformed`] for a word that is none of them.
+    pub(super) fn of<T: Copy>(&self, all: &[(T, &'static str)]) -> Result<(Option<T>, Page), Error> {
+        let page = super::page(self.cursor, self.limit);
+        let Some(asked) = &self.status else { return Ok((None, page)) };
+        let found = all.iter().find(|(_, word)| word == asked).map(|(status, _)| *status);
+        let words = || all.iter().map(|(_, word)| *word).collect::<Vec<_>>().join(", ");
+        let no = || Invalid::Malformed.because(format!("status is {asked:?}; use one of {}.", words()));
+        found.map(|status| (Some(status), page)).ok_or_else(no)
     }
 }
 

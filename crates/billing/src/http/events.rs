@@ -1,7 +1,7 @@
 //! Stripe's events as operators see them: what became of each, and applying one again by hand.
 
 use super::api::{CURSOR, Holds, LIMIT, Query, Route, Takes, Who};
-use super::door::{Act, Admin, Params};
+use super::door::{Act, Admin, Listed, Params};
 use super::{App, Fail};
 use crate::engine::Work;
 use crate::error::{Error, Invalid};
@@ -49,28 +49,12 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
-/// Which part of the list.
-#[derive(Deserialize)]
-struct Asking {
-    status: Option<String>,
-    #[serde(default, deserialize_with = "super::door::whole")]
-    cursor: Option<u64>,
-    limit: Option<u32>,
-}
-
 async fn events(
     _: Admin,
     State(app): State<App>,
-    Params(asked): Params<Asking>,
+    Params(asked): Params<Listed>,
 ) -> Result<Json<Value>, Fail> {
-    let status = match asked.status.as_deref() {
-        None => None,
-        Some(word) => Some(EventStatus::parse(word).ok_or_else(|| {
-            let words: Vec<_> = EventStatus::ALL.iter().map(|(_, word)| *word).collect();
-            Invalid::Malformed.because(format!("status is {word:?}; use one of {}.", words.join(", ")))
-        })?),
-    };
-    let page = super::page(asked.cursor, asked.limit);
+    let (status, page) = asked.of(&EventStatus::ALL)?;
     let rows = app.read(move |work, _| work.store.events(status, page)).await?;
     Ok(super::list(page, &rows, |event| Some(shown(event))))
 }

@@ -1,13 +1,11 @@
 //! The outbox as operators see it: whom the messages concern that wait, and those that were given up.
 
 use super::api::{CURSOR, Holds, LIMIT, Query, Route, Who};
-use super::door::{Admin, Params};
+use super::door::{Admin, Listed, Params};
 use super::{App, Fail};
-use crate::error::Invalid;
 use crate::store::{Message, MessageStatus};
 use axum::Json;
 use axum::extract::State;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 pub(super) fn routes() -> Vec<Route> {
@@ -25,28 +23,12 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
-/// Which part of the list.
-#[derive(Deserialize)]
-struct Asking {
-    status: Option<String>,
-    #[serde(default, deserialize_with = "super::door::whole")]
-    cursor: Option<u64>,
-    limit: Option<u32>,
-}
-
 async fn messages(
     _: Admin,
     State(app): State<App>,
-    Params(asked): Params<Asking>,
+    Params(asked): Params<Listed>,
 ) -> Result<Json<Value>, Fail> {
-    let status = match asked.status.as_deref() {
-        None => None,
-        Some(word) => Some(MessageStatus::parse(word).ok_or_else(|| {
-            let words: Vec<_> = MessageStatus::ALL.iter().map(|(_, word)| *word).collect();
-            Invalid::Malformed.because(format!("status is {word:?}; use one of {}.", words.join(", ")))
-        })?),
-    };
-    let page = super::page(asked.cursor, asked.limit);
+    let (status, page) = asked.of(&MessageStatus::ALL)?;
     let rows = app.read(move |work, _| work.store.messages(status, page)).await?;
     Ok(super::list(page, &rows, |message| Some(shown(message))))
 }

@@ -122,12 +122,6 @@ impl MessageStatus {
             Self::Dead => "dead",
         }
     }
-
-    /// Reads the word back.
-    #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|(_, known)| *known == word).map(|(status, _)| status)
-    }
 }
 
 impl Message {
