@@ -47,7 +47,7 @@ pub fn charge_at_once(
     let subject = subject.map_err(|error| Error::Bug(format!("a digest is no subject: {error}")))?;
     // A final answer: nobody asks again.
     let (mode, shape, wait_ms, generation_min) = (NeedMode::Hold, NeedShape::Fixed, 0, 1);
-    let need = Need { id, subject, endpoint, mode, shape, wait_ms, generation_min };
+    let need = Need { id, subject, endpoint, mode, shape, wait_ms, generation_min, repeat: None };
     let (cells, needs, abandoned, usage) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let sync =
         Sync { node, incarnation, worker: 1, sent_seq: id, cells, needs, abandoned, usage, draining: false };
@@ -61,9 +61,10 @@ pub fn charge_at_once(
         NeedDecision::Retry { .. } => return Err(Error::Bug("a final answer was to ask again".into())),
     };
     for lease in leases {
-        let (held, returned, target) = (lease.held, Amount::ZERO, Amount::ZERO);
+        let (held, returned, target, short) = (lease.held, Amount::ZERO, Amount::ZERO, Amount::ZERO);
         let (key, need) = (lease.key, held);
-        let spent = CellReport { key, admitted: held, finished: held, used: held, returned, target, need };
+        let spent =
+            CellReport { key, admitted: held, finished: held, used: held, returned, target, need, short };
         if let Some(owner) = &owner {
             // The book has the cell already, since it was just made: there is nothing to load anew.
             session.want(owner, Rows::Cell(cell_id(&sync, lease.key)));

@@ -98,7 +98,8 @@ pub fn sync(work: &mut Work<'_>, setup: &Setup, sync: &Sync) -> Result<SyncAnswe
     }
     let next_ms = setup.timing.ttl.part(3).millis().max(1);
     let notes = notes(&mut session, sync, &owners.cells)?;
-    Ok(SyncAnswer { sent_seq: sync.sent_seq, cells, needs, usage_acked, next_ms, notes })
+    let lists = BTreeMap::new();
+    Ok(SyncAnswer { sent_seq: sync.sent_seq, cells, needs, usage_acked, next_ms, notes, lists })
 }
 
 /// Where each payer stands whose lease was reported: what is remembered from an earlier epoch is void.
@@ -227,7 +228,7 @@ pub(super) fn report(
     cell: &CellReport,
     owner: Option<&AccountId>,
 ) -> Result<CellAnswer, Error> {
-    let CellReport { key, admitted, finished, used, returned, target, need } = *cell;
+    let CellReport { key, admitted, finished, used, returned, target, need, short } = *cell;
     let unknown = CellAnswer {
         key,
         granted: Amount::ZERO,
@@ -244,7 +245,7 @@ pub(super) fn report(
     };
     let report = Report {
         cell: cell_id(sync, key),
-        totals: Totals { admitted, finished, used, returned, short: Amount::ZERO },
+        totals: Totals { admitted, finished, used, returned, short },
         target: if sync.draining { Amount::ZERO } else { target },
         need,
         holders: holders(session.book(owner)?, sync),
@@ -284,7 +285,7 @@ fn countable(record: &UsageRecord) -> Cow<'_, UsageRecord> {
     }
     let least = |count: u64| count.min(WHOLE_MAX);
     let (input, cached, output) = (least(tokens.input), least(tokens.cached), least(tokens.output));
-    let tokens = Tokens { model: tokens.model.clone(), input, cached, output };
+    let tokens = Tokens { input, cached, output, ..tokens.clone() };
     Cow::Owned(UsageRecord { tokens: Some(tokens), ..record.clone() })
 }
 

@@ -244,7 +244,7 @@ impl Told<'_, '_, '_, '_> {
             valid_ms: self.valid(standing).millis(),
         };
         let cells = granted.map_or_else(Vec::new, |(granted, _)| self.cells(granted, &price.scope));
-        Ok(NeedDecision::Ok { standing: Box::new(standing), price, cells })
+        Ok(NeedDecision::Ok { standing: Box::new(standing), price, cells, repeats: false })
     }
 
     /// For how long this holds: no longer than a lease, than the tier, or than the window that paid or was used up.

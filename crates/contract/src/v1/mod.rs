@@ -2,6 +2,7 @@
 
 mod events;
 mod hello;
+mod prices;
 mod problem;
 mod refusal;
 mod sync;
@@ -9,12 +10,13 @@ mod watch;
 
 pub use events::{Claim, ClaimAnswer, Complete, CompleteAnswer, CompleteOutcome, CompleteResult};
 pub use hello::{Hello, HelloAnswer, Intervals, Limits};
+pub use prices::{HoldError, Matching, ModelPrice, PriceList, UnknownModel};
 pub use problem::{Problem, ProblemError};
 pub use refusal::{Reason, Refusal};
 pub use sync::{
-    CellAnswer, CellKey, CellLease, CellReport, CellState, Charge, Need, NeedAnswer, NeedDecision, NeedMode,
-    NeedShape, Note, NoteKind, Outcome, Price, Standing, SubscriptionState, Sync, SyncAnswer, Tokens,
-    UsageRecord, Window,
+    Basis, CellAnswer, CellKey, CellLease, CellReport, CellState, Charge, Need, NeedAnswer, NeedDecision,
+    NeedMode, NeedShape, Note, NoteKind, Outcome, Price, Repeat, Size, Standing, SubscriptionState, Sync,
+    SyncAnswer, TokenShape, Tokens, UsageRecord, Window,
 };
 pub use watch::WatchAnswer;
 

@@ -38,6 +38,12 @@ pub enum Reason {
     NoSubscription,
     /// The tier does not include this endpoint.
     TierNotAllowed,
+    /// No price is known for the model asked for.
+    ModelUnknown,
+    /// A request of the same `Idempotency-Key` is under way.
+    RequestInFlight,
+    /// The `Idempotency-Key` was used for another request.
+    IdempotencyMismatch,
     /// The allowance of a window is spent, and there are no credits.
     DailyLimitReached,
     /// Not enough credits.
@@ -48,7 +54,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in order of precedence.
-    pub const ALL: [Reason; 17] = [
+    pub const ALL: [Reason; 20] = [
         Self::Unauthenticated,
         Self::UnknownCustomer,
         Self::EndpointUnknown,
@@ -63,6 +69,9 @@ impl Reason {
         Self::Expired,
         Self::NoSubscription,
         Self::TierNotAllowed,
+        Self::ModelUnknown,
+        Self::RequestInFlight,
+        Self::IdempotencyMismatch,
         Self::DailyLimitReached,
         Self::InsufficientCredits,
         Self::ServiceUnavailable,
@@ -86,6 +95,9 @@ impl Reason {
             Self::Expired => "expired",
             Self::NoSubscription => "no_subscription",
             Self::TierNotAllowed => "tier_not_allowed",
+            Self::ModelUnknown => "model_unknown",
+            Self::RequestInFlight => "request_in_flight",
+            Self::IdempotencyMismatch => "idempotency_mismatch",
             Self::DailyLimitReached => "daily_limit_reached",
             Self::InsufficientCredits => "insufficient_credits",
             Self::ServiceUnavailable => "service_unavailable",
@@ -108,10 +120,14 @@ impl Reason {
             | Self::Expired
             | Self::DailyLimitReached => 402,
             Self::TierNotAllowed
+            | Self::ModelUnknown
             | Self::DisputedHold
             | Self::Paused
             | Self::Suspended
             | Self::EndpointUnknown => 403,
+            // draft-ietf-httpapi-idempotency-key-header-07, section 2.7.
+            Self::RequestInFlight => 409,
+            Self::IdempotencyMismatch => 422,
             Self::ServiceUnavailable => 503,
         }
     }
@@ -134,6 +150,9 @@ impl Reason {
             Self::Expired => "Subscription ended",
             Self::NoSubscription => "Subscription required",
             Self::TierNotAllowed => "Not in your plan",
+            Self::ModelUnknown => "Model not offered",
+            Self::RequestInFlight => "Request in flight",
+            Self::IdempotencyMismatch => "Key used before",
             Self::DailyLimitReached => "Allowance used up",
             Self::InsufficientCredits => "Credits used up",
             Self::ServiceUnavailable => "Billing unavailable",
@@ -160,6 +179,11 @@ impl Reason {
             Self::Expired => "The subscription has ended. Subscribe again to continue.",
             Self::NoSubscription => "This API needs a subscription.",
             Self::TierNotAllowed => "Your plan does not include this. Upgrade to use it.",
+            Self::ModelUnknown => "This model is not offered here. Ask for another one.",
+            Self::RequestInFlight => {
+                "A request with this Idempotency-Key is under way. Try again when it has ended."
+            }
+            Self::IdempotencyMismatch => "This Idempotency-Key was used for another request. Use a new one.",
             Self::DailyLimitReached => {
                 "The free allowance is used up. Buy credits, upgrade, or wait until it resets."
             }

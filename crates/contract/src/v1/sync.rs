@@ -4,7 +4,7 @@
 //! holds five totals that only grow. A lease that a process's workers share has a small generation (1, 2, …);
 //! the hold of a single request has `worker << 40 | need id`, so that a repeated need finds its own cells.
 
-use super::Refusal;
+use super::{PriceList, Refusal};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use units::{AccountId, Amount, EndpointId, Instant, NodeName, RequestId, Subject, TierId, Unit};
@@ -60,6 +60,10 @@ pub struct CellReport {
     /// What the last request on it held; by it the server knows how many requests are left. Nothing, if none is known.
     #[serde(default, skip_serializing_if = "is_nothing")]
     pub need: Amount,
+    /// What requests used beyond what they held, where that is more than the cell can say: it is covered from whatever else
+    /// is available, or owed.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub short: Amount,
 }
 
 /// A request that waits for a decision.
@@ -80,6 +84,19 @@ pub struct Need {
     /// The smallest generation of a lease that the gateway can take: what was below it is forgotten there.
     #[serde(default = "first", skip_serializing_if = "is_first")]
     pub generation_min: u64,
+    /// Set if the client named the request, so that a repetition of it is charged once. Only with mode `hold`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeat: Option<Repeat>,
+}
+
+/// How a client names a request that it may repeat (draft-ietf-httpapi-idempotency-key-header): digests, each 64 lower-case
+/// hexadecimal digits of SHA-256.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repeat {
+    /// Of the `Idempotency-Key`; it counts within its account only.
+    pub key: String,
+    /// Of what was asked: endpoint and body.
+    pub body: String,
 }
 
 const fn first() -> u64 {
@@ -113,15 +130,65 @@ pub enum NeedShape {
     /// The price does not depend on the request.
     Fixed,
     /// Priced by tokens: at most these many.
-    Tokens {
-        /// The most input tokens that the body can be.
-        input_max: u64,
-        /// The most output tokens that the request allows; absent if it states none.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        output_max: Option<u64>,
-        /// The model asked for.
-        model: String,
-    },
+    Tokens(TokenShape),
+}
+
+/// How much a request that is priced by tokens can use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenShape {
+    /// The most input tokens that the text of the body can be.
+    pub input_max: u64,
+    /// The most output tokens that the request allows for each answer; absent if it states none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_max: Option<u64>,
+    /// The model asked for.
+    pub model: String,
+    /// How many answers are asked for.
+    #[serde(default = "first", skip_serializing_if = "is_first")]
+    pub choices: u64,
+    /// Images in the input.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub images: u64,
+    /// Images to be made.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub makes: u64,
+    /// True if tools are given, for which the provider adds a prompt of its own.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub tools: bool,
+    /// True if the body does not bound the input: it refers to what is stored elsewhere, or has the provider search.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub open: bool,
+    /// How much of it is held.
+    #[serde(default, skip_serializing_if = "Size::is_most")]
+    pub size: Size,
+    /// True if the gateway can lower the limit to what the customer can afford.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub clamp: bool,
+}
+
+/// How much of a request's possible cost is held before it passes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Size {
+    /// All of it: the cost cannot be more than the hold.
+    #[default]
+    Most,
+    /// What such requests usually cost: the rest may become a debt.
+    Estimate,
+}
+
+impl Size {
+    const fn is_most(&self) -> bool {
+        matches!(self, Self::Most)
+    }
+}
+
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// Evidence of one finished request, keyed (node, incarnation, worker, n).
@@ -139,11 +206,17 @@ pub struct UsageRecord {
     pub charges: Vec<Charge>,
     /// Held but not charged, in all.
     pub returned: Amount,
+    /// Charged beyond what was held, in all; it stands in a cell's `short` too.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub beyond: Amount,
     /// How it ended.
     pub outcome: Outcome,
     /// What the provider said was used, where it said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<Tokens>,
+    /// By what it was charged, where its price depends on what was used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basis: Option<Basis>,
     /// The price list by which it was charged.
     pub price_version: u64,
     /// The gateway's clock when it ended; for people, never compared.
@@ -203,8 +276,50 @@ pub struct Tokens {
     pub input: u64,
     /// Of those, the cached ones.
     pub cached: u64,
-    /// Output tokens.
+    /// Output tokens, reasoning included.
     pub output: u64,
+    /// Of the input tokens, those that were written into the provider's cache.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cache_written: u64,
+    /// Of the output tokens, those that the model spent on reasoning.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reasoning: u64,
+    /// Images that were made.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub images: u64,
+}
+
+/// By what a request was charged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Basis {
+    /// What the upstream said it used.
+    Stated,
+    /// At least what it had said when its answer broke off, and at least what was delivered.
+    AtLeast,
+    /// It said nothing: what was delivered was counted.
+    Counted,
+    /// It said nothing: its input was charged.
+    Input,
+    /// It said nothing: the whole hold was charged.
+    Hold,
+}
+
+impl Basis {
+    /// Each of them.
+    pub const ALL: [Basis; 5] = [Self::Stated, Self::AtLeast, Self::Counted, Self::Input, Self::Hold];
+
+    /// As it is written on the wire, in metric labels and in the billing service's books.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stated => "stated",
+            Self::AtLeast => "at_least",
+            Self::Counted => "counted",
+            Self::Input => "input",
+            Self::Hold => "hold",
+        }
+    }
 }
 
 /// What the server answers to one [`Sync`].
@@ -222,6 +337,9 @@ pub struct SyncAnswer {
     pub next_ms: u64,
     /// What happened to accounts that this node may hold leases or memories of.
     pub notes: Vec<Note>,
+    /// The price list of each endpoint for which a need was granted here and whose price depends on what is used.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lists: BTreeMap<EndpointId, PriceList>,
 }
 
 /// The server's totals of one cell.
@@ -278,6 +396,9 @@ pub enum NeedDecision {
         price: Price,
         /// Where it is held, in the order of spending; empty if nothing is.
         cells: Vec<CellLease>,
+        /// True if the request repeats one that was charged, by [`Need::repeat`]: nothing is held for it, and nothing charged.
+        #[serde(default, skip_serializing_if = "is_false")]
+        repeats: bool,
     },
     /// Not now: credits held by requests in flight may come back. Ask again with the same id.
     Retry {
@@ -333,7 +454,8 @@ pub struct Window {
 pub struct Price {
     /// In requests (from a window) or micro-credits.
     pub unit: Unit,
-    /// What is held: the most that it can cost.
+    /// What is held: the most that it can cost, by an estimate if that was asked for. Less than the request's shape comes to
+    /// by the price list where it was to be clamped: its limit is to be lowered to what the hold pays for.
     pub hold: Amount,
     /// Which kind of grant pays: a window's name, or empty for credits that pay for anything.
     pub scope: String,

@@ -183,6 +183,7 @@ impl Cell {
             returned: self.returned,
             target: Amount::ZERO,
             need: self.need,
+            short: Amount::ZERO,
         }
     }
 }

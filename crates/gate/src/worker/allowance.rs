@@ -121,6 +121,7 @@ impl Unpaids {
                 shape: contract::v1::NeedShape::Fixed,
                 wait_ms: 0,
                 generation_min: 1,
+                repeat: None,
             })
             .collect()
     }

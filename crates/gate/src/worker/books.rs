@@ -202,8 +202,10 @@ impl Books {
             endpoint,
             charges,
             returned,
+            beyond: Amount::ZERO,
             outcome,
             tokens,
+            basis: None,
             price_version,
             at,
         });
@@ -314,5 +316,6 @@ fn under_way(cell: &CellLease) -> CellReport {
         returned: nothing,
         target: nothing,
         need: cell.held,
+        short: nothing,
     }
 }

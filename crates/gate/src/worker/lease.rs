@@ -384,7 +384,7 @@ impl Worker {
         let End { outcome, tokens, request_id, at } = end;
         let endpoint = unpaid.endpoint.clone();
         let (payer, why) = match decision {
-            NeedDecision::Ok { standing, price, cells }
+            NeedDecision::Ok { standing, price, cells, .. }
                 if check_pass((NeedMode::Hold, self.generation(id)), &price, &cells).is_ok() =>
             {
                 let (account, price_version) = (standing.account.clone(), price.version);
@@ -412,8 +412,10 @@ impl Worker {
                 endpoint,
                 charges,
                 returned,
+                beyond: Amount::ZERO,
                 outcome,
                 tokens,
+                basis: None,
                 price_version,
                 at,
             });

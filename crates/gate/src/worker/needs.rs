@@ -157,7 +157,7 @@ impl Needs {
             w.holds |= mode == NeedMode::Hold;
             w.last_call = wait_ms == 0;
             let ((subject, endpoint), shape) = (w.key.clone(), w.shape.clone());
-            Need { id: *id, subject, endpoint, mode, shape, wait_ms, generation_min }
+            Need { id: *id, subject, endpoint, mode, shape, wait_ms, generation_min, repeat: None }
         })
         .collect()
     }

@@ -93,7 +93,15 @@ impl Desk {
         let usage_acked =
             (1..).take_while(|n| self.usage.contains_key(&(sync.worker, *n))).last().unwrap_or(0);
         let needs = sync.needs.iter().map(|need| self.decide(sync.worker, need)).collect();
-        SyncAnswer { sent_seq: sync.sent_seq, cells, needs, usage_acked, next_ms: 1000, notes: vec![] }
+        SyncAnswer {
+            sent_seq: sync.sent_seq,
+            cells,
+            needs,
+            usage_acked,
+            next_ms: 1000,
+            notes: vec![],
+            lists: BTreeMap::new(),
+        }
     }
 
     fn decide(&mut self, worker: u16, need: &Need) -> NeedAnswer {
@@ -102,7 +110,7 @@ impl Desk {
         let price = Price { unit: Unit::Credits, hold, scope: String::new(), version: 1 };
         let standing = Box::new(standing(&need.subject.value));
         let decision = if need.mode == NeedMode::Identify {
-            NeedDecision::Ok { standing, price, cells: vec![] }
+            NeedDecision::Ok { standing, price, cells: vec![], repeats: false }
         } else if self.held.contains_key(&generation) || self.free >= PRICE {
             if self.held.insert(generation, PRICE).is_none() {
                 self.free -= PRICE;
@@ -119,7 +127,7 @@ impl Desk {
                 scope,
                 keep: true,
             };
-            NeedDecision::Ok { standing, price, cells: vec![lease] }
+            NeedDecision::Ok { standing, price, cells: vec![lease], repeats: false }
         } else if self.retry && need.wait_ms > 0 {
             NeedDecision::Retry { retry_ms: 50 }
         } else {

@@ -171,7 +171,7 @@ impl Worker {
             return self.charge_unpaid(id, &unpaid, end, need.decision, sent);
         }
         let granted = match need.decision {
-            NeedDecision::Ok { standing, price, cells } => Granted { standing: *standing, price, cells },
+            NeedDecision::Ok { standing, price, cells, .. } => Granted { standing: *standing, price, cells },
             NeedDecision::Retry { retry_ms } => return self.on_retry(id, retry_ms, now, shelf),
             NeedDecision::Refused { refusal } => return self.on_refusal((id, mode), refusal, now, shelf),
         };
