@@ -8,11 +8,14 @@
 
 mod format;
 mod hide;
+pub mod json;
 mod meter;
+mod number;
 mod pointer;
 mod reading;
 pub mod request;
 mod source;
+pub mod sse;
 
 pub use format::Format;
 pub use hide::{Hider, Passed};
