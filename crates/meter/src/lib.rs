@@ -12,10 +12,12 @@ pub mod json;
 mod meter;
 mod number;
 mod pointer;
+mod provider;
 mod reading;
 pub mod request;
 mod source;
 pub mod sse;
+mod walk;
 
 pub use format::Format;
 pub use hide::{Hider, Passed};
