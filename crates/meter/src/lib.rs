@@ -8,11 +8,16 @@
 
 mod format;
 mod hide;
+pub mod json;
 mod meter;
+mod number;
 mod pointer;
+mod provider;
 mod reading;
 pub mod request;
 mod source;
+pub mod sse;
+mod walk;
 
 pub use format::Format;
 pub use hide::{Hider, Passed};

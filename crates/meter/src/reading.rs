@@ -1,5 +1,8 @@
 //! What is known of an answer: what it stated, how sure that is, and what was delivered.
 
+/// The largest count: what every reader of JSON holds exactly (RFC 8259, section 6). Everything above is a mistake.
+pub(crate) const COUNT_MAX: u64 = (1 << 53) - 1;
+
 /// What an answer states that it used. Tokens of the provider's own kind; zero where it states nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
