@@ -102,6 +102,7 @@ impl Till {
                     JournalKind::Used
                     | JournalKind::CrashCharged
                     | JournalKind::LateCovered
+                    | JournalKind::ShortCovered
                     | JournalKind::Repaid => sum.used += row.amount.get(),
                     JournalKind::DebtUp => sum.debt += row.amount.get(),
                     _ => {}

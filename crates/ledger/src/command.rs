@@ -143,6 +143,9 @@ pub struct Leg {
     pub scope: String,
     /// How much, above zero. What costs nothing is asked for with [`Mode::Identify`].
     pub need: Amount,
+    /// With how much it does, from 1 to `need`, where all of `need` cannot be had and nothing is to be waited for: then it takes
+    /// what there is. `None` for all or nothing.
+    pub least: Option<Amount>,
     /// The rule that fills the scope, if it is one.
     pub window: Option<WindowRule>,
 }
@@ -172,13 +175,14 @@ pub enum Exposure {
 pub enum Mode {
     /// Only standing, balance and window; nothing is written.
     Identify,
-    /// Exactly the need, admitted at once, in cells of this generation
+    /// Exactly the need (or what there is of it: see [`Leg::least`]), admitted at once, in cells of this generation
     /// (at least [`crate::HOLD_GENERATION_MIN`]). Repeating the generation finds the same cells.
     Hold {
         /// Which hold.
         generation: u64,
     },
-    /// A lease in the process's open cell of each grant, so large that at least `ahead + need` is free in it.
+    /// A lease in the process's open cell of each grant, so large that at least `ahead + need` is free in it (or what there
+    /// is, at least `ahead + least`: see [`Leg::least`]).
     /// The ledger picks the generation. Reports of the same message must be applied first: what they admitted is
     /// what tells a repeated need from a new one.
     Lease {
@@ -198,7 +202,7 @@ pub struct Need {
     pub incarnation: u64,
     /// What for.
     pub mode: Mode,
-    /// Ways to pay, in order: the first that covers the need whole is used.
+    /// Ways to pay, in order: the first that covers the need whole is used, else the first that covers its least.
     pub lanes: Vec<Lane>,
     /// Whether it may be told to ask again; if not, the answer is final.
     pub wait: bool,

@@ -75,6 +75,8 @@ words! {
         CrashCharged = "crash_charged",
         /// Usage that its own cell could not pay for, paid by this grant: `avail → used`.
         LateCovered = "late_covered",
+        /// Usage beyond what was held, paid by this grant: `avail → used`.
+        ShortCovered = "short_covered",
         /// Debt grew.
         DebtUp = "debt_up",
         /// Debt fell without being repaid: what had been taken back of a grant is the customer's again.
@@ -281,7 +283,7 @@ pub struct Granted {
     pub lane: Option<usize>,
     /// The unit of the lane's first leg.
     pub unit: Unit,
-    /// The need of the lane's first leg.
+    /// What is held for the lane's first leg: its need, or what there was of it (see [`crate::Leg::least`]).
     pub hold: Amount,
     /// Where it is held, in the order of spending.
     pub cells: Vec<CellGrant>,
@@ -311,7 +313,7 @@ pub struct CellGrant {
 pub struct Refused {
     /// Why.
     pub refusal: Refusal,
-    /// What it would have cost in micro-credits: the first leg in general credits among the lanes.
+    /// What it would have cost in micro-credits at least: the first leg in general credits among the lanes.
     pub required: Option<Amount>,
 }
 

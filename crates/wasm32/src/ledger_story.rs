@@ -85,10 +85,17 @@ fn need(numbers: &mut Numbers, now: Instant) -> Command {
         unit: Unit::Credits,
         scope: String::new(),
         need: amount(1 + numbers.below(1 << 36)),
+        least: None,
         window: None,
     };
     let rule = WindowRule::utc_day("free", amount(3), 0, now);
-    let free = Leg { unit: Unit::Requests, scope: "free".into(), need: Amount::ONE, window: Some(rule) };
+    let free = Leg {
+        unit: Unit::Requests,
+        scope: "free".into(),
+        need: Amount::ONE,
+        least: None,
+        window: Some(rule),
+    };
     let lanes = vec![Lane { legs: vec![if numbers.below(5) == 0 { free } else { credits }] }];
     let mode = match numbers.below(3) {
         0 => Mode::Hold { generation: HOLD_GENERATION_MIN + numbers.below(40) },

@@ -5,12 +5,14 @@
 mod gateway;
 mod plans;
 mod policy;
+mod price;
 mod read;
 mod tree;
 mod zone;
 
 pub use ledger::subscription::{OnUpgrade, PackagesFor, Refill, Rollover};
 pub use policy::PRIORITY_BOUGHT;
+pub use price::{Cost, ToHold};
 pub use zone::Zone;
 
 use crate::complaint::Complaints;
@@ -73,6 +75,19 @@ pub struct Policies {
     pub hold_on_inquiry: bool,
     /// What becomes of usage beyond what is left of a plan's credits after a refund.
     pub plan_over_revoke: Shortfall,
+    /// What becomes of usage that nothing covers: of what an estimate fell short of.
+    pub shortfall: Shortfall,
+    /// What a client's repetition of a request is.
+    pub retries: Retries,
+}
+
+/// When a request that a client names and repeats (`Idempotency-Key`) is one charge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retries {
+    /// For how long after the first.
+    pub window: Span,
+    /// How many repetitions of a charged request are free.
+    pub most: u32,
 }
 
 /// A level of service.
@@ -187,8 +202,8 @@ pub struct Purchase {
 /// A priced kind of work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Micro-credits per request.
-    pub cost: Amount,
+    /// What a request costs.
+    pub cost: Cost,
     /// Who may use it; everybody if absent.
     pub tiers: Option<BTreeSet<TierId>>,
 }

@@ -1,7 +1,7 @@
 //! The catalog in the ledger's words: plans, windows, lanes.
 
 use super::zone::Stretch;
-use super::{Catalog, Endpoint};
+use super::{Catalog, ToHold};
 use ledger::subscription::{self, OnCancel, Plan, WhileCollectionPaused};
 use ledger::{Lane, Leg, WindowRule};
 use units::{Amount, EndpointId, Instant, TierId, Unit};
@@ -53,13 +53,7 @@ impl Catalog {
 
     /// The ways to pay for one request, in order: what the tier gives for free at `now`, then credits.
     #[must_use]
-    pub fn lanes(
-        &self,
-        tier: Option<&TierId>,
-        id: &EndpointId,
-        endpoint: &Endpoint,
-        now: Instant,
-    ) -> Vec<Lane> {
+    pub fn lanes(&self, tier: Option<&TierId>, id: &EndpointId, size: ToHold, now: Instant) -> Vec<Lane> {
         let windows = tier.into_iter().flat_map(|tier| self.windows(tier, id));
         let free = windows.filter_map(|(name, window)| {
             let Stretch { from, to, label } = window.zone.stretch(window.period, now)?;
@@ -71,9 +65,11 @@ impl Catalog {
                 starts_at: from,
                 expires_at: to,
             };
-            Some(Leg { unit: Unit::Requests, scope: name.clone(), need: Amount::ONE, window: Some(rule) })
+            let (scope, need) = (name.clone(), Amount::ONE);
+            Some(Leg { unit: Unit::Requests, scope, need, least: None, window: Some(rule) })
         });
-        let paid = Leg { unit: Unit::Credits, scope: String::new(), need: endpoint.cost, window: None };
+        let ToHold { hold: need, least } = size;
+        let paid = Leg { unit: Unit::Credits, scope: String::new(), need, least, window: None };
         free.chain([paid]).map(|leg| Lane { legs: vec![leg] }).collect()
     }
 }

@@ -3,7 +3,8 @@
 use super::plans::{allowance, window};
 use super::tree::{Tree, credits, flag, span, text, texts, whole, word};
 use super::{
-    Catalog, Endpoint, Notify, Package, PackagesFor, Policies, Purchase, Refusals, Tier, TierPrice, Words,
+    Catalog, Cost, Endpoint, Notify, Package, PackagesFor, Policies, Purchase, Refusals, Retries, Tier,
+    TierPrice, Words,
 };
 use crate::complaint::Complaints;
 use contract::v1::Reason;
@@ -11,7 +12,7 @@ use ledger::Shortfall;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
-use units::{Amount, EndpointId, IdError, Span, TierId};
+use units::{EndpointId, IdError, Span, TierId};
 
 /// The largest whole number that every JSON reader keeps exactly (RFC 8259, section 6).
 pub(super) const WHOLE_MAX: u64 = 9_007_199_254_740_991;
@@ -59,7 +60,13 @@ fn document_(document: &Value, no: &mut Complaints) -> Option<Catalog> {
     let tiers = named(&mut tree, "tiers", no, TierId::new, tier);
     let packages = named(&mut tree, "packages", no, |name| Ok(name.to_owned()), package);
     let purchases = named(&mut tree, "purchases", no, |name| Ok(name.to_owned()), purchase);
-    let endpoints = named(&mut tree, "endpoints", no, EndpointId::new, endpoint);
+    let mut endpoints = named(&mut tree, "endpoints", no, EndpointId::new, endpoint);
+    let price_version = price_version(&endpoints);
+    for endpoint in endpoints.values_mut() {
+        if let Cost::Tokens(list) = &mut endpoint.cost {
+            list.version = price_version;
+        }
+    }
     let refusals = refusals(tree.tree("refusals", no), no);
     let notify = notify(tree.tree("notify", no), no);
     let priced = document.get("endpoints").and_then(Value::as_object);
@@ -86,7 +93,7 @@ fn document_(document: &Value, no: &mut Complaints) -> Option<Catalog> {
         customer_is_account: account.unwrap_or(false),
         purchases,
         policies,
-        price_version: price_version(&endpoints),
+        price_version,
         tiers,
         packages,
         endpoints,
@@ -137,6 +144,8 @@ fn policies(tree: Option<Tree<'_>>, no: &mut Complaints) -> Policies {
         packages_for: PackagesFor::Everybody,
         hold_on_inquiry: false,
         plan_over_revoke: Shortfall::WriteOff,
+        shortfall: Shortfall::Debt,
+        retries: Retries { window: Span::from_secs(600), most: 2 },
     };
     let Some(mut tree) = tree else { return policies };
     if let Some(grace) = tree.maybe("past_due_grace", no, span) {
@@ -158,8 +167,29 @@ fn policies(tree: Option<Tree<'_>>, no: &mut Complaints) -> Policies {
     if let Some(shortfall) = tree.maybe("plan_over_revoke", no, word(OVER_REVOKE)) {
         policies.plan_over_revoke = shortfall;
     }
+    let words = [("debt", Shortfall::Debt), ("write_off", Shortfall::WriteOff)];
+    if let Some(shortfall) = tree.maybe("shortfall", no, word(words)) {
+        policies.shortfall = shortfall;
+    }
+    if let Some(retries) = tree.tree("retries", no) {
+        policies.retries = self::retries(retries, policies.retries, no);
+    }
     tree.close(no);
     policies
+}
+
+/// The longest that a charge is remembered for its repetitions: each is a row that is kept so long.
+const RETRIES_DAYS_MAX: u64 = 7;
+
+fn retries(mut tree: Tree<'_>, default: Retries, no: &mut Complaints) -> Retries {
+    let longest = Span::from_secs(RETRIES_DAYS_MAX * 86_400);
+    let window = tree.maybe("window", no, |value| match span(value) {
+        Ok(window) if window > longest => Err(format!("write {RETRIES_DAYS_MAX}d or less")),
+        other => other,
+    });
+    let most = tree.maybe("most", no, whole(0, 100)).and_then(|most| u32::try_from(most).ok());
+    tree.close(no);
+    Retries { window: window.unwrap_or(default.window), most: most.unwrap_or(default.most) }
 }
 
 fn tier(mut tree: Tree<'_>, no: &mut Complaints) -> Option<Tier> {
@@ -239,13 +269,7 @@ fn purchase(mut tree: Tree<'_>, no: &mut Complaints) -> Option<Purchase> {
 }
 
 fn endpoint(mut tree: Tree<'_>, no: &mut Complaints) -> Option<Endpoint> {
-    // An endpoint that costs nothing needs no hold: a route says so itself with `cost: 0`.
-    let cost = tree.must("cost", no, |value| match credits(value) {
-        Ok(cost) if cost.is_zero() => {
-            Err("write more than 0; a free route is declared at the gateway".into())
-        }
-        other => other,
-    });
+    let cost = super::price::cost(&mut tree, no);
     let tiers = tree.must("tiers", no, |value| match value.as_str() {
         Some("all") => Ok(None),
         _ => texts(value)
@@ -256,8 +280,7 @@ fn endpoint(mut tree: Tree<'_>, no: &mut Complaints) -> Option<Endpoint> {
             .map_err(|_| "write a list of tiers, or all".to_owned()),
     });
     tree.close(no);
-    // One that has a complaint is there all the same: whoever names it is not told that there is none.
-    Some(Endpoint { cost: cost.unwrap_or(Amount::CREDIT), tiers: tiers.unwrap_or_default() })
+    Some(Endpoint { cost, tiers: tiers.unwrap_or_default() })
 }
 
 fn refusals(tree: Option<Tree<'_>>, no: &mut Complaints) -> Refusals {
@@ -347,7 +370,7 @@ fn check_prices(catalog: &Catalog, no: &mut Complaints) {
 fn price_version(endpoints: &BTreeMap<EndpointId, Endpoint>) -> u64 {
     let mut digest = Sha256::new();
     for (name, endpoint) in endpoints {
-        digest.update(format!("{name}={}\n", endpoint.cost));
+        digest.update(format!("{name}={}\n", endpoint.cost.digested()));
     }
     digest.finalize().iter().take(6).fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
 }
@@ -355,6 +378,7 @@ fn price_version(endpoints: &BTreeMap<EndpointId, Endpoint>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use units::Amount;
 
     const DEMO: &str = include_str!("../../../../catalogs/demo.yaml");
 
@@ -368,8 +392,8 @@ mod tests {
         assert_eq!(catalog.tier_of_price("price_pro").unwrap().0.as_str(), "pro");
         assert_eq!(catalog.packages["starter"].credits.to_credits(), "100");
         assert_eq!(
-            (endpoint("chat").cost.to_credits(), endpoint("image").cost.to_credits()),
-            ("1".into(), "5".into())
+            (&endpoint("chat").cost, &endpoint("image").cost),
+            (&Cost::Fixed(Amount::CREDIT), &Cost::Fixed(Amount::from_credits("5").unwrap()))
         );
         assert!(!catalog.allows(&TierId::new("free").unwrap(), endpoint("image")));
         assert!(catalog.allows(&TierId::new("pro").unwrap(), endpoint("image")));

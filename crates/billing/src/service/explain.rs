@@ -25,9 +25,13 @@ pub(super) const fn change(kind: JournalKind, micro: i64) -> i64 {
     use JournalKind as Kind;
     match kind {
         Kind::Granted | Kind::Restored | Kind::Recovered | Kind::DebtDown => micro,
-        Kind::Used | Kind::CrashCharged | Kind::LateCovered | Kind::Expired | Kind::Voided | Kind::DebtUp => {
-            micro.saturating_neg()
-        }
+        Kind::Used
+        | Kind::CrashCharged
+        | Kind::LateCovered
+        | Kind::ShortCovered
+        | Kind::Expired
+        | Kind::Voided
+        | Kind::DebtUp => micro.saturating_neg(),
         // What repays debt leaves what is available and what is owed alike; what is lent or comes back is owned all the time;
         // a claw says only why debt grew, which has a line of its own.
         Kind::Repaid
@@ -87,6 +91,7 @@ impl Told<'_> {
                 format!("charged {amount} that a gateway{} had and never told of", self.through())
             }
             Kind::LateCovered => format!("charged {amount} for {}, which was told of late", self.request()),
+            Kind::ShortCovered => format!("charged {amount} beyond what was held for {}", self.request()),
             Kind::DebtUp => match &self.entry.cell {
                 Some(_) => format!("owes {amount} for {}, which nothing was left for", self.request()),
                 None => format!("owes {amount}, since it was used before {of} was taken back"),

@@ -7,15 +7,13 @@ use crate::engine::Work;
 use crate::error::{Error, Invalid};
 use crate::store::UsageKey;
 use contract::v1::{
-    CellAnswer, CellKey, CellReport, CellState, HelloAnswer, Intervals, Limits, Need, NeedAnswer, Note,
-    NoteKind, Sync, SyncAnswer, Tokens, UsageRecord,
+    CellAnswer, CellKey, CellReport, CellState, HelloAnswer, Intervals, Limits, Need, NeedAnswer,
+    NeedDecision, NeedMode, Note, NoteKind, PriceList, Sync, SyncAnswer, Tokens, UsageRecord,
 };
-use ledger::{
-    Abandon, CellId, Command, Exposure, GrantId, HOLD_GENERATION_MIN, Reply, Report, Rows, Shortfall, Totals,
-};
+use ledger::{Abandon, CellId, Command, Exposure, GrantId, HOLD_GENERATION_MIN, Reply, Report, Rows, Totals};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use units::{AccountId, Amount, NodeName};
+use units::{AccountId, Amount, EndpointId, NodeName, Unit};
 
 /// Bounds of one call. Two syncs a second of this size carry the records of some 30,000 requests a second from one worker;
 /// were there room for fewer, its backlog would fill under load that its leases allow.
@@ -98,8 +96,22 @@ pub fn sync(work: &mut Work<'_>, setup: &Setup, sync: &Sync) -> Result<SyncAnswe
     }
     let next_ms = setup.timing.ttl.part(3).millis().max(1);
     let notes = notes(&mut session, sync, &owners.cells)?;
-    let lists = BTreeMap::new();
+    let lists = lists(setup, sync, &needs);
     Ok(SyncAnswer { sent_seq: sync.sent_seq, cells, needs, usage_acked, next_ms, notes, lists })
+}
+
+/// The price list of each endpoint for which a need was granted here by which it, or the next one, is charged. Not where a
+/// window paid for this one request alone, nor where nothing is held: nobody would look into it.
+fn lists(setup: &Setup, sync: &Sync, needs: &[NeedAnswer]) -> BTreeMap<EndpointId, PriceList> {
+    let uses = |need: &Need, decision: &NeedDecision| match (need.mode, decision) {
+        (_, NeedDecision::Ok { repeats: true, .. } | NeedDecision::Retry { .. }) => false,
+        (_, NeedDecision::Refused { .. }) | (NeedMode::Identify, NeedDecision::Ok { .. }) => false,
+        (NeedMode::Hold, NeedDecision::Ok { price, .. }) => price.unit == Unit::Credits,
+        (NeedMode::Lease, NeedDecision::Ok { .. }) => true,
+    };
+    let used = sync.needs.iter().zip(needs).filter(|(need, answer)| uses(need, &answer.decision));
+    let list = |id: &EndpointId| setup.catalog.endpoints.get(id)?.cost.list().cloned();
+    used.filter_map(|(need, _)| Some((need.endpoint.clone(), list(&need.endpoint)?))).collect()
 }
 
 /// Where each payer stands whose lease was reported: what is remembered from an earlier epoch is void.
@@ -251,7 +263,7 @@ pub(super) fn report(
         holders: holders(session.book(owner)?, sync),
         timing: session.setup.timing,
         exposure: Exposure::Whole,
-        shortfall: Shortfall::Debt,
+        shortfall: session.setup.catalog.policies.shortfall,
     };
     let reply = session.step(owner, &Command::Report(report))?;
     let Reply::Report(answer) = reply else {

@@ -67,7 +67,8 @@ impl Around {
 }
 
 fn request(store: &mut dyn Store, entry: &JournalEntry) -> Result<Option<(RequestId, EndpointId)>, Error> {
-    let charges = matches!(entry.kind, JournalKind::Used | JournalKind::LateCovered | JournalKind::DebtUp);
+    use JournalKind::{DebtUp, LateCovered, ShortCovered, Used};
+    let charges = matches!(entry.kind, Used | LateCovered | ShortCovered | DebtUp);
     let cell = entry.cell.as_ref().filter(|cell| charges && cell.is_hold());
     cell.map_or(Ok(None), |cell| store.request_of_hold(cell))
 }

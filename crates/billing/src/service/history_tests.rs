@@ -41,9 +41,20 @@ const TIMING: Timing = Timing { ttl: Span::from_secs(30), grace: Span::ZERO, tai
 
 fn need(dice: &mut Dice, n: u64, now: Instant) -> Command {
     let rule = WindowRule::utc_day("daily", amount(2), 0, now);
-    let free = Leg { unit: Unit::Requests, scope: "daily".into(), need: Amount::ONE, window: Some(rule) };
-    let paid =
-        Leg { unit: Unit::Credits, scope: String::new(), need: amount(1 + dice.below(9)), window: None };
+    let free = Leg {
+        unit: Unit::Requests,
+        scope: "daily".into(),
+        need: Amount::ONE,
+        least: None,
+        window: Some(rule),
+    };
+    let paid = Leg {
+        unit: Unit::Credits,
+        scope: String::new(),
+        need: amount(1 + dice.below(9)),
+        least: None,
+        window: None,
+    };
     let hold = Mode::Hold { generation: HOLD_GENERATION_MIN + n };
     let mode = if dice.below(2) == 0 { hold } else { Mode::Lease { generation_min: 1, ahead: Amount::ZERO } };
     Command::Need(Need {

@@ -3,11 +3,11 @@
 use super::gateway::generation;
 use super::people::Asker;
 use super::{Session, Setup};
-use crate::catalog::Endpoint;
+use crate::catalog::{Endpoint, ToHold};
 use crate::error::Error;
 use contract::v1::{
-    CellKey, CellLease, Need, NeedDecision, NeedMode, Price, Reason, Refusal, Standing, SubscriptionState,
-    Sync, Window,
+    CellKey, CellLease, HoldError, Need, NeedDecision, NeedMode, Price, Reason, Refusal, Standing,
+    SubscriptionState, Sync, Window,
 };
 use ledger::subscription::Stage;
 use ledger::{Book, Command, Decision, Exposure, Granted, Mode, NeedAnswer, Reply};
@@ -59,10 +59,14 @@ fn of_account(
     let stopped = asker.account != *owner && session.book(&asker.account)?.account.suspended;
     let book = session.book(owner)?;
     let standing = book.account.standing.clone();
+    let size = size(need, endpoint);
     let forbidden = if stopped { Some(Reason::Suspended) } else { forbidden(setup, &standing, endpoint) };
+    // Whoever may use the endpoint is told that it has no price for this; a window does not pay for it either.
+    let forbidden = forbidden.or(size.err().map(|HoldError::ModelUnknown| Reason::ModelUnknown));
     let holders = holders(book, sync);
-    let lanes = endpoint.map_or_else(Vec::new, |endpoint| {
-        setup.catalog.lanes(standing.tier.as_ref(), &need.endpoint, endpoint, session.work.now)
+    let size = size.unwrap_or_default();
+    let lanes = size.map_or_else(Vec::new, |size| {
+        setup.catalog.lanes(standing.tier.as_ref(), &need.endpoint, size, session.work.now)
     });
     let mode = match need.mode {
         NeedMode::Identify => Mode::Identify,
@@ -85,10 +89,10 @@ fn of_account(
     };
     let reply = session.step(owner, &Command::Need(asked))?;
     let Reply::Need(answer) = reply else { return Err(Error::Bug(format!("a need was answered {reply:?}"))) };
-    let told = Told { session, asker, endpoint, answer: &answer };
+    let told = Told { session, asker, size, answer: &answer };
     Ok(match (&answer.decision, forbidden) {
         (Decision::Refused(no), _) => told.refuse(reason(no.refusal), no.required),
-        (_, Some(reason)) => told.refuse(reason, endpoint.map(|endpoint| endpoint.cost)),
+        (_, Some(reason)) => told.refuse(reason, size.map(|size| size.least.unwrap_or(size.hold))),
         (Decision::Identified, None) => told.pass(&standing, None)?,
         (Decision::Granted(granted), None) => {
             if need.mode == NeedMode::Lease {
@@ -101,6 +105,16 @@ fn of_account(
         (Decision::Over, None) => told.refuse(Reason::ServiceUnavailable, None),
         (Decision::Retry, None) => NeedDecision::Retry { retry_ms: retry_ms(need.wait_ms) },
     })
+}
+
+/// What the request holds in credits; nothing for an endpoint outside of the catalog, where nothing is held.
+fn size(need: &Need, endpoint: Option<&Endpoint>) -> Result<Option<ToHold>, HoldError> {
+    let Some(endpoint) = endpoint else { return Ok(None) };
+    match need.mode {
+        // Nothing is held now, so nothing depends on the model.
+        NeedMode::Identify => Ok(Some(endpoint.cost.unsaid())),
+        NeedMode::Hold | NeedMode::Lease => endpoint.cost.size(&need.shape).map(Some),
+    }
 }
 
 /// Why the tier may not use the endpoint. Where a lapsed subscription is the cause, that is what helps to know.
@@ -179,7 +193,7 @@ pub(super) fn state(stage: Stage) -> SubscriptionState {
 struct Told<'a, 's, 'w, 'e> {
     session: &'a Session<'s, 'w, 'e>,
     asker: &'a Asker,
-    endpoint: Option<&'a Endpoint>,
+    size: Option<ToHold>,
     answer: &'a NeedAnswer,
 }
 
@@ -228,7 +242,7 @@ impl Told<'_, '_, '_, '_> {
                 Price { unit: granted.unit, hold: granted.hold, scope: self.scope(granted, lanes), version }
             }
             None => {
-                let hold = self.endpoint.map_or(Amount::ZERO, |endpoint| endpoint.cost);
+                let hold = self.size.map_or(Amount::ZERO, |size| size.hold);
                 Price { unit: Unit::Credits, hold, scope: String::new(), version }
             }
         };

@@ -63,7 +63,8 @@ pub fn own_balance(work: &mut Work<'_>, setup: &Setup, id: &AccountId) -> Result
     for (name, window) in windows.into_iter().flatten() {
         let endpoint = window.endpoints.iter().find_map(|id| setup.catalog.endpoints.get_key_value(id));
         let Some((endpoint_id, endpoint)) = endpoint else { continue };
-        let mut lanes = setup.catalog.lanes(tier.as_ref(), endpoint_id, endpoint, session.work.now);
+        let mut lanes =
+            setup.catalog.lanes(tier.as_ref(), endpoint_id, endpoint.cost.unsaid(), session.work.now);
         lanes.retain(|lane| lane.legs.iter().any(|leg| leg.scope == *name));
         if let Some(status) = status(&mut session, &payer, lanes)? {
             let (limit, remaining) = (status.limit, status.remaining);

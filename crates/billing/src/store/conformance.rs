@@ -79,8 +79,14 @@ fn terms(source_ref: &str, n: i64) -> Terms {
 
 fn hold(generation: u64, n: i64) -> Command {
     let rule = WindowRule::utc_day("daily", amount(1), 0, NOW);
-    let free = Leg { unit: Unit::Requests, scope: "daily".into(), need: Amount::ONE, window: Some(rule) };
-    let paid = Leg { unit: Unit::Credits, scope: String::new(), need: amount(n), window: None };
+    let free = Leg {
+        unit: Unit::Requests,
+        scope: "daily".into(),
+        need: Amount::ONE,
+        least: None,
+        window: Some(rule),
+    };
+    let paid = Leg { unit: Unit::Credits, scope: String::new(), need: amount(n), least: None, window: None };
     Command::Need(Need {
         node: node(),
         incarnation: 1,

@@ -36,7 +36,7 @@ pub(crate) fn rebuild(newest_first: impl DoubleEndedIterator<Item = JournalEntry
             JournalKind::Granted => {
                 (parts.amount, parts.avail) = (parts.amount + amount, parts.avail + amount)
             }
-            JournalKind::Repaid | JournalKind::LateCovered => {
+            JournalKind::Repaid | JournalKind::LateCovered | JournalKind::ShortCovered => {
                 (parts.avail, parts.used) = (parts.avail - amount, parts.used + amount);
             }
             JournalKind::Leased => {

@@ -18,4 +18,5 @@ mod products;
 mod reversals;
 mod stripe;
 mod support;
+mod tokens;
 mod windows;

@@ -5,6 +5,7 @@ mod expire;
 mod need;
 mod report;
 mod reversal;
+mod window;
 
 use crate::book::{Book, Ids};
 use crate::bug::Bug;
@@ -207,7 +208,10 @@ impl Work<'_> {
         shortfall: Shortfall,
     ) -> Result<Amount, Bug> {
         let owed = match (unit, shortfall) {
-            (Unit::Credits, Shortfall::Debt) => amount,
+            // What a gateway says was used is not bounded here: beyond what an amount can say, nobody owes it.
+            (Unit::Credits, Shortfall::Debt) => {
+                amount.min(Amount::MAX.saturating_sub(self.book.account.debt))
+            }
             (Unit::Requests, _) | (_, Shortfall::WriteOff) => Amount::ZERO,
         };
         if !owed.is_zero() {

@@ -1,19 +1,35 @@
-//! Deciding a need: the first lane that covers it whole is used; no is said only when it is final.
+//! Deciding a need: the first lane that covers it whole is used, then the first that covers its least; no is said only when it
+//! is final.
 
 use super::{Work, minus, plus, sum};
 use crate::bug::Bug;
 use crate::cell::{Cell, CellId, CellState, HOLD_GENERATION_MIN};
 use crate::command::{Exposure, Lane, Leg, Mode, Need, Timing};
-use crate::grant::{Grant, GrantId, Origin, Source, Terms};
-use crate::outcome::{
-    CellGrant, Decision, Granted, JournalKind, NeedAnswer, NoteKind, Refusal, Refused, WindowStatus,
-};
+use crate::grant::{Grant, GrantId};
+use crate::outcome::{CellGrant, Decision, Granted, NeedAnswer, NoteKind, Refusal, Refused};
 use crate::window::WindowRule;
 use std::collections::BTreeSet;
 use units::{Amount, Instant, NodeName, Span, Unit};
 
 /// What one lane would take: which cells, and how much more for each.
 type Plan = Vec<(CellId, Amount)>;
+
+/// How much of what a leg needs has to be there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// All of it.
+    Whole,
+    /// Its least, where it has one: then it takes what there is.
+    Least,
+}
+
+/// How a need stands that no lane covers now.
+struct Outlook {
+    /// What others have may come back, and would do.
+    later: bool,
+    /// It would do together with what is held for a disputed payment, and not without.
+    disputed: bool,
+}
 
 impl Work<'_> {
     pub(super) fn need(&mut self, need: &Need) -> Result<NeedAnswer, Bug> {
@@ -68,22 +84,29 @@ impl Work<'_> {
         if need.mode == Mode::Identify {
             return Ok(Decision::Identified);
         }
+        match self.grant_lane(need, Extent::Whole)? {
+            Some(granted) => Ok(Decision::Granted(granted)),
+            None => self.turn_away(need),
+        }
+    }
+
+    /// The first lane that is covered to this extent, carried out.
+    fn grant_lane(&mut self, need: &Need, extent: Extent) -> Result<Option<Granted>, Bug> {
         for (lane, legs) in need.lanes.iter().enumerate() {
             for leg in &legs.legs {
                 self.open_window(leg)?;
             }
-            if let (Some(plan), Some(first)) = (self.cover(need, legs)?, legs.legs.first()) {
-                let cells = self.carry_out(need, plan)?;
-                let (unit, hold) = (first.unit, first.need);
-                return Ok(Decision::Granted(Granted { lane: Some(lane), unit, hold, cells }));
+            if let (Some((plan, hold)), Some(first)) = (self.cover(need, legs, extent)?, legs.legs.first()) {
+                let (lane, unit, cells) = (Some(lane), first.unit, self.carry_out(need, plan)?);
+                return Ok(Some(Granted { lane, unit, hold, cells }));
             }
         }
-        self.turn_away(need)
+        Ok(None)
     }
 
-    /// How the lane would be paid, or `None` if it cannot be paid whole.
-    fn cover(&self, need: &Need, lane: &Lane) -> Result<Option<Plan>, Bug> {
-        let mut plan = Plan::new();
+    /// How the lane would be paid and what its first leg would hold, or `None` if it cannot be paid to this extent.
+    fn cover(&self, need: &Need, lane: &Lane, extent: Extent) -> Result<Option<(Plan, Amount)>, Bug> {
+        let (mut plan, mut held) = (Plan::new(), None);
         for leg in &lane.legs {
             let mut own = Amount::ZERO;
             let mut cells: Vec<(CellId, Amount)> = Vec::new();
@@ -96,10 +119,8 @@ impl Work<'_> {
                 cells.push((cell, grant.avail));
             }
             let spendable = self.spendable(leg.kind())?;
-            let missing = wanted(need, leg)?.saturating_sub(own);
-            if spendable < missing {
-                return Ok(None);
-            }
+            let Some((hold, missing)) = held_by(need, leg, own, spendable, extent)? else { return Ok(None) };
+            held = held.or(Some(hold));
             let size = match need.mode {
                 Mode::Lease { .. } if !missing.is_zero() => {
                     missing.max(share(spendable, need.holders, leg.need).unwrap_or(missing))
@@ -116,7 +137,7 @@ impl Work<'_> {
                 }
             }
         }
-        Ok(Some(plan))
+        Ok(held.map(|held| (plan, held)))
     }
 
     /// Grants that the leg may take from, in burn order.
@@ -245,14 +266,47 @@ impl Work<'_> {
         })
     }
 
-    /// No lane covers it: ask again if what others hold may make it possible, else no.
+    /// No lane covers it whole: ask again if what others hold may make it possible, else take what there is where that does,
+    /// else no.
     fn turn_away(&mut self, need: &Need) -> Result<Decision, Bug> {
-        let (mut later, mut lent, mut disputed) = (false, false, false);
+        let mut legs = need.lanes.iter().flat_map(|lane| &lane.legs);
+        let lent = legs.any(|leg| {
+            let grants = self.usable(leg.kind());
+            grants.into_iter().any(|(id, _)| self.lends_elsewhere(need, id))
+        });
+        if lent {
+            self.note(NoteKind::Recall)?;
+        }
+        if need.wait && self.outlook(need, Extent::Whole)?.later {
+            return Ok(Decision::Retry);
+        }
+        if let Some(granted) = self.grant_lane(need, Extent::Least)? {
+            return Ok(Decision::Granted(granted));
+        }
+        let outlook = self.outlook(need, Extent::Least)?;
+        if need.wait && outlook.later {
+            return Ok(Decision::Retry);
+        }
+        let mut legs = need.lanes.iter().flat_map(|lane| &lane.legs);
+        let had_credits = self.book.account.credited && legs.clone().any(|leg| leg.unit == Unit::Credits);
+        let refills = |leg: &Leg| leg.window.as_ref().is_some_and(WindowRule::refills);
+        let refusal = if outlook.disputed {
+            Refusal::DisputedHold
+        } else if !had_credits && legs.any(refills) {
+            Refusal::DailyLimitReached
+        } else {
+            Refusal::InsufficientCredits
+        };
+        Ok(Decision::Refused(Refused { refusal, required: required(&need.lanes) }))
+    }
+
+    /// What may come of it, were what others have to come back.
+    fn outlook(&self, need: &Need, extent: Extent) -> Result<Outlook, Bug> {
+        let (mut later, mut disputed) = (false, false);
         for lane in &need.lanes {
             let (mut all, mut unfrozen) = (true, true);
             for leg in &lane.legs {
                 let grants = self.usable(leg.kind());
-                lent |= grants.iter().any(|(id, _)| self.lends_elsewhere(need, *id));
                 let frozen = grants.iter().map(|(_, grant)| grant.reversed.frozen());
                 let mut may = Amount::ZERO;
                 let frozen = sum(frozen, "what is held for disputes")?;
@@ -265,31 +319,16 @@ impl Work<'_> {
                     )?;
                 }
                 let debt = if is_general(leg.kind()) { self.book.account.debt } else { Amount::ZERO };
-                let wanted = wanted(need, leg)?;
-                all &= may.saturating_sub(debt) >= wanted;
+                let wanted = wanted(need, leg, extent);
+                let does = |may: Amount| wanted.is_some_and(|wanted| may.saturating_sub(debt) >= wanted);
+                all &= does(may);
                 may = plus(may, frozen, "what would be available")?;
-                unfrozen &= may.saturating_sub(debt) >= wanted;
+                unfrozen &= does(may);
             }
             later |= all;
             disputed |= unfrozen && !all;
         }
-        if lent {
-            self.note(NoteKind::Recall)?;
-        }
-        if later && need.wait {
-            return Ok(Decision::Retry);
-        }
-        let mut legs = need.lanes.iter().flat_map(|lane| &lane.legs);
-        let had_credits = self.book.account.credited && legs.clone().any(|leg| leg.unit == Unit::Credits);
-        let refills = |leg: &Leg| leg.window.as_ref().is_some_and(WindowRule::refills);
-        let refusal = if disputed {
-            Refusal::DisputedHold
-        } else if !had_credits && legs.any(refills) {
-            Refusal::DailyLimitReached
-        } else {
-            Refusal::InsufficientCredits
-        };
-        Ok(Decision::Refused(Refused { refusal, required: required(&need.lanes) }))
+        Ok(Outlook { later, disputed })
     }
 
     /// True if another process's open lease of this grant has something free.
@@ -300,69 +339,6 @@ impl Work<'_> {
         };
         let mut cells = self.book.cells.iter();
         cells.any(|(id, cell)| id.grant == grant && !own(id) && lends(id, cell))
-    }
-
-    /// Makes the current window of the leg's rule if nobody has needed it yet, and keeps its limit current.
-    fn open_window(&mut self, leg: &Leg) -> Result<(), Bug> {
-        let Some(rule) = &leg.window else { return Ok(()) };
-        let WindowRule { starts_at, expires_at, source_ref, .. } = rule.clone();
-        let (unit, source) = (leg.unit, Source::Window);
-        let known = self.find(&Origin { unit, source, source_ref: source_ref.clone() });
-        match known {
-            Some(id) => self.relimit(id, rule.limit),
-            None if rule.limit.is_zero() => Ok(()),
-            None => {
-                let (scope, priority, amount) = (rule.name.clone(), rule.priority, rule.limit);
-                let terms =
-                    Terms { unit, scope, source, source_ref, priority, starts_at, expires_at, amount };
-                self.create(terms).map(|_| ())
-            }
-        }
-    }
-
-    /// A rule that was raised or lowered holds at once, within the window.
-    fn relimit(&mut self, id: GrantId, limit: Amount) -> Result<(), Bug> {
-        let Some(grant) = self.book.grants.get(&id) else { return Ok(()) };
-        let taken = plus(grant.voided, grant.void_claim, "voided")?;
-        let allows = minus(grant.terms.amount, taken, "what a window allows")?;
-        let lower = allows.saturating_sub(limit);
-        if !lower.is_zero() && grant.avail.is_zero() && grant.leased == grant.void_claim {
-            return Ok(()); // used beyond the new limit already: nothing is left to take back
-        }
-        if !lower.is_zero() {
-            return self.take_back(id, lower).map(|_| ());
-        }
-        let raise = limit.saturating_sub(allows);
-        if raise.is_zero() {
-            return Ok(());
-        }
-        let grant = self.grant(id)?;
-        let unclaimed = raise.min(grant.void_claim);
-        let fresh = minus(raise, unclaimed, "what a window allows")?;
-        grant.void_claim = minus(grant.void_claim, unclaimed, "the void claim")?;
-        grant.terms.amount = plus(grant.terms.amount, fresh, "a window's amount")?;
-        grant.avail = plus(grant.avail, fresh, "a window's avail")?;
-        self.log(JournalKind::Granted, Some(id), None, fresh);
-        Ok(())
-    }
-
-    /// Where the first window among the lanes stands.
-    fn window_status(&self, lanes: &[Lane]) -> Result<Option<WindowStatus>, Bug> {
-        let first =
-            lanes.iter().flat_map(|lane| &lane.legs).find_map(|leg| Some((leg, leg.window.as_ref()?)));
-        let Some((leg, rule)) = first else { return Ok(None) };
-        let (resets_at, source_ref) = (rule.expires_at, rule.source_ref.clone());
-        let found = self.find(&Origin { unit: leg.unit, source: Source::Window, source_ref });
-        let grant = found.and_then(|id| Some((id, self.book.grants.get(&id)?)));
-        let remaining = match grant {
-            Some((id, grant)) => {
-                let free = self.book.lent_free(&BTreeSet::from([id]))?;
-                plus(grant.avail, free, "what is left of a window")?
-            }
-            None => rule.limit,
-        };
-        let WindowRule { name, limit, .. } = rule.clone();
-        Ok(Some(WindowStatus { name, limit, remaining, resets_at }))
     }
 }
 
@@ -406,6 +382,8 @@ fn well_formed(need: &Need, now: Instant) -> Result<(), Bug> {
             Some("a lane without legs would be free: leave the lane out")
         } else if legs().any(|leg| leg.need.is_zero()) {
             Some("a need of nothing would be free: ask with Mode::Identify")
+        } else if legs().any(|leg| leg.least.is_some_and(|least| least.is_zero() || least > leg.need)) {
+            Some("a leg's least is nothing, which would be free, or above its need: give 1 to the need")
         } else if names.len() != legs().count() {
             Some("two legs of one lane take from the same scope: add them up")
         } else if legs().any(|leg| leg.window.as_ref().is_some_and(|rule| rule.name != leg.scope)) {
@@ -439,12 +417,38 @@ fn is_general((unit, scope): (Unit, &str)) -> bool {
     unit == Unit::Credits && scope.is_empty()
 }
 
-/// What must be free for the gateway after a leg is covered.
-fn wanted(need: &Need, leg: &Leg) -> Result<Amount, Bug> {
+/// What must be free for the gateway after a leg is covered; `None` if that is more than anybody can have.
+fn wanted(need: &Need, leg: &Leg, extent: Extent) -> Option<Amount> {
+    let own = match (extent, leg.least) {
+        (Extent::Least, Some(least)) => least,
+        _ => leg.need,
+    };
+    ahead(need).checked_add(own)
+}
+
+/// What is free in own leases and spoken for.
+fn ahead(need: &Need) -> Amount {
     match need.mode {
-        Mode::Lease { ahead, .. } => plus(ahead, leg.need, "what a leg needs"),
-        Mode::Hold { .. } | Mode::Identify => Ok(leg.need),
+        Mode::Lease { ahead, .. } => ahead,
+        Mode::Hold { .. } | Mode::Identify => Amount::ZERO,
     }
+}
+
+/// What a leg holds, and how much of that is missing in own leases; `None` if what there is does not do.
+fn held_by(
+    need: &Need,
+    leg: &Leg,
+    own: Amount,
+    spendable: Amount,
+    extent: Extent,
+) -> Result<Option<(Amount, Amount)>, Bug> {
+    let whole = wanted(need, leg, Extent::Whole).map(|wanted| wanted.saturating_sub(own));
+    if let Some(missing) = whole.filter(|missing| *missing <= spendable) {
+        return Ok(Some((leg.need, missing)));
+    }
+    let there = plus(own, spendable, "what is free and available")?.saturating_sub(ahead(need));
+    let does = leg.least.is_some_and(|least| extent == Extent::Least && least <= there);
+    Ok(does.then_some((there.min(leg.need), spendable)))
 }
 
 /// Fewer requests than this are not worth a lease.
@@ -468,7 +472,8 @@ pub(super) fn lead(exposure: Exposure, granted: Amount) -> Amount {
     }
 }
 
-/// What a need costs in general credits, for telling.
+/// What a need costs in general credits at least, for telling.
 fn required(lanes: &[Lane]) -> Option<Amount> {
-    lanes.iter().flat_map(|lane| &lane.legs).find(|leg| leg.unit == Unit::Credits).map(|leg| leg.need)
+    let mut legs = lanes.iter().flat_map(|lane| &lane.legs);
+    legs.find(|leg| leg.unit == Unit::Credits).map(|leg| leg.least.unwrap_or(leg.need))
 }

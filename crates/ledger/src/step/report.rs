@@ -12,7 +12,10 @@ use units::{Amount, Span};
 /// The row as the report makes it, and usage that must be paid for elsewhere.
 struct Merged {
     cell: Cell,
-    extra: Amount,
+    /// What the cell was to pay and cannot any more.
+    late: Amount,
+    /// What was used beyond any hold.
+    short: Amount,
 }
 
 impl Work<'_> {
@@ -40,7 +43,9 @@ impl Work<'_> {
         }
         self.charge(id, used, JournalKind::Used, report.shortfall)?;
         self.give_back(id, returned, JournalKind::Returned)?;
-        let late = self.cover_late(id, merged.extra, report.shortfall)?;
+        let late = self.cover_usage(id, merged.late, JournalKind::LateCovered, report.shortfall)?;
+        let short = self.cover_usage(id, merged.short, JournalKind::ShortCovered, report.shortfall)?;
+        let late = both(late, short)?;
         if closes {
             let cell = self.cell(id)?;
             (cell.state, cell.finished) = (CellState::Closed, cell.admitted);
@@ -120,12 +125,19 @@ impl Work<'_> {
         Ok(grant.avail.min(avail.saturating_sub(self.book.account.debt)))
     }
 
-    /// Usage that its own cell cannot pay: from its own grant, then (general credits) from others in burn order, then
-    /// debt or written off. A window's late usage never touches the next window.
-    fn cover_late(&mut self, id: &CellId, extra: Amount, shortfall: Shortfall) -> Result<Option<Late>, Bug> {
+    /// Usage that its own cell cannot pay: general credits pay for it in burn order, though what is only late is its own
+    /// grant's before all others'; the rest is debt or written off. A window's usage never touches the next window.
+    fn cover_usage(
+        &mut self,
+        id: &CellId,
+        extra: Amount,
+        kind: JournalKind,
+        shortfall: Shortfall,
+    ) -> Result<Option<Late>, Bug> {
         if extra.is_zero() {
             return Ok(None);
         }
+        let own_first = kind == JournalKind::LateCovered;
         let own = self.book.grants.get(&id.grant);
         let own = own.ok_or_else(|| Bug::NotLoaded { what: format!("grant {}", id.grant.0) })?;
         let (unit, general) = (own.terms.unit, own.terms.is_general());
@@ -136,7 +148,12 @@ impl Work<'_> {
         };
         let mut payers: Vec<(bool, i64, units::Instant, GrantId)> = Vec::new();
         for (other, grant) in self.book.grants.iter().filter(|(other, grant)| may(other, grant)) {
-            payers.push((*other != id.grant, grant.terms.priority, grant.terms.expires_at, *other));
+            payers.push((
+                own_first && *other != id.grant,
+                grant.terms.priority,
+                grant.terms.expires_at,
+                *other,
+            ));
         }
         payers.sort_unstable();
         let mut rest = extra;
@@ -149,7 +166,7 @@ impl Work<'_> {
             grant.avail = minus(grant.avail, pays, "avail, when covering")?;
             grant.used = plus(grant.used, pays, "used, when covering")?;
             rest = minus(rest, pays, "what is to be covered")?;
-            self.log(JournalKind::LateCovered, Some(payer), Some(id), pays);
+            self.log(kind, Some(payer), Some(id), pays);
         }
         let covered = minus(extra, rest, "what was covered")?;
         let owed = self.owe(id.grant, Some(id), unit, rest, shortfall)?;
@@ -213,6 +230,16 @@ impl Work<'_> {
     }
 }
 
+/// What was late and what was short, as one answer.
+fn both(late: Option<Late>, short: Option<Late>) -> Result<Option<Late>, Bug> {
+    let (Some(a), Some(b)) = (late, short) else { return Ok(late.or(short)) };
+    let covered = plus(a.covered, b.covered, "what was covered")?;
+    let owed = plus(a.owed, b.owed, "what is owed")?;
+    // Bounded by nothing but what two amounts can say: told for the log alone.
+    let written_off = a.written_off.checked_add(b.written_off).unwrap_or(Amount::MAX);
+    Ok(Some(Late { covered, owed, written_off }))
+}
+
 /// A report must make sense in itself, whatever was known before.
 fn believable(told: &Totals, row: &Cell) -> Result<(), ReportRefused> {
     if told.finished > told.admitted {
@@ -229,7 +256,7 @@ fn fits(returned: Amount, used: Amount, held: Amount, granted: Amount) -> Result
     all.filter(|all| *all <= granted).map(|_| ()).ok_or(ReportRefused::BeyondGranted)
 }
 
-/// The row with the report's totals in it. What the cell cannot pay any more comes out as `extra`.
+/// The row with the report's totals in it. What the cell cannot pay comes out beside it.
 fn merge(told: &Totals, row: &Cell, id: &CellId) -> Result<Merged, ReportRefused> {
     let mut cell = row.clone();
     let news = told.used.saturating_sub(row.used).saturating_sub(row.late);
@@ -240,9 +267,8 @@ fn merge(told: &Totals, row: &Cell, id: &CellId) -> Result<Merged, ReportRefused
     cell.used = add(row.used, pays)?;
     cell.late = add(row.late, late)?;
     cell.short = add(row.short, short)?;
-    let extra = add(late, short)?;
     if row.state == CellState::Closed {
-        return Ok(Merged { cell, extra });
+        return Ok(Merged { cell, late, short });
     }
     cell.admitted = row.admitted.max(told.admitted);
     cell.finished = row.finished.max(told.finished);
@@ -264,5 +290,5 @@ fn merge(told: &Totals, row: &Cell, id: &CellId) -> Result<Merged, ReportRefused
     if id.is_hold() && cell.finished == cell.granted {
         cell.returned = cell.granted.saturating_sub(cell.used); // its one request has ended: nothing else can use it
     }
-    Ok(Merged { cell, extra })
+    Ok(Merged { cell, late, short })
 }

@@ -160,7 +160,7 @@ pub fn explained(book: &Book, journal: &[JournalEntry]) {
         let of = |kinds: &[JournalKind]| sum(kinds, Some(*id));
         assert_eq!(grant.terms.amount.get(), of(&[Granted]), "granted {grant:?}");
         // Late usage names the grant that paid; what nothing covered names the one it should have come from.
-        let used = of(&[Used, CrashCharged, LateCovered, Repaid]) - of(&[Recovered]);
+        let used = of(&[Used, CrashCharged, LateCovered, ShortCovered, Repaid]) - of(&[Recovered]);
         assert_eq!(grant.used.get(), used, "used {grant:?}");
         assert_eq!(grant.expired.get(), of(&[Expired]), "expired {grant:?}");
         assert_eq!(grant.voided.get(), of(&[Voided]) - of(&[Restored]), "voided {grant:?}");

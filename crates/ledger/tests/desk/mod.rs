@@ -51,14 +51,22 @@ pub fn terms(source: Source, origin: &str, n: i64) -> Terms {
 }
 
 pub fn credits(n: i64) -> Lane {
-    Lane { legs: vec![Leg { unit: Unit::Credits, scope: String::new(), need: amount(n), window: None }] }
+    Lane {
+        legs: vec![Leg {
+            unit: Unit::Credits,
+            scope: String::new(),
+            need: amount(n),
+            least: None,
+            window: None,
+        }],
+    }
 }
 
 /// Three a day or so; which day it is, the desk says when it is asked.
 pub fn window(limit: i64) -> Lane {
     let rule = WindowRule::utc_day("free", amount(limit), 0, Instant::EPOCH);
     let (scope, need) = (rule.name.clone(), Amount::ONE);
-    Lane { legs: vec![Leg { unit: Unit::Requests, scope, need, window: Some(rule) }] }
+    Lane { legs: vec![Leg { unit: Unit::Requests, scope, need, least: None, window: Some(rule) }] }
 }
 
 /// The same command with the windows of `now` in it.

@@ -237,7 +237,13 @@ impl Shelf {
     }
 
     pub fn use_up(&mut self, n: i64) {
-        let leg = Leg { unit: units::Unit::Credits, scope: String::new(), need: credits(n), window: None };
+        let leg = Leg {
+            unit: units::Unit::Credits,
+            scope: String::new(),
+            need: credits(n),
+            least: None,
+            window: None,
+        };
         let generation = HOLD_GENERATION_MIN + self.ids.next + self.book.cells.len() as u64;
         let node = units::NodeName::new("node-1").unwrap();
         let timing = Timing { ttl: Span::from_secs(30), grace: Span::ZERO, tail: Span::from_secs(30) };

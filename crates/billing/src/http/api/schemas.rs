@@ -88,6 +88,8 @@ fn words() -> Vec<Named> {
             "Count",
             json!({ "type": "integer", "minimum": 0, "description": "above 2^53 - 1 it is kept as that" }),
         ),
+        ("Limitless", json!({ "type": "integer", "minimum": 0, "maximum": u64::MAX })),
+        ("Digest", json!({ "type": "string", "pattern": "^[0-9a-f]{64}$", "description": "SHA-256" })),
         (
             "NeedId",
             json!({ "type": "integer", "minimum": 1, "maximum": ledger::HOLD_GENERATION_MIN.saturating_sub(1) }),

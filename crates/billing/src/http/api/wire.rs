@@ -1,7 +1,7 @@
 //! What gateways and the service say to each other, as JSON Schema. Whoever builds another billing upstream builds this.
 
 use super::schemas::{flag, many, object, of, or_null, text, word};
-use contract::v1::{Outcome, Reason};
+use contract::v1::{Basis, Outcome, Reason};
 use serde_json::{Value, json};
 
 type Named = (&'static str, Value);
@@ -107,14 +107,23 @@ fn syncing() -> Vec<Named> {
             ("returned", of("Amount")),
             ("target", of("Amount")),
             ("need?", of("Amount")),
+            ("short?", of("Amount")),
         ],
     );
     let tokens = object([
         ("kind", tag("tokens")),
-        ("input_max", of("Whole")),
-        ("output_max?", or_null(of("Whole"))),
+        ("input_max", of("Limitless")),
+        ("output_max?", or_null(of("Limitless"))),
         ("model", text()),
+        ("choices?", of("Limitless")),
+        ("images?", of("Limitless")),
+        ("makes?", of("Limitless")),
+        ("tools?", flag()),
+        ("open?", flag()),
+        ("size?", word(&["most", "estimate"])),
+        ("clamp?", flag()),
     ]);
+    let repeat = object([("key", of("Digest")), ("body", of("Digest"))]);
     let need = object([
         ("id", of("NeedId")),
         ("subject", of("Subject")),
@@ -123,11 +132,20 @@ fn syncing() -> Vec<Named> {
         ("shape", json!({ "oneOf": [object([("kind", tag("fixed"))]), tokens] })),
         ("wait_ms", of("Whole")),
         ("generation_min?", of("NeedId")),
+        ("repeat?", or_null(repeat)),
     ]);
-    let tokens =
-        object([("model", text()), ("input", of("Count")), ("cached", of("Count")), ("output", of("Count"))]);
+    let tokens = object([
+        ("model", text()),
+        ("input", of("Count")),
+        ("cached", of("Count")),
+        ("output", of("Count")),
+        ("cache_written?", of("Count")),
+        ("reasoning?", of("Count")),
+        ("images?", of("Count")),
+    ]);
     vec![
         ("Outcome", word(&Outcome::ALL.map(Outcome::as_str))),
+        ("Basis", word(&Basis::ALL.map(Basis::as_str))),
         ("CellReport", cell),
         ("Need", need),
         (
@@ -139,8 +157,10 @@ fn syncing() -> Vec<Named> {
                 ("endpoint", of("Id")),
                 ("charges", many(with(cell_key(), [("amount", of("Amount"))]))),
                 ("returned", of("Amount")),
+                ("beyond?", of("Amount")),
                 ("outcome", of("Outcome")),
                 ("tokens?", or_null(tokens)),
+                ("basis?", or_null(of("Basis"))),
                 ("price_version", of("Whole")),
                 ("at", of("Instant")),
             ]),
@@ -216,7 +236,10 @@ fn deciding() -> Vec<Named> {
         (
             "NeedAnswer",
             json!({ "oneOf": [
-            object([id(), ("decision", tag("ok")), ("standing", standing()), ("price", price), ("cells", many(lease))]),
+            object([
+                id(), ("decision", tag("ok")), ("standing", standing()), ("price", price), ("cells", many(lease)),
+                ("repeats?", flag()),
+            ]),
             object([id(), ("decision", tag("retry")), ("retry_ms", of("Whole"))]),
             object([id(), ("decision", tag("refused")), ("refusal", of("Refusal"))]),
         ] }),
@@ -230,9 +253,39 @@ fn deciding() -> Vec<Named> {
                 ("usage_acked", of("Whole")),
                 ("next_ms", of("Whole")),
                 ("notes", many(of("Note"))),
+                ("lists?", json!({ "type": "object", "additionalProperties": of("PriceList") })),
             ]),
         ),
+        ("PriceList", price_list()),
     ]
+}
+
+/// What is charged by, where a price depends on what is used: micro-credits per million tokens, and per image.
+fn price_list() -> Value {
+    let model = object([
+        ("name", text()),
+        ("matching", word(&["exact", "prefix", "any"])),
+        ("input", of("Amount")),
+        ("cached", of("Amount")),
+        ("cache_written", of("Amount")),
+        ("output", of("Amount")),
+        ("reasoning", of("Amount")),
+        ("image", of("Amount")),
+        ("context", of("Whole")),
+        ("output_max", of("Whole")),
+        ("output_usual", of("Whole")),
+        ("image_tokens?", of("Whole")),
+        ("tools_tokens", of("Whole")),
+    ]);
+    object([
+        ("version", of("Whole")),
+        ("request", of("Amount")),
+        ("minimum", of("Amount")),
+        ("hold", of("Amount")),
+        ("output_min", of("Whole")),
+        ("unknown", word(&["refuse", "dearest"])),
+        ("models", many(model)),
+    ])
 }
 
 /// How a refusal looks, to gateways and to clients.
