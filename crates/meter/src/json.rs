@@ -162,12 +162,10 @@ impl Json {
                         continue;
                     }
                 }
-                State::Number => {
-                    if !self.number.takes(byte) {
-                        // The number ended with the byte before; this one is read as what follows it.
-                        self.end_number(to);
-                        continue;
-                    }
+                // The number ended with the byte before; this one is read as what follows it.
+                State::Number if !self.number.takes(byte) => {
+                    self.end_number(to);
+                    continue;
                 }
                 _ => {}
             }

@@ -125,11 +125,7 @@ impl Events {
     fn end_line(&mut self, to: &mut impl Sink) {
         match self.at {
             // A blank line ends the event, if there is one.
-            At::Name(Some(0)) => {
-                if core::mem::take(&mut self.has_data) {
-                    to.dispatch();
-                }
-            }
+            At::Name(Some(0)) if core::mem::take(&mut self.has_data) => to.dispatch(),
             // A field without a colon has an empty value.
             At::Name(Some(so_far)) if usize::from(so_far) == NAME.len() => self.begin_data(to),
             _ => {}

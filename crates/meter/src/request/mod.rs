@@ -1,6 +1,19 @@
 //! What a request asks for, what it can cost at most, and the few changes that bound it.
 
+//!
+//! A second reader comes after this one, and what it would understand otherwise is refused: a field that matters may
+//! not appear twice, and not in another case, which some readers take for the same. Escaped spellings are the same key.
+
+mod edit;
+mod fields;
+mod parts;
+mod scan;
+
+use crate::json::{Fault, Json};
 use crate::source::Source;
+use scan::Scan;
+
+pub use edit::{Edit, LimitField};
 
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,13 +35,20 @@ pub struct Asked {
     pub choices: u64,
     /// Images that are asked for.
     pub makes: u64,
-    /// False if no tokens come out, as of embeddings.
+    /// False if no tokens come out, as of embeddings. Images are tokens for some models, and no field limits them.
     pub generates: bool,
     /// True if the answer is to come as events.
     pub streams: bool,
     /// True if the request itself asks that a stream tells its usage.
     pub tells_usage: bool,
+    places: edit::Places,
 }
+
+/// The longest body that is read.
+const BODY_MAX: usize = 4 * 1024 * 1024;
+
+/// The longest name of a model.
+const MODEL_MAX: usize = 256;
 
 /// Why a request cannot be read; the client hears it with status 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,12 +57,14 @@ pub enum Unreadable {
     NotJson,
     /// JSON, but not an object.
     NotAnObject,
-    /// Nested deeper than 64 levels.
+    /// Nested deeper than 127 levels.
     TooDeep,
     /// A body above 4 MiB.
     TooLong,
     /// This field appears twice, and another reader might take the other one.
     Repeated(&'static str),
+    /// This field is spelled in another case, and another reader might take it for the same.
+    Misspelled(&'static str),
     /// This number is not a whole number within reason.
     BadLimit(&'static str),
     /// This field has a value of another type.
@@ -61,6 +83,7 @@ impl Unreadable {
             Self::TooDeep => "too_deep",
             Self::TooLong => "too_long",
             Self::Repeated(_) => "repeated_field",
+            Self::Misspelled(_) => "misspelled_field",
             Self::BadLimit(_) => "bad_limit",
             Self::WrongType(_) => "wrong_type",
             Self::LongModel => "long_model",
@@ -71,7 +94,10 @@ impl Unreadable {
     #[must_use]
     pub const fn field(self) -> Option<&'static str> {
         match self {
-            Self::Repeated(field) | Self::BadLimit(field) | Self::WrongType(field) => Some(field),
+            Self::Repeated(field)
+            | Self::Misspelled(field)
+            | Self::BadLimit(field)
+            | Self::WrongType(field) => Some(field),
             Self::LongModel => Some("model"),
             Self::NotJson | Self::NotAnObject | Self::TooDeep | Self::TooLong => None,
         }
@@ -86,6 +112,7 @@ impl core::fmt::Display for Unreadable {
             Self::TooDeep => f.write_str("The body is nested too deep."),
             Self::TooLong => f.write_str("The body is too long."),
             Self::Repeated(field) => write!(f, "The field {field} appears twice."),
+            Self::Misspelled(field) => write!(f, "The field {field} is spelled in another case."),
             Self::BadLimit(field) => write!(f, "The field {field} is not a whole number within reason."),
             Self::WrongType(field) => write!(f, "The field {field} has a value of the wrong type."),
             Self::LongModel => f.write_str("The name of the model is too long."),
@@ -93,41 +120,24 @@ impl core::fmt::Display for Unreadable {
     }
 }
 
-/// Which field states the limit of a chat that states none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LimitField {
-    /// `max_tokens`, which every server that speaks like OpenAI's knows.
-    MaxTokens,
-    /// `max_completion_tokens`, which OpenAI's reasoning models insist on.
-    MaxCompletionTokens,
-}
-
-/// What is to be changed in a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Edit {
-    /// Lowers every stated limit above this to it, and states it where none is.
-    pub output_max: Option<u64>,
-    /// Which field is added where a chat states no limit.
-    pub limit_field: LimitField,
-    /// Asks that a stream tells its usage.
-    pub include_usage: bool,
-}
-
 /// Reads the body of a request. `model` is the one that the path names, where it does (Gemini).
 ///
 /// # Errors
 /// [`Unreadable`] says why a request with this body must not pass.
 pub fn read(source: &Source, model: Option<&str>, body: &[u8]) -> Result<Asked, Unreadable> {
-    let _ = (source, model, body);
-    Err(Unreadable::NotJson)
+    if body.len() > BODY_MAX {
+        return Err(Unreadable::TooLong);
+    }
+    let (mut json, mut scan) = (Json::new(), Scan::new(source));
+    json.feed(body, &mut scan);
+    if !json.is_whole() {
+        return Err(match json.fault() {
+            Some(Fault::TooDeep) => Unreadable::TooDeep,
+            Some(Fault::Syntax) | None => Unreadable::NotJson,
+        });
+    }
+    scan.asked(model, body.len())
 }
 
-impl Asked {
-    /// The body that this was read from, changed; `None` if nothing changes. What the edit does not name stays as it
-    /// is, byte for byte.
-    #[must_use]
-    pub fn edited(&self, body: &[u8], edit: &Edit) -> Option<Vec<u8>> {
-        let _ = (body, edit);
-        None
-    }
-}
+#[cfg(test)]
+mod tests;
