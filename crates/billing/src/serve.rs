@@ -6,7 +6,7 @@ use crate::complaint::Complaints;
 use crate::config::{Config, Database};
 use crate::engine::{Engine, Rim, Threads};
 use crate::error::Error;
-use crate::http::{App, Parts, router};
+use crate::http::{App, Fail, Parts, router};
 use crate::metrics::Metrics;
 use crate::notes::Notes;
 use crate::outbox::Sender;
@@ -227,7 +227,21 @@ async fn sweep_until(app: App, tick: Duration, mut ending: watch::Receiver<bool>
     }
 }
 
+/// Forgets what clients named too long ago. Bounded; the rest comes next time.
+async fn forget_old_names(app: &App) -> Result<(), Fail> {
+    for _ in 0..SWEEP_ROUNDS_MAX {
+        if !app.read(service::has_old_names).await? {
+            break;
+        }
+        app.write(service::forget_old_names).await?;
+    }
+    Ok(())
+}
+
 async fn sweep_all(app: &App) {
+    if let Err(fail) = forget_old_names(app).await {
+        tracing::error!(error = %fail.0, "old names of requests could not be forgotten");
+    }
     for _ in 0..SWEEP_ROUNDS_MAX {
         let (due, more) = match app.read(|work, _| service::due(work)).await {
             Ok(found) => found,

@@ -279,8 +279,10 @@ impl Catalog {
             detail: words.detail.unwrap_or(plain.detail),
             upgrade_url: self.refusals.upgrade_url.clone(),
             buy_url: self.refusals.buy_url.clone(),
-            // Waiting helps where the service could not decide; a window says itself when it refills.
-            retry_after_s: (reason == Reason::ServiceUnavailable).then_some(1),
+            // Waiting helps where the service could not decide, and where the first of two is under way; a window says itself
+            // when it refills.
+            retry_after_s: matches!(reason, Reason::ServiceUnavailable | Reason::RequestInFlight)
+                .then_some(1),
             ..plain
         }
     }

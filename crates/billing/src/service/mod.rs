@@ -14,6 +14,7 @@ mod once;
 mod own;
 mod people;
 mod pools;
+mod repeats;
 mod session;
 mod sweep;
 mod tell;
@@ -30,6 +31,7 @@ pub use once::{Asked, Once, once};
 pub use own::{nobody, own_account, own_balance, own_subscription};
 pub use people::{account_named, known_account, new_api_key, open_if_new, resolve, revoke_api_key};
 pub use pools::set_pool;
+pub use repeats::{forget_old_names, has_old_names};
 pub use session::Session;
 pub use sweep::{due, settle};
 

@@ -2,6 +2,7 @@
 
 use super::gateway::generation;
 use super::people::Asker;
+use super::repeats::{self, Verdict};
 use super::{Session, Setup};
 use crate::catalog::{Endpoint, ToHold};
 use crate::error::Error;
@@ -30,6 +31,7 @@ pub(super) fn decide(
         Some(asker) => of_account(session, sync, need, asker, ahead)?,
     };
     let word = match &decision {
+        NeedDecision::Ok { repeats: true, .. } => "repeats",
         NeedDecision::Ok { .. } => "ok",
         NeedDecision::Retry { .. } => "retry",
         NeedDecision::Refused { refusal } => {
@@ -64,13 +66,15 @@ fn of_account(
     // Whoever may use the endpoint is told that it has no price for this; a window does not pay for it either.
     let forbidden = forbidden.or(size.err().map(|HoldError::ModelUnknown| Reason::ModelUnknown));
     let holders = holders(book, sync);
+    let verdict = repeats::look(session, sync, need, asker)?;
+    let forbidden = forbidden.or(if let Verdict::No(reason) = verdict { Some(reason) } else { None });
     let size = size.unwrap_or_default();
     let lanes = size.map_or_else(Vec::new, |size| {
         setup.catalog.lanes(standing.tier.as_ref(), &need.endpoint, size, session.work.now)
     });
     let mode = match need.mode {
         NeedMode::Identify => Mode::Identify,
-        _ if forbidden.is_some() => Mode::Identify,
+        _ if forbidden.is_some() || matches!(verdict, Verdict::Again { .. }) => Mode::Identify,
         NeedMode::Hold => Mode::Hold { generation: generation(sync, need.id) },
         NeedMode::Lease => {
             let ahead = ahead.get(owner).copied().unwrap_or(Amount::ZERO);
@@ -90,10 +94,13 @@ fn of_account(
     let reply = session.step(owner, &Command::Need(asked))?;
     let Reply::Need(answer) = reply else { return Err(Error::Bug(format!("a need was answered {reply:?}"))) };
     let told = Told { session, asker, size, answer: &answer };
-    Ok(match (&answer.decision, forbidden) {
+    let decision = match (&answer.decision, forbidden) {
         (Decision::Refused(no), _) => told.refuse(reason(no.refusal), no.required),
         (_, Some(reason)) => told.refuse(reason, size.map(|size| size.least.unwrap_or(size.hold))),
-        (Decision::Identified, None) => told.pass(&standing, None)?,
+        (Decision::Identified, None) => match &verdict {
+            Verdict::Again { price, .. } => told.repeats(&standing, price)?,
+            Verdict::New | Verdict::No(_) => told.pass(&standing, None)?,
+        },
         (Decision::Granted(granted), None) => {
             if need.mode == NeedMode::Lease {
                 let spoken = ahead.entry(owner.clone()).or_default();
@@ -104,7 +111,17 @@ fn of_account(
         // A hold that was settled already must not be sent upstream a second time.
         (Decision::Over, None) => told.refuse(Reason::ServiceUnavailable, None),
         (Decision::Retry, None) => NeedDecision::Retry { retry_ms: retry_ms(need.wait_ms) },
-    })
+    };
+    match (&decision, verdict) {
+        (NeedDecision::Ok { repeats: true, .. }, Verdict::Again { counts: true, .. }) => {
+            repeats::count(session, sync, need, asker)?;
+        }
+        (NeedDecision::Ok { repeats: false, .. }, _) if need.mode == NeedMode::Hold => {
+            repeats::remember(session, sync, need, asker)?;
+        }
+        _ => {}
+    }
+    Ok(decision)
 }
 
 /// What the request holds in credits; nothing for an endpoint outside of the catalog, where nothing is held.
@@ -216,6 +233,20 @@ impl Told<'_, '_, '_, '_> {
             epoch: self.answer.epoch,
             ..plain
         })
+    }
+
+    /// It passes, is held by nothing, and costs nothing: the first of its name was charged.
+    fn repeats(
+        &self,
+        standing: &ledger::subscription::Standing,
+        first: &Price,
+    ) -> Result<NeedDecision, Error> {
+        match self.pass(standing, None)? {
+            NeedDecision::Ok { standing, cells, .. } => {
+                Ok(NeedDecision::Ok { standing, price: first.clone(), cells, repeats: true })
+            }
+            other => Err(Error::Bug(format!("a repetition was answered {other:?}"))),
+        }
     }
 
     fn pass(

@@ -3,6 +3,7 @@
 mod paid;
 mod payments;
 mod people;
+mod repeats;
 mod told;
 mod transactions;
 

@@ -10,15 +10,15 @@ mod sqlite;
 
 pub use memory::Memory;
 pub use rows::{
-    ApiKey, ClaimKey, ClaimRow, ClaimState, EventKey, EventRow, EventStatus, FactRow, Message, MessageStatus,
-    Page, Stored, Tries, UsageKey, UsageRow,
+    ApiKey, ClaimKey, ClaimRow, ClaimState, EventKey, EventRow, EventStatus, FactRow, HoldName, Message,
+    MessageStatus, Page, RepeatRow, Stored, Tries, UsageKey, UsageRow,
 };
 pub use sqlite::Sqlite;
 
 use crate::error::Error;
 use contract::v1::UsageRecord;
 use ledger::subscription::{Paid, Payments as PaidSubscriptions, Subscription, Subscriptions};
-use ledger::{Book, CellId, Changes, Grant, GrantId, JournalEntry, JournalKind, Rows, Terms};
+use ledger::{Book, Cell, CellId, Changes, Grant, GrantId, JournalEntry, JournalKind, Rows, Terms};
 use units::{AccountId, EndpointId, EventId, Instant, NodeName, RequestId, Subject, TierId};
 
 /// What is found, or why it could not be looked up.
@@ -26,7 +26,7 @@ pub type Kept<T> = Result<T, Error>;
 
 /// Everything a command needs.
 pub trait Store:
-    Transaction + Books + People + Facts + Payments + Gateways + History + Outbox + Send
+    Transaction + Books + People + Facts + Payments + Gateways + Repeats + History + Outbox + Send
 {
 }
 
@@ -204,4 +204,18 @@ pub trait Gateways {
     fn claim(&mut self, key: &ClaimKey) -> Kept<Option<ClaimRow>>;
     /// Keeps what became of it.
     fn put_claim(&mut self, key: &ClaimKey, claim: &ClaimRow) -> Kept<()>;
+}
+
+/// Requests that clients named, so that a repetition is charged once.
+pub trait Repeats {
+    /// What an account's request of this key was.
+    fn repeat(&mut self, account: &AccountId, key: &str) -> Kept<Option<RepeatRow>>;
+    /// Keeps it, in place of an earlier one.
+    fn put_repeat(&mut self, account: &AccountId, key: &str, row: &RepeatRow) -> Kept<()>;
+    /// The cells of a hold, closed or not, whoever pays.
+    fn cells_of_hold(&mut self, hold: &HoldName) -> Kept<Vec<(CellId, Cell)>>;
+    /// When the longest known one began.
+    fn oldest_repeat(&mut self) -> Kept<Option<Instant>>;
+    /// Forgets those that began then or before, the oldest first, at most so many.
+    fn forget_repeats(&mut self, until: Instant, limit: u32) -> Kept<()>;
 }

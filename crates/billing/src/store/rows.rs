@@ -1,5 +1,6 @@
 //! The rows that are no part of the ledger.
 
+use serde::{Deserialize, Serialize};
 use units::{AccountId, EndpointId, EventId, Instant, NodeName, RequestId};
 
 /// A row and the number by which lists are cut into pages.
@@ -265,4 +266,28 @@ pub struct UsageRow {
     pub tokens: Option<(u64, u64)>,
     /// When, by the gateway's clock.
     pub at: Instant,
+}
+
+/// Names the hold of one request, over all gateways.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldName {
+    /// Which Envoy.
+    pub node: NodeName,
+    /// Which life of it.
+    pub incarnation: u64,
+    /// Which hold: `worker << 40 | need id`.
+    pub generation: u64,
+}
+
+/// A request that a client named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepeatRow {
+    /// Digest of what was asked.
+    pub body: String,
+    /// What was held for it.
+    pub hold: HoldName,
+    /// When.
+    pub at: Instant,
+    /// The needs that were answered as repetitions of it.
+    pub repeated: Vec<HoldName>,
 }

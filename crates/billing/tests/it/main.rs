@@ -15,6 +15,7 @@ mod plans;
 mod pools;
 mod process;
 mod products;
+mod repeats;
 mod reversals;
 mod stripe;
 mod support;

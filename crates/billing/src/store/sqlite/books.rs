@@ -15,8 +15,9 @@ use units::{AccountId, Instant, NodeName, TierId, Unit};
 pub(super) const GRANT: &str =
     "id, unit, scope, source, source_ref, priority, starts_at, expires_at, amount, avail, leased,
     used, expired, voided, void_claim, clawed, revoked, aside, reclaimed, owed, owes, ver FROM grants";
-const CELL: &str = "c.grant_id, c.node, c.incarnation, c.generation, c.granted, c.returned, c.admitted, c.finished,
-    c.used, c.short, c.late, c.soft_at, c.hard_at, c.state, c.exposure, c.ver FROM cell c WHERE c.account_id = ?1";
+pub(super) const CELL_COLUMNS: &str =
+    "c.grant_id, c.node, c.incarnation, c.generation, c.granted, c.returned, c.admitted, c.finished,
+    c.used, c.short, c.late, c.soft_at, c.hard_at, c.state, c.exposure, c.ver FROM cell c";
 
 fn unit_word(unit: Unit) -> &'static str {
     match unit {
@@ -85,7 +86,7 @@ pub(super) fn grant_row(row: &Row<'_>) -> rusqlite::Result<(GrantId, Grant)> {
     Ok((id, grant))
 }
 
-fn cell_row(row: &Row<'_>) -> rusqlite::Result<(CellId, Cell)> {
+pub(super) fn cell_row(row: &Row<'_>) -> rusqlite::Result<(CellId, Cell)> {
     let mut c = Columns::of(row);
     let id = CellId { grant: GrantId(c.u64()?), node: c.id()?, incarnation: c.u64()?, generation: c.u64()? };
     let cell = Cell {
@@ -114,7 +115,11 @@ impl Sqlite {
 
     /// Adds cells of the account (parameter 1), and those of their grants that are not there yet.
     fn cells_where(&self, book: &mut Book, filter: &str, params: impl rusqlite::Params) -> Kept<()> {
-        let cells = self.all(&format!("SELECT {CELL} AND {filter}"), params, cell_row)?;
+        let cells = self.all(
+            &format!("SELECT {CELL_COLUMNS} WHERE c.account_id = ?1 AND {filter}"),
+            params,
+            cell_row,
+        )?;
         for (id, cell) in cells {
             if !book.grants.contains_key(&id.grant) {
                 self.grants_where(book, "id = ?1", [int(id.grant.0)?])?;
