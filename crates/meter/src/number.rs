@@ -44,7 +44,7 @@ impl Number {
 
     /// Takes a byte that can stand in a number; false if the number ended before it.
     pub(crate) fn takes(&mut self, byte: u8) -> bool {
-        let digit = byte.is_ascii_digit().then(|| byte & 0x0F);
+        let digit = byte.is_ascii_digit().then_some(byte & 0x0F);
         let Some(digit) = digit else {
             if !matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E') {
                 return false;

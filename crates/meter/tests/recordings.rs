@@ -33,7 +33,7 @@ fn source(uri: &str) -> Option<Source> {
         Some(Source::OpenAiImages)
     } else if ends(&["/responses"]) {
         Some(Source::OpenAiResponses)
-    } else if ends(&["/messages", "/invoke"]) {
+    } else if ends(&["/v1/messages", "/invoke"]) {
         Some(Source::Anthropic)
     } else if ends(&[":generateContent", ":streamGenerateContent", ":batchEmbedContents"]) {
         Some(Source::Gemini)
@@ -46,8 +46,14 @@ fn number(value: &Value, pointer: &str) -> u64 {
     value.pointer(pointer).and_then(Value::as_u64).unwrap_or(0)
 }
 
-/// What usage objects in their order come to, by the providers' documentation alone.
-fn counts(source: &Source, usages: &[Value]) -> Option<Counts> {
+/// What usage objects in their order come to, and how many images, by the providers' documentation alone.
+fn counts(source: &Source, usages: &[Value], images: usize) -> Option<Counts> {
+    if *source == Source::OpenAiImages && images > 0 {
+        let tokens =
+            usages.last().map_or((0, 0), |it| (number(it, "/input_tokens"), number(it, "/output_tokens")));
+        let images = u64::try_from(images).unwrap();
+        return Some(Counts { input: tokens.0, output: tokens.1, images, ..Counts::default() });
+    }
     let last = usages.last()?;
     let mut counts = Counts::default();
     match source {
@@ -101,6 +107,11 @@ fn usages(documents: &[Value]) -> Vec<Value> {
     let places = ["/message/usage", "/response/usage", "/usage", "/usageMetadata"];
     let all = documents.iter().flat_map(|it| places.iter().filter_map(|place| it.pointer(place)));
     all.filter(|usage| usage.is_object()).cloned().collect()
+}
+
+/// Images in a document.
+fn images(documents: &[Value]) -> usize {
+    documents.iter().map(|it| it["data"].as_array().map_or(0, Vec::len)).sum()
 }
 
 /// Bytes of text at the places where providers put it.
@@ -189,7 +200,8 @@ fn recordings_are_read_to_what_they_state() {
             let reading = read_cut(&source, format, &body, name);
             let stated: Vec<Value> =
                 item["usage_objects"].as_array().unwrap().iter().map(|it| it["usage"].clone()).collect();
-            assert_eq!(reading.counts, counts(&source, &stated), "{name}: not what the index states");
+            let images = images(&documents(format, std::str::from_utf8(&body).unwrap()));
+            assert_eq!(reading.counts, counts(&source, &stated, images), "{name}: not what the index states");
             judge(&source, format, &reading, std::str::from_utf8(&body).unwrap(), name);
             *seen.entry((format!("{source:?}"), format == Format::Events)).or_default() += 1;
         }
@@ -212,7 +224,7 @@ fn recordings_are_read_to_what_they_state() {
 /// Compares with a reader of the whole.
 fn judge(source: &Source, format: Format, reading: &Reading, body: &str, name: &str) {
     let documents = documents(format, body);
-    assert_eq!(reading.counts, counts(source, &usages(&documents)), "{name}");
+    assert_eq!(reading.counts, counts(source, &usages(&documents), images(&documents)), "{name}");
     assert!(!reading.odd, "{name}");
     let models = ["/model", "/message/model", "/response/model", "/modelVersion"];
     let model = documents

@@ -1,7 +1,7 @@
 //! The few changes that bound a request, made at their places and nowhere else.
 
 use super::Asked;
-use super::scan::Shape;
+use super::scan::{LIMIT_MAX, Shape};
 use core::ops::Range;
 
 /// Which field states the limit of a chat that states none.
@@ -126,6 +126,9 @@ impl Asked {
         if !places.can_limit {
             return;
         }
+        // To Gemini's servers 0 is none; and what is stated must be a limit to the next reader too.
+        let least = u64::from(places.shape == Some(Shape::Gemini));
+        let most = most.clamp(least, LIMIT_MAX);
         let mut is_stated = false;
         for limit in places.limits.iter().flatten() {
             if let Some(value) = limit.value {

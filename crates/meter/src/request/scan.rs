@@ -64,7 +64,7 @@ struct Frame {
 }
 
 /// The most tokens that a limit can state. No model writes as much.
-const LIMIT_MAX: u64 = 1_000_000_000;
+pub(super) const LIMIT_MAX: u64 = 1_000_000_000;
 
 /// The most answers or images that can be asked for at once. OpenAI's own bound is 128.
 const CHOICES_MAX: u64 = 1024;

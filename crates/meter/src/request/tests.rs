@@ -406,4 +406,7 @@ fn an_edit_keeps_every_other_byte() {
         "{ \"max_tokens\" : 7,\"a\":\"\\u00e9\" , \"stream\":true,\"stream_options\":{\"include_usage\":true} }\n"
     );
     assert_eq!(asked(&Source::OpenAi, body).edited(b"{}", &edit), None, "another body");
+    let none = Edit { output_max: Some(0), ..edit };
+    let edited = asked(&Source::Gemini, "{}").edited(b"{}", &none).unwrap();
+    assert_eq!(edited, br#"{"generationConfig":{"maxOutputTokens":1}}"#, "0 would be none");
 }

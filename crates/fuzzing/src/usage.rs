@@ -1,0 +1,401 @@
+//! What an AI answer states: never more than a reader of the whole would state, and the same wherever the answer is cut.
+
+use meter::{Certainty, Counts, Format, Hider, Meter, Passed, Pointer, Pointers, Reading, Source};
+use serde_json::{Map, Value};
+use std::rc::Rc;
+
+/// The first byte chooses the shape and the form; all that follows is the answer.
+pub(crate) fn run(data: &[u8]) {
+    let Some((choice, body)) = data.split_first() else { return };
+    let source = source(*choice);
+    let format = if choice & 0x08 == 0 { Format::Document } else { Format::Events };
+    let reading = read(&source, format, &[body]);
+    for size in [1, 2, 3, 5, 17] {
+        let pieces: Vec<&[u8]> = body.chunks(size).collect();
+        assert_eq!(read(&source, format, &pieces), reading, "in pieces of {size}");
+    }
+    let (known, is_whole) = whole(&source, format, body);
+    if has_huge(body) && reading != known {
+        return;
+    }
+    assert_eq!(reading.counts, known.counts);
+    assert_eq!((&reading.model, reading.odd), (&known.model, known.odd));
+    assert_eq!(reading.certainty, known.certainty);
+    assert!(is_whole || reading.counts.is_none());
+    assert!(reading.written.bytes <= known.written.bytes, "{reading:?} {known:?}");
+    assert!(reading.written.events <= known.written.events, "{reading:?} {known:?}");
+    if let Some(counts) = reading.counts {
+        assert!(counts.cached + counts.cache_written <= counts.input && counts.reasoning <= counts.output);
+    }
+    if format == Format::Events {
+        hide(body);
+    }
+}
+
+fn source(choice: u8) -> Source {
+    let pointer = |text: &str| Pointer::parse(text);
+    match choice & 0x07 {
+        0 => Source::OpenAi,
+        1 => Source::OpenAiImages,
+        2 => Source::OpenAiResponses,
+        3 => Source::Anthropic,
+        4 => Source::Gemini,
+        _ => Source::Pointers(Rc::new(Pointers {
+            input: pointer("/usage/0/in"),
+            output: pointer("/usage/1"),
+            model: pointer("/m~1n"),
+        })),
+    }
+}
+
+fn read(source: &Source, format: Format, pieces: &[&[u8]]) -> Reading {
+    let mut meter = Meter::new(source, format);
+    pieces.iter().for_each(|piece| meter.feed(piece));
+    meter.read()
+}
+
+/// Is there something that looks like a number on which readers of JSON differ, at 1e308 and above?
+fn has_huge(body: &[u8]) -> bool {
+    let is_long = body.split(|b| !b.is_ascii_digit()).any(|digits| digits.len() > 300);
+    let exponent = |pair: &[u8]| matches!(pair[0], b'e' | b'E') && matches!(pair[1], b'0'..=b'9' | b'+');
+    is_long || body.windows(2).any(exponent)
+}
+
+/// The documents of events, and whether the last one said `[DONE]`, line by line over the whole.
+fn events(body: &[u8]) -> Vec<Vec<u8>> {
+    let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
+    let (mut events, mut data, mut line) = (Vec::new(), Vec::<Vec<u8>>::new(), Vec::new());
+    let mut bytes = body.iter().copied().peekable();
+    while let Some(byte) = bytes.next() {
+        if byte != b'\n' && byte != b'\r' {
+            line.push(byte);
+            continue;
+        }
+        if byte == b'\r' && bytes.peek() == Some(&b'\n') {
+            bytes.next();
+        }
+        let line = std::mem::take(&mut line);
+        if line.is_empty() {
+            if !data.is_empty() {
+                events.push(std::mem::take(&mut data).join(&b'\n'));
+            }
+        } else if line == b"data" {
+            data.push(Vec::new());
+        } else if let Some(value) = line.strip_prefix(b"data:") {
+            data.push(value.strip_prefix(b" ").unwrap_or(value).to_vec());
+        }
+    }
+    events
+}
+
+/// What a reader of the whole knows.
+fn whole(source: &Source, format: Format, body: &[u8]) -> (Reading, bool) {
+    let mut known = Reading {
+        counts: None,
+        certainty: Certainty::AtLeast,
+        model: None,
+        written: meter::Written::default(),
+        odd: false,
+    };
+    let mut last = [None; 4];
+    let mut is_whole = false;
+    let all = if format == Format::Events { events(body) } else { vec![body.to_vec()] };
+    for data in all {
+        if let Ok(value) = serde_json::from_slice::<Value>(&data) {
+            is_whole = true;
+            settle(source, format, &value, &mut known, &mut last);
+        }
+        if format == Format::Events && data == b"[DONE]" {
+            known.certainty = Certainty::Exact;
+        }
+    }
+    (known, is_whole)
+}
+
+type Last = [Option<u64>; 4];
+
+fn settle(source: &Source, format: Format, doc: &Value, known: &mut Reading, last: &mut Last) {
+    let is_event = format == Format::Events;
+    let bytes = written(source, doc);
+    let kind = doc["type"].as_str().unwrap_or("");
+    if bytes > 0 && !(is_event && *source == Source::OpenAiResponses && !kind.ends_with(".delta")) {
+        known.written.bytes += bytes;
+        known.written.events += 1;
+        if is_event && *source == Source::OpenAi {
+            known.certainty = Certainty::AtLeast;
+        }
+    }
+    let names: &[&str] = match source {
+        Source::OpenAi | Source::OpenAiImages => &["/model"],
+        Source::OpenAiResponses => &["/model", "/response/model"],
+        Source::Anthropic => &["/model", "/message/model"],
+        Source::Gemini => &["/modelVersion"],
+        Source::Pointers(_) => &["/m~1n"],
+    };
+    let text = |name: &&str| doc.pointer(name).and_then(Value::as_str);
+    let fits = |text: &str| !text.is_empty() && text.len() <= 256;
+    let mut model = names.iter().filter_map(text).find(|text| fits(text));
+    if *source == Source::Gemini && model.is_none() {
+        // The last element that names one at all that is short enough.
+        let elements = doc.as_array().into_iter().flatten();
+        let named = elements.filter(|it| it.is_object() && it.get("modelVersion").is_some()).last();
+        model = named.and_then(|it| it["modelVersion"].as_str()).filter(|text| fits(text));
+    }
+    if let Some(model) = model {
+        known.model = Some(model.to_owned());
+    }
+    if !is_event {
+        let waits = matches!(doc["status"].as_str(), Some("queued" | "in_progress"));
+        let is_open = *source == Source::OpenAiResponses && waits;
+        known.certainty = if is_open { Certainty::AtLeast } else { Certainty::Exact };
+    }
+    counts(source, is_event, kind, doc, known, last);
+}
+
+/// The numbers of a usage: `Err` if any is odd, `None` if nothing is there.
+fn numbers(usage: Option<&Value>, fields: [&str; 5]) -> Result<Option<[Option<u64>; 5]>, ()> {
+    let Some(usage) = usage.filter(|it| !it.is_null()) else { return Ok(None) };
+    if !usage.is_object() {
+        return Err(());
+    }
+    let mut out = [None; 5];
+    for (at, field) in fields.into_iter().enumerate() {
+        match usage.pointer(field).filter(|it| !it.is_null() && !field.is_empty()) {
+            None => {}
+            Some(value) => match value.as_u64() {
+                Some(number) if number < 1 << 53 => out[at] = Some(number),
+                _ => return Err(()),
+            },
+        }
+    }
+    Ok((out[0].is_some() || out[3].is_some() || out[4].is_some()).then_some(out))
+}
+
+fn counts(source: &Source, is_event: bool, kind: &str, doc: &Value, known: &mut Reading, last: &mut Last) {
+    let put = |known: &mut Reading, [input, cached, written, output, reasoning]: [Option<u64>; 5]| {
+        let (input, output) = (input.unwrap_or(0), output.unwrap_or(0));
+        let cached = cached.unwrap_or(0).min(input);
+        known.counts = Some(Counts {
+            input,
+            cached,
+            cache_written: written.unwrap_or(0).min(input - cached),
+            output,
+            reasoning: reasoning.unwrap_or(0).min(output),
+            images: 0,
+        });
+    };
+    match source {
+        Source::OpenAi => {
+            let place =
+                if doc.get("usage").is_some_and(|it| !it.is_null()) { "/usage" } else { "/x_groq/usage" };
+            let usage = doc.pointer(place);
+            let details = "/completion_tokens_details/reasoning_tokens";
+            let cached = "/prompt_tokens_details/cached_tokens";
+            let hit = if place == "/usage" { "/prompt_cache_hit_tokens" } else { "" };
+            match numbers(usage, ["/prompt_tokens", cached, hit, "/completion_tokens", details]) {
+                Err(()) => known.odd = true,
+                Ok(None) => {}
+                Ok(Some([input, cached, hit, output, thoughts])) => {
+                    let total = usage.and_then(|it| it["total_tokens"].as_u64()).filter(|n| *n < 1 << 53);
+                    let apart = input.unwrap_or(0) + output.unwrap_or(0) + thoughts.unwrap_or(0);
+                    let beside = thoughts.unwrap_or(0) > 0 && place == "/usage" && total == Some(apart);
+                    let output =
+                        if beside { Some(output.unwrap_or(0) + thoughts.unwrap_or(0)) } else { output };
+                    put(known, [input, cached.or(hit), None, output, thoughts]);
+                    if doc["choices"].as_array().is_some_and(Vec::is_empty) {
+                        known.certainty = Certainty::Exact;
+                    }
+                }
+            }
+        }
+        Source::OpenAiImages => {
+            let cached = "/input_tokens_details/cached_tokens";
+            let stated = numbers(doc.get("usage"), ["/input_tokens", cached, "", "/output_tokens", ""]);
+            let listed = doc["data"].as_array().map_or(0, Vec::len);
+            let completed = u64::from(kind.ends_with(".completed") && kind.len() <= 256);
+            let images = if is_event { completed } else { u64::try_from(listed).unwrap() };
+            match stated {
+                Err(()) => known.odd = true,
+                Ok(None) if images == 0 => {}
+                Ok(stated) => {
+                    let before = known.counts.unwrap_or_default();
+                    if let Some(stated) = stated {
+                        put(known, stated);
+                    }
+                    let tokens = known.counts.unwrap_or_default();
+                    known.counts = Some(Counts { images: before.images + images, ..tokens });
+                }
+            }
+        }
+        Source::OpenAiResponses => {
+            let ends = ["response.completed", "response.incomplete", "response.failed"].contains(&kind);
+            let usage = if is_event { doc.pointer("/response/usage") } else { doc.get("usage") };
+            if is_event && !ends {
+                return;
+            }
+            if is_event {
+                known.certainty = Certainty::Exact;
+            }
+            let (cached, thoughts) =
+                ("/input_tokens_details/cached_tokens", "/output_tokens_details/reasoning_tokens");
+            match numbers(usage, ["/input_tokens", cached, "", "/output_tokens", thoughts]) {
+                Err(()) => known.odd = true,
+                Ok(None) => {}
+                Ok(Some(stated)) => put(known, stated),
+            }
+        }
+        Source::Anthropic => {
+            if is_event && kind == "message_stop" {
+                known.certainty = Certainty::Exact;
+            }
+            let (read, made) = ("/cache_read_input_tokens", "/cache_creation_input_tokens");
+            for place in ["/message/usage", "/usage"] {
+                match numbers(doc.pointer(place), ["/input_tokens", read, made, "/output_tokens", ""]) {
+                    Err(()) => known.odd = true,
+                    Ok(None) => {}
+                    Ok(Some([input, cached, written, output, _])) => {
+                        let new = [input, cached, written, output];
+                        last.iter_mut().zip(new).for_each(|(last, new)| *last = new.or(*last));
+                        let [input, cached, written, output] = last.map(Option::unwrap_or_default);
+                        let input = Some(input + cached + written);
+                        put(known, [input, Some(cached), Some(written), Some(output), None]);
+                    }
+                }
+            }
+        }
+        Source::Gemini => {
+            let mut usage = doc.get("usageMetadata").filter(|it| !it.is_null());
+            if usage.is_none() {
+                let elements = doc.as_array().into_iter().flatten();
+                usage = elements.filter_map(|it| it.get("usageMetadata")).last();
+            }
+            let fields = [
+                "/promptTokenCount",
+                "/cachedContentTokenCount",
+                "/toolUsePromptTokenCount",
+                "/candidatesTokenCount",
+                "/thoughtsTokenCount",
+            ];
+            match numbers(usage, fields) {
+                Err(()) => known.odd = true,
+                Ok(None) => {}
+                Ok(Some([input, cached, tools, output, thoughts])) => {
+                    let input = Some(input.unwrap_or(0) + tools.unwrap_or(0));
+                    let output = Some(output.unwrap_or(0) + thoughts.unwrap_or(0));
+                    put(known, [input, cached, None, output, thoughts]);
+                }
+            }
+        }
+        Source::Pointers(_) => {
+            let mut usage = Map::new();
+            for (name, place) in [("in", "/usage/0/in"), ("out", "/usage/1")] {
+                usage.insert(name.to_owned(), doc.pointer(place).cloned().unwrap_or(Value::Null));
+            }
+            match numbers(Some(&usage.into()), ["/in", "", "", "/out", ""]) {
+                Err(()) => known.odd = true,
+                Ok(None) => {}
+                Ok(Some([input, _, _, output, _])) => {
+                    (last[0], last[1]) = (input.or(last[0]), output.or(last[1]));
+                    put(known, [last[0], None, None, last[1], None]);
+                }
+            }
+        }
+    }
+}
+
+/// Bytes of text at the places where providers put it.
+fn written(source: &Source, doc: &Value) -> u64 {
+    let paths: &[&str] = match source {
+        Source::OpenAi => &[
+            "choices.*.text",
+            "choices.*.M.content",
+            "choices.*.M.content.*.text",
+            "choices.*.M.reasoning_content",
+            "choices.*.M.reasoning",
+            "choices.*.M.refusal",
+            "choices.*.M.tool_calls.*.function.name",
+            "choices.*.M.tool_calls.*.function.arguments",
+            "choices.*.M.function_call.name",
+            "choices.*.M.function_call.arguments",
+        ],
+        Source::OpenAiResponses => &[
+            "delta",
+            "output.*.content.*.text",
+            "output.*.content.*.refusal",
+            "output.*.summary.*.text",
+            "output.*.name",
+            "output.*.arguments",
+            "output.*.input",
+        ],
+        Source::Anthropic => &[
+            "delta.text",
+            "delta.thinking",
+            "delta.partial_json",
+            "content_block.name",
+            "content.*.text",
+            "content.*.thinking",
+            "content.*.name",
+        ],
+        Source::Gemini => &[
+            "candidates.*.content.parts.*.text",
+            "candidates.*.content.parts.*.functionCall.name",
+            "*.candidates.*.content.parts.*.text",
+            "*.candidates.*.content.parts.*.functionCall.name",
+        ],
+        Source::OpenAiImages | Source::Pointers(_) => &[],
+    };
+    fn sum(value: &Value, steps: &[&str]) -> u64 {
+        match steps.split_first() {
+            None => value.as_str().map_or(0, |text| u64::try_from(text.len()).unwrap()),
+            Some((&"*", rest)) => value.as_array().into_iter().flatten().map(|it| sum(it, rest)).sum(),
+            Some((&"M", rest)) => ["delta", "message"].iter().map(|name| sum(&value[*name], rest)).sum(),
+            Some((name, rest)) => value.get(*name).map_or(0, |it| sum(it, rest)),
+        }
+    }
+    paths.iter().map(|path| sum(doc, &path.split('.').collect::<Vec<_>>())).sum()
+}
+
+/// What is hidden does not depend on the cuts, and nothing goes but what is to be hidden.
+fn hide(body: &[u8]) {
+    let pass = |pieces: &[&[u8]]| {
+        let (mut hider, mut meter) = (Hider::new(), Meter::new(&Source::OpenAi, Format::Events));
+        let mut out = Vec::new();
+        for (at, piece) in pieces.iter().enumerate() {
+            match hider.pass(&mut meter, piece, at + 1 == pieces.len()) {
+                Passed::Same => out.extend_from_slice(piece),
+                Passed::Instead(bytes) => out.extend_from_slice(&bytes),
+            }
+        }
+        out
+    };
+    let whole = pass(&[body]);
+    for size in [1, 3, 16] {
+        assert!(pass(&body.chunks(size).collect::<Vec<_>>()) == whole, "in pieces of {size}");
+    }
+    let is_mark = |it: &[u8]| it.starts_with(b"\xEF\xBB\xBF") || it.windows(3).any(|w| w == b"\xEF\xBB\xBF");
+    if has_huge(body) || is_mark(body) {
+        return;
+    }
+    assert_eq!(kept(&whole), kept(body), "{:?}", String::from_utf8_lossy(&whole));
+}
+
+/// The data of events, less what may be hidden.
+fn kept(body: &[u8]) -> Vec<Result<Value, Vec<u8>>> {
+    let read = |data: Vec<u8>| match serde_json::from_slice::<Value>(&data) {
+        Ok(Value::Object(mut map)) => {
+            if map.get("usage") == Some(&Value::Null) {
+                map.remove("usage");
+            }
+            Ok(Value::Object(map))
+        }
+        Ok(other) => Ok(other),
+        Err(_) => Err(data),
+    };
+    let is_hidden = |it: &Result<Value, Vec<u8>>| {
+        it.as_ref().is_ok_and(|it| {
+            it["choices"].as_array().is_some_and(Vec::is_empty)
+                && it.get("usage").is_some_and(Value::is_object)
+        })
+    };
+    events(body).into_iter().map(read).filter(|it| !is_hidden(it)).collect()
+}
