@@ -1,6 +1,6 @@
 //! What operators ask for.
 
-use super::api::{CURSOR, Holds, LIMIT, Query, Route, Takes, Who};
+use super::api::{CURSOR, Holds, LIMIT, Query, REQUEST, Route, Takes, Who};
 use super::door::{Act, Admin, Params, Write};
 use super::{App, Fail};
 use crate::engine::Work;
@@ -12,7 +12,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use units::AccountId;
+use units::{AccountId, RequestId};
 
 const ACCOUNT: Query =
     Query { name: "account", schema: "Id", says: "only this account; all of them if left out" };
@@ -63,8 +63,8 @@ pub(super) fn routes() -> Vec<Route> {
             .makes("GrantedList")
             .answers(404, Holds::Problem("Problem")),
         Route::get("/admin/v1/transactions", transactions)
-            .says("The journal, newest first; of one account, each line with what was left after it.")
-            .asks(&[ACCOUNT, CURSOR, LIMIT])
+            .says("The journal, newest first; of one account, each line with what was left after it. Of one request: the lines of the holds and leases that it was charged on; a lease's are of all requests that were charged on it.")
+            .asks(&[ACCOUNT, REQUEST, CURSOR, LIMIT])
             .answers(200, Holds::Json("EntryList")),
         Route::get("/admin/v1/benefits", benefits)
             .says("How many subscribers each tier has, and what they weigh.")
@@ -274,6 +274,7 @@ fn all_or_nothing(
 #[derive(Deserialize)]
 struct Asking {
     account: Option<AccountId>,
+    request_id: Option<RequestId>,
     #[serde(default, deserialize_with = "super::door::whole")]
     cursor: Option<u64>,
     limit: Option<u32>,
@@ -291,7 +292,10 @@ async fn transactions(
     Params(asked): Params<Asking>,
 ) -> Result<Json<Value>, Fail> {
     let page = asked.page();
-    let rows = app.read(move |work, _| service::transactions(work, asked.account.as_ref(), page)).await?;
+    let find = move |work: &mut Work<'_>, _: &Setup| {
+        service::transactions(work, asked.account.as_ref(), asked.request_id.as_ref(), page)
+    };
+    let rows = app.read(find).await?;
     Ok(super::list(page, &rows, |row| Some(serde_json::to_value(row).unwrap_or_default())))
 }
 

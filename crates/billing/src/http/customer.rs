@@ -1,10 +1,11 @@
 //! What customers see of their own, through the gateway, which vouches for who they are.
 
-use super::api::{CURSOR, Holds, LIMIT, Route, Who};
+use super::api::{CURSOR, Holds, LIMIT, REQUEST, Route, Who};
 use super::door::{Gateway, Params};
 use super::{App, Fail};
-use crate::error::{Error, Invalid};
-use crate::service;
+use crate::engine::Work;
+use crate::error::Invalid;
+use crate::service::{self, Setup};
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
@@ -13,7 +14,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use contract::v1::HEADER_SUBJECT;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use units::{AccountId, Instant, Subject, SubjectKind};
+use units::{AccountId, RequestId, Subject, SubjectKind};
 
 pub(super) fn routes() -> Vec<Route> {
     let own = |route: Route| route.by(Who::Customer);
@@ -31,13 +32,9 @@ pub(super) fn routes() -> Vec<Route> {
             .says("The customer's credits, and what is left of the windows of their tier.")
             .answers(200, Holds::Json("OwnBalance")),
         Route::get("/v1/history", history)
-            .says("What moved the account's own credits, newest first: each line in words, with what was left after it, holds aside. What a member spends of its pool stands in /v1/usage and in the pool's history.")
-            .asks(&[CURSOR, LIMIT])
+            .says("What moved the account's own credits, newest first: each line in words, with what was left after it, holds aside. What a member spends of its pool stands in /v1/usage and in the pool's history. Of one request: the lines of the holds and leases that it was charged on; a lease's are of all requests that were charged on it, and say so by its gateway.")
+            .asks(&[REQUEST, CURSOR, LIMIT])
             .answers(200, Holds::Json("EntryList")),
-        Route::get("/v1/usage", usage)
-            .says("The customer's requests and what each was charged, newest first.")
-            .asks(&[CURSOR, LIMIT])
-            .answers(200, Holds::Json("UsageList")),
     ]
     .into_iter()
     .map(own)
@@ -45,7 +42,7 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 /// A customer for whom a gateway vouches.
-struct Customer(Subject);
+pub(super) struct Customer(pub(super) Subject);
 
 impl FromRequestParts<App> for Customer {
     type Rejection = Fail;
@@ -114,7 +111,7 @@ async fn balance(Customer(subject): Customer, State(app): State<App>) -> Result<
 }
 
 /// Whose data is asked for. Only a customer who is new is opened by asking; all others can look while nothing can be written.
-async fn own(app: &App, subject: Subject) -> Result<AccountId, Fail> {
+pub(super) async fn own(app: &App, subject: Subject) -> Result<AccountId, Fail> {
     let asked = subject.clone();
     if let Some(account) = app.read(move |work, _| service::known_account(work, &asked)).await? {
         return Ok(account);
@@ -128,6 +125,7 @@ async fn own(app: &App, subject: Subject) -> Result<AccountId, Fail> {
 
 #[derive(Deserialize)]
 struct Asking {
+    request_id: Option<RequestId>,
     #[serde(default, deserialize_with = "super::door::whole")]
     cursor: Option<u64>,
     limit: Option<u32>,
@@ -140,67 +138,11 @@ async fn history(
 ) -> Result<Json<Value>, Fail> {
     let page = super::page(asked.cursor, asked.limit);
     let account = own(&app, subject).await?;
-    let rows = app.read(move |work, _| service::transactions(work, Some(&account), page)).await?;
+    let find = move |work: &mut Work<'_>, _: &Setup| {
+        service::transactions(work, Some(&account), asked.request_id.as_ref(), page)
+    };
+    let rows = app.read(find).await?;
     Ok(super::list(page, &rows, |row| {
         row.is_for_customers().then(|| serde_json::to_value(row).unwrap_or_default())
     }))
-}
-
-async fn usage(
-    Customer(subject): Customer,
-    State(app): State<App>,
-    Params(asked): Params<Asking>,
-) -> Result<Json<Value>, Fail> {
-    let page = super::page(asked.cursor, asked.limit);
-    let account = own(&app, subject).await?;
-    let (rows, [today, month]) = app
-        .read(move |work, _| {
-            let [day, month] = begun(work.now)?.map(|since| work.store.served_since(&account, since));
-            Ok((work.store.usage(&account, page)?, [day?, month?]))
-        })
-        .await?;
-    let Json(mut list) = super::list(page, &rows, |row| {
-        Some(json!({
-            "request_id": row.request_id,
-            "endpoint": row.endpoint,
-            "outcome": row.outcome,
-            "charged_micro": row.charged_micro,
-            "charged": units::signed_credits(i64::try_from(row.charged_micro).unwrap_or(i64::MAX)),
-            "charged_requests": row.charged_requests,
-            "model": row.model,
-            "input_tokens": row.tokens.map(|(input, _)| input),
-            "output_tokens": row.tokens.map(|(_, output)| output),
-            "at": row.at,
-        }))
-    });
-    let requests = json!({ "today": today, "month": month });
-    list.as_object_mut().into_iter().for_each(|list| drop(list.insert("requests".into(), requests.clone())));
-    Ok(Json(list))
-}
-
-/// When the day and the month began, in UTC.
-fn begun(now: Instant) -> Result<[Instant; 2], Error> {
-    let text = now.to_rfc3339();
-    let at = |date: Option<&str>, rest: &str| {
-        let begin = date.and_then(|date| Instant::from_rfc3339(&format!("{date}{rest}")).ok());
-        begin.ok_or_else(|| Error::Bug(format!("{text} has no beginning")))
-    };
-    Ok([at(text.get(..10), "T00:00:00Z")?, at(text.get(..7), "-01T00:00:00Z")?])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_day_and_a_month_begin_at_midnight() {
-        let at = |text: &str| Instant::from_rfc3339(text).unwrap();
-        for (now, day, month) in [
-            ("2026-11-20T09:30:00.000001Z", "2026-11-20T00:00:00Z", "2026-11-01T00:00:00Z"),
-            ("2026-11-01T00:00:00Z", "2026-11-01T00:00:00Z", "2026-11-01T00:00:00Z"),
-            ("2027-02-28T23:59:59Z", "2027-02-28T00:00:00Z", "2027-02-01T00:00:00Z"),
-        ] {
-            assert_eq!(begun(at(now)).unwrap(), [at(day), at(month)], "{now}");
-        }
-    }
 }

@@ -11,6 +11,7 @@ mod ops;
 mod outbox;
 mod problem;
 mod stripe;
+mod usage;
 
 pub use api::document;
 pub use problem::Fail;

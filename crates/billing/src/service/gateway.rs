@@ -304,13 +304,21 @@ pub(super) fn report(
 /// Refused, it would come back with every sync, and nothing of that worker would ever be entered.
 fn countable(record: &UsageRecord) -> Cow<'_, UsageRecord> {
     let Some(tokens) = &record.tokens else { return Cow::Borrowed(record) };
-    if [tokens.input, tokens.cached, tokens.output].iter().all(|count| *count <= WHOLE_MAX) {
+    let Tokens { model, input, cached, output, cache_written, reasoning, images } = tokens.clone();
+    let least = |count: u64| count.min(WHOLE_MAX);
+    let counted = Tokens {
+        model,
+        input: least(input),
+        cached: least(cached),
+        output: least(output),
+        cache_written: least(cache_written),
+        reasoning: least(reasoning),
+        images: least(images),
+    };
+    if counted == *tokens {
         return Cow::Borrowed(record);
     }
-    let least = |count: u64| count.min(WHOLE_MAX);
-    let (input, cached, output) = (least(tokens.input), least(tokens.cached), least(tokens.output));
-    let tokens = Tokens { input, cached, output, ..tokens.clone() };
-    Cow::Owned(UsageRecord { tokens: Some(tokens), ..record.clone() })
+    Cow::Owned(UsageRecord { tokens: Some(counted), ..record.clone() })
 }
 
 fn keep_usage(session: &mut Session<'_, '_, '_>, sync: &Sync) -> Result<u64, Error> {

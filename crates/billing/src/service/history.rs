@@ -20,7 +20,7 @@ pub struct Entry {
     text: String,
     #[serde(flatten)]
     amount: Counters,
-    /// What was left after it, holds aside; absent where lines of several accounts are shown.
+    /// What was left after it, holds aside; absent where lines of several accounts are shown, or of one request.
     balance: Option<String>,
     balance_micro: Option<i64>,
     grant: Option<String>,
@@ -74,22 +74,28 @@ fn request(store: &mut dyn Store, entry: &JournalEntry) -> Result<Option<(Reques
 }
 
 /// A page of the journal, newest first. Where it is one account's, each line has what was left after it: reckoned back from
-/// what the account owns now, so that a page costs what it shows and what is newer.
+/// what the account owns now, so that a page costs what it shows and what is newer. Where it is one request's, what else
+/// happened between its lines is not shown, nor what was left.
 ///
 /// # Errors
 /// [`Error::Store`].
 pub fn transactions(
     work: &mut Work<'_>,
     account: Option<&AccountId>,
+    request: Option<&RequestId>,
     page: Page,
 ) -> Result<Vec<Stored<Entry>>, Error> {
-    let rows = work.store.journal(account, page)?;
+    let rows = match request {
+        Some(request) => work.store.journal_of_request(account, request, page)?,
+        None => work.store.journal(account, page)?,
+    };
+    let whole = account.filter(|_| request.is_none());
     let mut left =
-        account.map(|account| left_before(work.store, account, page, work.now)).transpose()?.flatten();
+        whole.map(|account| left_before(work.store, account, page, work.now)).transpose()?.flatten();
     let (mut around, mut shown) = (Around::default(), Vec::with_capacity(rows.len()));
     for Stored { seq, row } in rows {
         around.look_up(work.store, &row)?;
-        let request = request(work.store, &row)?;
+        let request = self::request(work.store, &row)?;
         let told = around.told(&row, request.as_ref());
         let (text, note) = (told.text(), told.note.map(str::to_owned));
         // What is about no grant is about debt, which is in credits.

@@ -2,10 +2,10 @@
 
 use super::history::{explain, transactions};
 use crate::engine::Work;
-use crate::store::{Memory, Page, Sqlite, Store};
+use crate::store::{HoldName, Memory, Page, Sqlite, Store};
 use ledger::subscription::Standing;
 use ledger::{
-    Abandon, Book, Cell, CellId, Changes, Command, CrashPolicy, Expire, Exposure, GrantId,
+    Abandon, Book, Cell, CellId, CellState, Changes, Command, CrashPolicy, Expire, Exposure, GrantId,
     HOLD_GENERATION_MIN, Ids, Lane, Leg, Mode, Need, Report, Rows, Shortfall, Source, TakeBack, Terms,
     Timing, Totals, Upto, Void, VoidTarget, WindowRule, step,
 };
@@ -48,11 +48,12 @@ fn need(dice: &mut Dice, n: u64, now: Instant) -> Command {
         least: None,
         window: Some(rule),
     };
+    let need = 1 + dice.below(9);
     let paid = Leg {
         unit: Unit::Credits,
         scope: String::new(),
-        need: amount(1 + dice.below(9)),
-        least: None,
+        need: amount(need),
+        least: (dice.below(3) == 0).then(|| amount(1 + dice.below(need))),
         window: None,
     };
     let hold = Mode::Hold { generation: HOLD_GENERATION_MIN + n };
@@ -86,6 +87,27 @@ fn report(dice: &mut Dice, id: &CellId, cell: &Cell) -> Command {
         exposure: Exposure::Whole,
         shortfall: shortfall(dice),
     })
+}
+
+/// A hold that is over was used after all.
+fn told_late(dice: &mut Dice, n: u64, store: &mut dyn Store) -> Option<Command> {
+    let node = NodeName::new("n1").unwrap();
+    let hold = HoldName { node, incarnation: 1, generation: HOLD_GENERATION_MIN + 1 + dice.below(n) };
+    let cells = store.cells_of_hold(&hold).unwrap();
+    let (id, cell) = cells.first().filter(|(_, cell)| cell.state == CellState::Closed)?;
+    let all = cell.granted;
+    let totals =
+        Totals { admitted: all, finished: all, used: all, returned: Amount::ZERO, short: cell.short };
+    Some(Command::Report(Report {
+        cell: id.clone(),
+        totals,
+        target: Amount::ZERO,
+        need: Amount::ONE,
+        holders: 1,
+        timing: TIMING,
+        exposure: Exposure::Whole,
+        shortfall: shortfall(dice),
+    }))
 }
 
 fn shortfall(dice: &mut Dice) -> Shortfall {
@@ -155,7 +177,7 @@ fn pages_add_up(store: &mut dyn Store, now: Instant) {
     let mut work = Work { store, now, notes: &mut notes, counts: &mut counts };
     let (mut before, mut balances) = (None, Vec::new());
     loop {
-        let page = transactions(&mut work, Some(&account()), Page { before, limit: 7 }).unwrap();
+        let page = transactions(&mut work, Some(&account()), None, Page { before, limit: 7 }).unwrap();
         let Some(last) = page.last() else { break };
         before = Some(last.seq);
         balances.extend(page.iter().map(|line| serde_json::to_value(&line.row).unwrap()));
@@ -168,7 +190,8 @@ fn pages_add_up(store: &mut dyn Store, now: Instant) {
         let micro = line["amount_micro"].as_i64().unwrap_or(0);
         match line["kind"].as_str().unwrap() {
             "granted" | "restored" | "recovered" | "debt_down" => micro,
-            "used" | "crash_charged" | "late_covered" | "expired" | "voided" | "debt_up" => -micro,
+            "used" | "crash_charged" | "late_covered" | "short_covered" | "expired" | "voided"
+            | "debt_up" => -micro,
             _ => 0,
         }
     };
@@ -194,7 +217,8 @@ fn every_balance_follows_from_its_journal() {
         for n in 1..=120 {
             now = now.plus(Span::from_secs(dice.below(6)));
             let book = store.load(&account(), &[], now).unwrap().unwrap();
-            let command = something(&mut dice, n, &book, now);
+            let late = if dice.below(8) == 0 { told_late(&mut dice, n, store) } else { None };
+            let command = late.unwrap_or_else(|| something(&mut dice, n, &book, now));
             run(store, now, &command);
             let shown = store.load(&account(), &[], now).unwrap().unwrap().balance(now).unwrap().shown();
             let explained =

@@ -6,6 +6,7 @@ mod people;
 mod repeats;
 mod told;
 mod transactions;
+mod usage;
 
 use super::{
     ClaimKey, ClaimRow, ClaimState, EventKey, EventRow, EventStatus, Memory, Page, Sqlite, Store, UsageKey,
@@ -354,10 +355,11 @@ fn what_gateways_told_is_kept_once() {
             assert_eq!(store.usage_acked(&UsageKey { worker: 2, ..key.clone() }).unwrap(), 0);
         });
         assert_eq!(store.incarnation(&node()).unwrap(), 5);
-        let usage = store.usage(&account("a"), PAGE).unwrap();
+        let usage = store.usage(Some(&account("a")), None, PAGE).unwrap();
         let since = |store: &mut dyn Store, from| store.served_since(&account("a"), from).unwrap();
         assert_eq!((usage.len(), since(store, NOW), since(store, NOW.plus(Span::from_secs(1)))), (2, 2, 0));
-        assert_eq!((usage[0].row.charged_micro, usage[0].row.charged_requests), (3, 0));
+        let charged = |unit| usage[0].row.charged(unit).get();
+        assert_eq!((charged(Unit::Credits), charged(Unit::Requests)), (3, 0));
         assert_eq!(usage[0].row.outcome, "charged");
     });
 }

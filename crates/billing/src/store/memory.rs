@@ -17,7 +17,7 @@ use ledger::{
     Source,
 };
 use std::collections::BTreeMap;
-use units::{AccountId, EventId, Instant, NodeName, Subject, TierId};
+use units::{AccountId, EventId, Instant, NodeName, RequestId, Subject, TierId};
 
 /// Everything, in maps.
 #[derive(Default)]
@@ -255,6 +255,31 @@ impl Books for Memory {
     fn journal(&mut self, account: Option<&AccountId>, page: Page) -> Kept<Vec<Stored<JournalEntry>>> {
         Ok(paged(self.now.journal.iter(), page, |entry| {
             account.is_none_or(|account| entry.account == *account)
+        }))
+    }
+
+    fn journal_of_request(
+        &mut self,
+        account: Option<&AccountId>,
+        request: &RequestId,
+        page: Page,
+    ) -> Kept<Vec<Stored<JournalEntry>>> {
+        let told = self.now.usage.iter().filter(|(_, record)| record.request_id == *request);
+        let charged: Vec<_> = told
+            .flat_map(|(key, record)| record.charges.iter().map(move |charge| (key, charge.key)))
+            .collect();
+        let about = |entry: &JournalEntry| {
+            entry.cell.as_ref().is_some_and(|cell| {
+                charged.iter().any(|(of, key)| {
+                    let whose = of.node == cell.node && of.incarnation == cell.incarnation;
+                    // What is charged beyond a hold may be another grant's, and is of this request all the same.
+                    let grant = cell.is_hold() || entry.grant == Some(GrantId(key.grant));
+                    whose && key.generation == cell.generation && grant
+                })
+            })
+        };
+        Ok(paged(self.now.journal.iter(), page, |entry| {
+            account.is_none_or(|account| entry.account == *account) && about(entry)
         }))
     }
 

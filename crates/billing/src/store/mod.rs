@@ -10,8 +10,8 @@ mod sqlite;
 
 pub use memory::Memory;
 pub use rows::{
-    ApiKey, ClaimKey, ClaimRow, ClaimState, EventKey, EventRow, EventStatus, FactRow, HoldName, Message,
-    MessageStatus, Page, RepeatRow, Stored, Tries, UsageKey, UsageRow,
+    ApiKey, ClaimKey, ClaimRow, ClaimState, EventKey, EventRow, EventStatus, FactRow, GrantCharge, HoldName,
+    Message, MessageStatus, Page, RepeatRow, Stored, SumBy, Tries, UsageKey, UsageRow, UsageSum,
 };
 pub use sqlite::Sqlite;
 
@@ -19,6 +19,7 @@ use crate::error::Error;
 use contract::v1::UsageRecord;
 use ledger::subscription::{Paid, Payments as PaidSubscriptions, Subscription, Subscriptions};
 use ledger::{Book, Cell, CellId, Changes, Grant, GrantId, JournalEntry, JournalKind, Rows, Terms};
+use std::ops::Range;
 use units::{AccountId, EndpointId, EventId, Instant, NodeName, RequestId, Subject, TierId};
 
 /// What is found, or why it could not be looked up.
@@ -69,6 +70,13 @@ pub trait Books {
     fn grants(&mut self, account: &AccountId) -> Kept<Vec<(GrantId, Grant)>>;
     /// The journal of an account (or of all), newest first, from before a cursor.
     fn journal(&mut self, account: Option<&AccountId>, page: Page) -> Kept<Vec<Stored<JournalEntry>>>;
+    /// The lines about the cells that requests of this id were charged on; otherwise like `journal`.
+    fn journal_of_request(
+        &mut self,
+        account: Option<&AccountId>,
+        request: &RequestId,
+        page: Page,
+    ) -> Kept<Vec<Stored<JournalEntry>>>;
     /// Why an operator made a grant.
     fn note(&mut self, grant: GrantId) -> Kept<Option<String>>;
     /// Keeps why, once.
@@ -195,8 +203,18 @@ pub trait Gateways {
     fn put_usage(&mut self, key: &UsageKey, record: &UsageRecord, now: Instant) -> Kept<bool>;
     /// Up to which `n` a worker's records are all here.
     fn usage_acked(&mut self, key: &UsageKey) -> Kept<u64>;
-    /// Usage of an account, newest first.
-    fn usage(&mut self, account: &AccountId, page: Page) -> Kept<Vec<Stored<UsageRow>>>;
+    /// Usage of an account (or of all), of one request or all, newest first.
+    fn usage(
+        &mut self,
+        account: Option<&AccountId>,
+        request: Option<&RequestId>,
+        page: Page,
+    ) -> Kept<Vec<Stored<UsageRow>>>;
+    /// The days (since 1970, in UTC) on which an account used something, newest first, from before a day, at most so many.
+    fn usage_days(&mut self, account: &AccountId, page: Page) -> Kept<Vec<u64>>;
+    /// What an account used from a day to before another, summed up: the newest day first, then models in order of their names,
+    /// unknown ones first.
+    fn usage_sums(&mut self, account: &AccountId, days: Range<u64>, by: SumBy) -> Kept<Vec<UsageSum>>;
     /// How many requests of an account were served since then, by the gateways' clocks: those of which something was
     /// delivered.
     fn served_since(&mut self, account: &AccountId, since: Instant) -> Kept<u64>;

@@ -1,7 +1,9 @@
 //! The rows that are no part of the ledger.
 
+use contract::v1::Tokens;
+use ledger::GrantId;
 use serde::{Deserialize, Serialize};
-use units::{AccountId, EndpointId, EventId, Instant, NodeName, RequestId};
+use units::{AccountId, Amount, EndpointId, EventId, Instant, NodeName, RequestId, Unit};
 
 /// A row and the number by which lists are cut into pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -250,22 +252,86 @@ pub struct UsageKey {
 /// A usage record as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageRow {
+    /// Whose.
+    pub account: AccountId,
     /// The request.
     pub request_id: RequestId,
     /// What for.
     pub endpoint: EndpointId,
     /// How it ended.
     pub outcome: String,
-    /// What was charged in micro-credits.
-    pub charged_micro: u64,
-    /// What was charged in requests of a window.
-    pub charged_requests: u64,
-    /// The model that answered, where it is known.
-    pub model: Option<String>,
-    /// Input and output tokens, where they are known.
-    pub tokens: Option<(u64, u64)>,
+    /// What was charged of its holds, grant by grant, in order of their numbers.
+    pub charges: Vec<GrantCharge>,
+    /// What was charged beyond what was held, in micro-credits.
+    pub beyond: Amount,
+    /// By what it was charged, where its price depends on what was used.
+    pub basis: Option<String>,
+    /// What was used, where it is known.
+    pub used: Option<Tokens>,
     /// When, by the gateway's clock.
     pub at: Instant,
+}
+
+/// What a request was charged of one grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GrantCharge {
+    /// Which grant.
+    pub grant: GrantId,
+    /// What the grant counts.
+    pub unit: Unit,
+    /// How much.
+    pub amount: Amount,
+}
+
+impl UsageRow {
+    /// What was charged in this unit, beyond what was held included; at most what an amount can say.
+    #[must_use]
+    pub fn charged(&self, unit: Unit) -> Amount {
+        let beyond = if unit == Unit::Credits { self.beyond } else { Amount::ZERO };
+        let charges = self.charges.iter().filter(|charge| charge.unit == unit);
+        charges.fold(beyond, |sum, charge| sum.checked_add(charge.amount).unwrap_or(Amount::MAX))
+    }
+}
+
+/// By what usage is summed up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SumBy {
+    /// By the day in UTC, by the gateways' clocks.
+    pub day: bool,
+    /// By the model that answered.
+    pub model: bool,
+}
+
+/// What several requests used, and what they were charged. Each number is at most 2^53 − 1, whatever they come to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UsageSum {
+    /// Days since 1970, where it is of one day.
+    pub day: Option<u64>,
+    /// The model, where it is of one that is known.
+    pub model: Option<String>,
+    /// Requests of which something was delivered.
+    pub requests: u64,
+    /// Input tokens.
+    pub input: u64,
+    /// Of the input, what the provider had in its cache.
+    pub cached: u64,
+    /// Of the input, what was written into that cache.
+    pub cache_written: u64,
+    /// Output tokens.
+    pub output: u64,
+    /// Of the output, what was spent on reasoning.
+    pub reasoning: u64,
+    /// Images that were made.
+    pub images: u64,
+    /// What was charged in micro-credits.
+    pub charged_micro: u64,
+    /// What was charged in requests of windows.
+    pub charged_requests: u64,
+}
+
+impl UsageSum {
+    /// The largest that each number gets: what every JSON reader keeps exactly (RFC 8259, section 6).
+    pub const MOST: u64 = 9_007_199_254_740_991;
 }
 
 /// Names the hold of one request, over all gateways.

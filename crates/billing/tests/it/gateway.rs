@@ -455,7 +455,8 @@ async fn what_an_upstream_says_of_its_tokens_stops_no_sync() {
         json!({
             "n": n, "request_id": format!("r-{n}"), "account": "alice", "endpoint": "chat", "outcome": "charged", "returned": 0,
             "charges": [], "price_version": 1, "at": "2026-11-20T09:30:00Z",
-            "tokens": {"model": "m", "input": tokens, "cached": tokens, "output": tokens},
+            "tokens": {"model": "m", "input": tokens, "cached": tokens, "output": tokens,
+                "cache_written": tokens, "reasoning": tokens, "images": tokens},
         })
     };
     let answer = world.sync(&json!({ "usage": [record(1, u64::MAX), record(2, 7)] })).await;

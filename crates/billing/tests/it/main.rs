@@ -20,4 +20,5 @@ mod reversals;
 mod stripe;
 mod support;
 mod tokens;
+mod usage;
 mod windows;

@@ -75,6 +75,13 @@ pub(super) const LIMIT: Query = Query {
     says: "rows of a page, 100 if left out; 1 to 1000, others are rounded",
 };
 
+/// Which request.
+pub(super) const REQUEST: Query = Query {
+    name: "request_id",
+    schema: "Id",
+    says: "only of the request that was answered with this x-tollgate-request-id",
+};
+
 /// One path, how it is called, and what is said of it.
 pub(super) struct Route {
     pub(super) path: &'static str,
@@ -196,6 +203,7 @@ fn table() -> Vec<Route> {
         super::events::routes(),
         super::outbox::routes(),
         super::customer::routes(),
+        super::usage::routes(),
         super::stripe::routes(),
         super::ops::routes(),
     ]

@@ -12,7 +12,7 @@ const WHOLE_MAX: u64 = 9_007_199_254_740_991;
 /// Every schema by its name.
 pub(super) fn schemas() -> Map<String, Value> {
     let mut all = Map::new();
-    let all_of_them = [words(), asked(), told(), recorded(), sold(), owned(), wire()];
+    let all_of_them = [words(), asked(), told(), recorded(), sold(), owned(), used(), wire()];
     for (name, schema) in all_of_them.into_iter().flatten() {
         all.insert(name.to_owned(), schema);
     }
@@ -384,29 +384,6 @@ fn owned() -> Vec<Named> {
                 ),
             ]),
         ),
-        (
-            "Usage",
-            object([
-                ("request_id", text()),
-                ("endpoint", of("Id")),
-                ("outcome", of("Outcome")),
-                ("charged", of("Credits")),
-                ("charged_micro", of("Amount")),
-                ("charged_requests", of("Amount")),
-                ("model", or_null(text())),
-                ("input_tokens", or_null(of("Whole"))),
-                ("output_tokens", or_null(of("Whole"))),
-                ("at", of("Instant")),
-            ]),
-        ),
-        (
-            "UsageList",
-            object([
-                ("items", many(of("Usage"))),
-                ("next", or_null(of("Whole"))),
-                ("requests", object([("today", of("Whole")), ("month", of("Whole"))])),
-            ]),
-        ),
         ("Received", object([("received", flag()), ("outcome", text())])),
         (
             "StripeHealth",
@@ -415,6 +392,65 @@ fn owned() -> Vec<Named> {
                 ("events", json!({ "type": "object", "additionalProperties": of("Whole") })),
             ]),
         ),
+    ]
+}
+
+/// What is told of usage.
+fn used() -> Vec<Named> {
+    let charge =
+        object([("grant", text()), ("amount_micro?", of("Amount")), ("amount_requests?", of("Amount"))]);
+    vec![
+        (
+            "Usage",
+            object([
+                ("account", of("Id")),
+                ("request_id", text()),
+                ("endpoint", of("Id")),
+                ("outcome", of("Outcome")),
+                ("charged", of("Credits")),
+                ("charged_micro", of("Amount")),
+                ("charged_requests", of("Amount")),
+                ("charges", many(charge)),
+                ("beyond_micro", of("Amount")),
+                ("basis", or_null(of("Basis"))),
+                ("model", or_null(text())),
+                ("input_tokens", or_null(of("Whole"))),
+                ("cached_tokens", or_null(of("Whole"))),
+                ("cache_written_tokens", or_null(of("Whole"))),
+                ("output_tokens", or_null(of("Whole"))),
+                ("reasoning_tokens", or_null(of("Whole"))),
+                ("images", or_null(of("Whole"))),
+                ("at", of("Instant")),
+            ]),
+        ),
+        (
+            "UsageList",
+            object([
+                ("items", many(of("Usage"))),
+                ("next", or_null(of("Whole"))),
+                ("requests?", object([("today", of("Whole")), ("month", of("Whole"))])),
+            ]),
+        ),
+        ("SumBy", word(&["day", "model", "day,model"])),
+        (
+            "UsageSum",
+            object([
+                ("day?", json!({ "type": "string", "format": "date" })),
+                ("model?", or_null(text())),
+                ("requests", of("Whole")),
+                ("input_tokens", of("Whole")),
+                ("cached_tokens", of("Whole")),
+                ("cache_written_tokens", of("Whole")),
+                ("output_tokens", of("Whole")),
+                ("reasoning_tokens", of("Whole")),
+                ("images", of("Whole")),
+                ("charged_micro", of("Whole")),
+                ("charged", of("Credits")),
+                ("charged_requests", of("Whole")),
+            ]),
+        ),
+        ("UsageSumList", list("UsageSum")),
+        ("UsageAnswer", json!({ "anyOf": [of("UsageList"), of("UsageSumList")] })),
     ]
 }
 

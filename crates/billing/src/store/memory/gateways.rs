@@ -1,10 +1,15 @@
 //! What gateways told, in memory.
 
 use super::{Memory, paged};
-use crate::store::{ClaimKey, ClaimRow, Gateways, Kept, Page, Stored, UsageKey, UsageRow};
+use crate::store::{
+    ClaimKey, ClaimRow, Gateways, GrantCharge, Kept, Page, Stored, SumBy, UsageKey, UsageRow, UsageSum,
+};
 use contract::v1::{Outcome, UsageRecord};
 use ledger::GrantId;
-use units::{AccountId, Instant, NodeName, Unit};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use units::{AccountId, Instant, NodeName, RequestId, Unit};
 
 impl Gateways for Memory {
     fn incarnation(&mut self, node: &NodeName) -> Kept<u64> {
@@ -44,24 +49,56 @@ impl Gateways for Memory {
         Ok(self.now.usage.iter().map(|(_, record)| record).filter(|record| counts(record)).count() as u64)
     }
 
-    fn usage(&mut self, account: &AccountId, page: Page) -> Kept<Vec<Stored<UsageRow>>> {
-        let found = paged(self.now.usage.iter(), page, |(_, record)| record.account == *account);
-        let charged = |record: &UsageRecord, unit: Unit| {
-            let of = |grant| self.now.grants.get(&GrantId(grant)).is_some_and(|(_, g)| g.terms.unit == unit);
-            let amounts = record.charges.iter().filter(|charge| of(charge.key.grant));
-            amounts.map(|charge| u64::try_from(charge.amount.get()).unwrap_or(0)).sum()
-        };
-        let shown = |record: &UsageRecord| UsageRow {
-            request_id: record.request_id.clone(),
-            endpoint: record.endpoint.clone(),
-            outcome: record.outcome.as_str().to_owned(),
-            charged_micro: charged(record, Unit::Credits),
-            charged_requests: charged(record, Unit::Requests),
-            model: record.tokens.as_ref().map(|tokens| tokens.model.clone()),
-            tokens: record.tokens.as_ref().map(|tokens| (tokens.input, tokens.output)),
-            at: record.at,
-        };
-        Ok(found.into_iter().map(|stored| Stored { seq: stored.seq, row: shown(&stored.row.1) }).collect())
+    fn usage(
+        &mut self,
+        account: Option<&AccountId>,
+        request: Option<&RequestId>,
+        page: Page,
+    ) -> Kept<Vec<Stored<UsageRow>>> {
+        let found = paged(self.now.usage.iter(), page, |(_, record)| {
+            account.is_none_or(|account| record.account == *account)
+                && request.is_none_or(|request| record.request_id == *request)
+        });
+        Ok(found
+            .into_iter()
+            .map(|stored| Stored { seq: stored.seq, row: self.shown(&stored.row.1) })
+            .collect())
+    }
+
+    fn usage_days(&mut self, account: &AccountId, page: Page) -> Kept<Vec<u64>> {
+        let own = self.now.usage.iter().filter(|(_, record)| record.account == *account);
+        let days: BTreeSet<u64> = own.map(|(_, record)| day_of(record.at)).collect();
+        let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
+        let older = days.into_iter().rev().filter(|day| page.before.is_none_or(|before| *day < before));
+        Ok(older.take(limit).collect())
+    }
+
+    fn usage_sums(&mut self, account: &AccountId, days: Range<u64>, by: SumBy) -> Kept<Vec<UsageSum>> {
+        let mut sums: BTreeMap<(Reverse<Option<u64>>, Option<String>), UsageSum> = BTreeMap::new();
+        let own = self.now.usage.iter().map(|(_, record)| record).filter(|record| record.account == *account);
+        for record in own.filter(|record| days.contains(&day_of(record.at))) {
+            let row = self.shown(record);
+            let day = by.day.then(|| day_of(row.at));
+            let model = row.used.as_ref().filter(|_| by.model).map(|used| used.model.clone());
+            let sum = sums.entry((Reverse(day), model.clone())).or_default();
+            (sum.day, sum.model) = (day, model);
+            let add = |to: &mut u64, n: u64| *to = to.saturating_add(n).min(UsageSum::MOST);
+            add(
+                &mut sum.requests,
+                u64::from(!matches!(record.outcome, Outcome::Failed | Outcome::NotForwarded)),
+            );
+            if let Some(used) = &row.used {
+                add(&mut sum.input, used.input);
+                add(&mut sum.cached, used.cached);
+                add(&mut sum.cache_written, used.cache_written);
+                add(&mut sum.output, used.output);
+                add(&mut sum.reasoning, used.reasoning);
+                add(&mut sum.images, used.images);
+            }
+            add(&mut sum.charged_micro, row.charged(Unit::Credits).get().unsigned_abs());
+            add(&mut sum.charged_requests, row.charged(Unit::Requests).get().unsigned_abs());
+        }
+        Ok(sums.into_values().collect())
     }
 
     fn claim(&mut self, key: &ClaimKey) -> Kept<Option<ClaimRow>> {
@@ -72,4 +109,32 @@ impl Gateways for Memory {
         self.now.claims.insert(key.clone(), claim.clone());
         Ok(())
     }
+}
+
+impl Memory {
+    fn shown(&self, record: &UsageRecord) -> UsageRow {
+        let charge = |charge: &contract::v1::Charge| {
+            let grant = GrantId(charge.key.grant);
+            let unit = self.now.grants.get(&grant).map(|(_, row)| row.terms.unit)?;
+            Some(GrantCharge { grant, unit, amount: charge.amount })
+        };
+        let mut charges: Vec<_> = record.charges.iter().filter_map(charge).collect();
+        charges.sort_by_key(|charge| charge.grant);
+        UsageRow {
+            account: record.account.clone(),
+            request_id: record.request_id.clone(),
+            endpoint: record.endpoint.clone(),
+            outcome: record.outcome.as_str().to_owned(),
+            charges,
+            beyond: record.beyond,
+            basis: record.basis.map(|basis| basis.as_str().to_owned()),
+            used: record.tokens.clone(),
+            at: record.at,
+        }
+    }
+}
+
+/// Days since 1970; a clock that is before it stands still.
+fn day_of(at: Instant) -> u64 {
+    at.secs().unsigned_abs().checked_div(86_400).filter(|_| at.secs() > 0).unwrap_or(0)
 }

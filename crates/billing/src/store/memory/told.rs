@@ -27,9 +27,7 @@ impl History for Memory {
     }
 
     fn request_of_hold(&mut self, cell: &CellId) -> Kept<Option<(RequestId, EndpointId)>> {
-        let of = |charge: &contract::v1::Charge| {
-            charge.key.grant == cell.grant.0 && charge.key.generation == cell.generation
-        };
+        let of = |charge: &contract::v1::Charge| charge.key.generation == cell.generation;
         let mut usage = self.now.usage.iter().filter(|(key, record)| {
             key.node == cell.node
                 && key.incarnation == cell.incarnation

@@ -10,7 +10,7 @@ use ledger::{
     JournalKind, Refusal, Reversed, Rows, Shortfall, Source, Terms,
 };
 use rusqlite::{Row, params};
-use units::{AccountId, Instant, NodeName, TierId, Unit};
+use units::{AccountId, Instant, NodeName, RequestId, TierId, Unit};
 
 pub(super) const GRANT: &str =
     "id, unit, scope, source, source_ref, priority, starts_at, expires_at, amount, avail, leased,
@@ -26,7 +26,7 @@ fn unit_word(unit: Unit) -> &'static str {
     }
 }
 
-fn unit_of(word: &str) -> Option<Unit> {
+pub(super) fn unit_of(word: &str) -> Option<Unit> {
     [Unit::Credits, Unit::Requests].into_iter().find(|unit| unit_word(*unit) == word)
 }
 
@@ -301,6 +301,22 @@ impl Sqlite {
     }
 }
 
+fn journal_row(row: &Row<'_>) -> rusqlite::Result<Stored<JournalEntry>> {
+    let mut c = Columns::of(row);
+    let (seq, at, account) = (c.u64()?, c.at()?, c.id()?);
+    let grant = c.maybe_u64()?.map(GrantId);
+    let (node, inc, generation) = (c.maybe_id()?, c.maybe_u64()?, c.maybe_u64()?);
+    let cell = match (grant, node, inc, generation) {
+        (Some(grant), Some(node), Some(incarnation), Some(generation)) => {
+            Some(CellId { grant, node, incarnation, generation })
+        }
+        _ => None,
+    };
+    let kind = c.word(JournalKind::parse)?;
+    let entry = JournalEntry { at, account, grant, cell, kind, amount: c.amount()? };
+    Ok(Stored { seq, row: entry })
+}
+
 /// One writer holds the only copy, so a row of another version means that two believed to.
 fn written(rows: usize, what: &str, id: impl std::fmt::Display) -> Kept<()> {
     if rows == 1 { Ok(()) } else { Err(Error::Bug(format!("{what} {id} is not the one that was loaded"))) }
@@ -390,21 +406,30 @@ impl Books for Sqlite {
             "SELECT seq, at, account_id, grant_id, node, incarnation, generation, kind, amount FROM journal
              WHERE {filter} AND seq < ?2 ORDER BY seq DESC LIMIT ?3"
         );
-        self.all(&statement, params![account.map(AccountId::as_str), before(page), page.limit], |row| {
-            let mut c = Columns::of(row);
-            let (seq, at, account) = (c.u64()?, c.at()?, c.id()?);
-            let grant = c.maybe_u64()?.map(GrantId);
-            let (node, inc, generation) = (c.maybe_id()?, c.maybe_u64()?, c.maybe_u64()?);
-            let cell = match (grant, node, inc, generation) {
-                (Some(grant), Some(node), Some(incarnation), Some(generation)) => {
-                    Some(CellId { grant, node, incarnation, generation })
-                }
-                _ => None,
-            };
-            let kind = c.word(JournalKind::parse)?;
-            let entry = JournalEntry { at, account, grant, cell, kind, amount: c.amount()? };
-            Ok(Stored { seq, row: entry })
-        })
+        let params = params![account.map(AccountId::as_str), before(page), page.limit];
+        self.all(&statement, params, journal_row)
+    }
+
+    fn journal_of_request(
+        &mut self,
+        account: Option<&AccountId>,
+        request: &RequestId,
+        page: Page,
+    ) -> Kept<Vec<Stored<JournalEntry>>> {
+        // Two ways to the lines, each with its index: a hold is one request's, whichever grant pays; a lease is one grant's.
+        let charged =
+            "usage u JOIN charge c ON c.usage_seq = u.seq JOIN journal j ON j.generation = c.generation
+            AND j.node = u.node AND j.incarnation = u.incarnation";
+        let statement = format!(
+            "SELECT seq, at, account_id, grant_id, node, incarnation, generation, kind, amount FROM journal
+             WHERE seq IN (
+                SELECT j.seq FROM {charged} WHERE u.request_id = ?4 AND j.generation >= {HOLD_GENERATION_MIN}
+                UNION SELECT j.seq FROM {charged} AND j.grant_id = c.grant_id
+                    WHERE u.request_id = ?4 AND j.generation < {HOLD_GENERATION_MIN})
+             AND (?1 IS NULL OR account_id = ?1) AND seq < ?2 ORDER BY seq DESC LIMIT ?3"
+        );
+        let params = params![account.map(AccountId::as_str), before(page), page.limit, request.as_str()];
+        self.all(&statement, params, journal_row)
     }
 
     fn note(&mut self, grant: GrantId) -> Kept<Option<String>> {

@@ -1,12 +1,14 @@
 //! What gateways told, in SQLite.
 
-use super::super::{ClaimKey, ClaimRow, ClaimState, Gateways, Kept, Page, Stored, UsageKey, UsageRow};
+use super::super::{
+    ClaimKey, ClaimRow, ClaimState, Gateways, Kept, Page, Stored, SumBy, UsageKey, UsageRow, UsageSum,
+};
 use super::Sqlite;
-use super::books::before;
 use super::read::{Columns, int, sql};
-use contract::v1::UsageRecord;
+use contract::v1::{Basis, UsageRecord};
 use rusqlite::params;
-use units::{AccountId, Instant, NodeName};
+use std::ops::Range;
+use units::{AccountId, Instant, NodeName, RequestId};
 
 /// States of a claim and their words.
 const STATES: [(ClaimState, &str); 3] =
@@ -90,8 +92,9 @@ impl Gateways for Sqlite {
         let number = |value: Option<u64>| value.map(int).transpose();
         let new = self.exec(
             "INSERT INTO usage (node, incarnation, worker, n, account_id, request_id, endpoint, outcome, returned,
-                price_version, model, input, cached, output, at, received_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+                price_version, model, input, cached, output, at, received_at, beyond, basis, cache_written, reasoning,
+                images)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)
              ON CONFLICT DO NOTHING",
             params![
                 key.node.as_str(),
@@ -109,7 +112,12 @@ impl Gateways for Sqlite {
                 number(tokens.map(|tokens| tokens.cached))?,
                 number(tokens.map(|tokens| tokens.output))?,
                 record.at.micros(),
-                now.micros()
+                now.micros(),
+                record.beyond.get(),
+                record.basis.map(Basis::as_str),
+                number(tokens.map(|tokens| tokens.cache_written))?,
+                number(tokens.map(|tokens| tokens.reasoning))?,
+                number(tokens.map(|tokens| tokens.images))?,
             ],
         )?;
         if new == 0 {
@@ -140,32 +148,21 @@ impl Gateways for Sqlite {
         Ok(count.unwrap_or(0))
     }
 
-    fn usage(&mut self, account: &AccountId, page: Page) -> Kept<Vec<Stored<UsageRow>>> {
-        self.all(
-            "SELECT u.seq, u.request_id, u.endpoint, u.outcome,
-                coalesce((SELECT sum(c.amount) FROM charge c JOIN grants g ON g.id = c.grant_id
-                    WHERE c.usage_seq = u.seq AND g.unit = 'credits'), 0),
-                coalesce((SELECT sum(c.amount) FROM charge c JOIN grants g ON g.id = c.grant_id
-                    WHERE c.usage_seq = u.seq AND g.unit = 'requests'), 0),
-                u.model, u.input, u.output, u.at
-             FROM usage u WHERE u.account_id = ?1 AND u.seq < ?2 ORDER BY u.seq DESC LIMIT ?3",
-            params![account.as_str(), before(page), page.limit],
-            |row| {
-                let mut c = Columns::of(row);
-                let seq = c.u64()?;
-                let row = UsageRow {
-                    request_id: c.id()?,
-                    endpoint: c.id()?,
-                    outcome: c.text()?,
-                    charged_micro: c.u64()?,
-                    charged_requests: c.u64()?,
-                    model: c.maybe_text()?,
-                    tokens: c.maybe_u64()?.zip(c.maybe_u64()?),
-                    at: c.at()?,
-                };
-                Ok(Stored { seq, row })
-            },
-        )
+    fn usage(
+        &mut self,
+        account: Option<&AccountId>,
+        request: Option<&RequestId>,
+        page: Page,
+    ) -> Kept<Vec<Stored<UsageRow>>> {
+        self.usage_rows(account, request, page)
+    }
+
+    fn usage_days(&mut self, account: &AccountId, page: Page) -> Kept<Vec<u64>> {
+        self.days_of_usage(account, page)
+    }
+
+    fn usage_sums(&mut self, account: &AccountId, days: Range<u64>, by: SumBy) -> Kept<Vec<UsageSum>> {
+        self.sums_of_usage(account, &days, by)
     }
 
     fn claim(&mut self, key: &ClaimKey) -> Kept<Option<ClaimRow>> {

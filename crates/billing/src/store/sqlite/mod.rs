@@ -11,6 +11,7 @@ mod people;
 mod read;
 mod repeats;
 mod told;
+mod usage;
 
 use super::{Kept, Store, Transaction};
 use crate::error::Error;
@@ -19,7 +20,7 @@ use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
 
 /// Applied in order, once each; a released one is never edited.
-const MIGRATIONS: [&str; 9] = [
+const MIGRATIONS: [&str; 10] = [
     include_str!("schema.sql"),
     include_str!("schema-2.sql"),
     include_str!("schema-3.sql"),
@@ -29,6 +30,7 @@ const MIGRATIONS: [&str; 9] = [
     include_str!("schema-7.sql"),
     include_str!("schema-8.sql"),
     include_str!("schema-9.sql"),
+    include_str!("schema-10.sql"),
 ];
 
 /// A connection to the database.

@@ -29,12 +29,13 @@ impl History for Sqlite {
     }
 
     fn request_of_hold(&mut self, cell: &CellId) -> Kept<Option<(RequestId, EndpointId)>> {
-        // The last condition names the index that holds have.
+        // Whichever grant pays, it is the hold's request. The last condition names the index that holds have.
         self.one(
             "SELECT u.request_id, u.endpoint FROM charge c JOIN usage u ON u.seq = c.usage_seq
-             WHERE c.grant_id = ?1 AND c.generation = ?2 AND u.node = ?3 AND u.incarnation = ?4
+             WHERE c.grant_id IN (SELECT grant_id FROM cell WHERE node = ?2 AND incarnation = ?3 AND generation = ?1)
+                AND c.generation = ?1 AND u.node = ?2 AND u.incarnation = ?3
                 AND c.generation >= 1099511627776 ORDER BY u.seq LIMIT 1",
-            params![int(cell.grant.0)?, int(cell.generation)?, cell.node.as_str(), int(cell.incarnation)?],
+            params![int(cell.generation)?, cell.node.as_str(), int(cell.incarnation)?],
             |row| {
                 let mut c = Columns::of(row);
                 Ok((c.id()?, c.id()?))

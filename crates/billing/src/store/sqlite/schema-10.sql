@@ -1,0 +1,12 @@
+-- What a request used beyond tokens in and out, by what it was charged, and what of that was not held.
+ALTER TABLE usage ADD COLUMN beyond BIGINT NOT NULL DEFAULT 0 CHECK (beyond >= 0);
+ALTER TABLE usage ADD COLUMN basis TEXT CHECK (basis IN ('stated', 'at_least', 'counted', 'input', 'hold'));
+ALTER TABLE usage ADD COLUMN cache_written BIGINT;
+ALTER TABLE usage ADD COLUMN reasoning BIGINT;
+ALTER TABLE usage ADD COLUMN images BIGINT;
+CREATE INDEX usage_request ON usage (request_id, seq);
+
+-- The lines about the cells of a request. A hold is one request's, whichever grant pays; a lease is one grant's.
+-- 2^40 is the least generation of a hold.
+CREATE INDEX journal_hold ON journal (node, incarnation, generation) WHERE generation >= 1099511627776;
+CREATE INDEX journal_lease ON journal (grant_id, generation) WHERE generation < 1099511627776;

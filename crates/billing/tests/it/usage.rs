@@ -1,0 +1,129 @@
+//! What requests used and were charged, as customers and operators see it.
+
+use crate::support::{World, finished};
+use crate::tokens::{asks, world};
+use serde_json::{Value, json};
+
+/// A request is held, ends, and is told of.
+async fn used(world: &World, n: u64, at: &str, used: i64, beyond: i64) {
+    let answer =
+        world.sync(&json!({"needs": [asks(n + 1, "small", 1000, &json!({"size": "estimate"}))]})).await;
+    let held = &answer["needs"][0];
+    let mut cells = finished(held, used);
+    cells[0]["short"] = json!(beyond);
+    let record = json!({
+        "n": n, "request_id": format!("req-{n}"), "account": "alice", "endpoint": "chat", "outcome": "charged",
+        "charges": [{"grant": cells[0]["grant"], "generation": cells[0]["generation"], "amount": used}],
+        "returned": cells[0]["returned"], "beyond": beyond, "basis": "stated", "price_version": 1, "at": at,
+        "tokens": {"model": if n == 3 { "large" } else { "small" }, "input": 700, "cached": 100, "output": 90,
+            "cache_written": 50, "reasoning": 40, "images": 2},
+    });
+    let answer = world.sync(&json!({"cells": cells, "usage": [record]})).await;
+    assert_eq!(answer["usage_acked"], n);
+}
+
+async fn begun() -> World {
+    let world = world().await;
+    used(&world, 1, "2026-11-19T09:30:00Z", 1_050, 450).await;
+    used(&world, 2, "2026-11-20T09:30:00Z", 1_000, 0).await;
+    used(&world, 3, "2026-11-20T09:31:00Z", 700, 0).await;
+    world
+}
+
+#[tokio::test]
+async fn a_row_tells_what_was_used_what_it_was_charged_and_where() {
+    let world = begun().await;
+    let usage = world.customer("/v1/usage", "alice").await.ok(200);
+    let items = usage["items"].as_array().unwrap();
+    assert_eq!((items.len(), &usage["requests"]), (3, &json!({"today": 2, "month": 3})));
+    let first = json!({
+        "account": "alice", "request_id": "req-1", "endpoint": "chat", "outcome": "charged", "charged": "0.0015",
+        "charged_micro": 1_500, "charged_requests": 0, "charges": [{"grant": "1", "amount_micro": 1_050}],
+        "beyond_micro": 450, "basis": "stated", "model": "small", "input_tokens": 700, "cached_tokens": 100,
+        "cache_written_tokens": 50, "output_tokens": 90, "reasoning_tokens": 40, "images": 2,
+        "at": "2026-11-19T09:30:00Z",
+    });
+    assert_eq!(items[2], first);
+    assert_eq!(world.balance("alice").await, 10_000 - 1_500 - 1_000 - 700);
+    // Of one request, for its customer and for an operator, and for nobody else.
+    let only = |list: Value| list["items"].as_array().unwrap().clone();
+    assert_eq!(only(world.customer("/v1/usage?request_id=req-1", "alice").await.ok(200)), [first.clone()]);
+    assert!(only(world.customer("/v1/usage?request_id=req-1", "bob").await.ok(200)).is_empty());
+    let admin = |query: &'static str| world.admin("GET", query, &Value::Null);
+    assert_eq!(only(admin("usage?request_id=req-1").await.ok(200)), [first]);
+    assert_eq!(only(admin("usage?account=alice&limit=2").await.ok(200)).len(), 2);
+    assert!(only(admin("usage?account=bob").await.ok(200)).is_empty());
+}
+
+#[tokio::test]
+async fn the_request_id_finds_the_lines_of_the_journal() {
+    let world = begun().await;
+    let lines = |list: &Value| -> Vec<Value> {
+        list["items"].as_array().unwrap().iter().map(|line| line["text"].clone()).collect()
+    };
+    let journal = world.admin("GET", "transactions?request_id=req-1", &Value::Null).await.ok(200);
+    let beyond = "charged 0.00045 beyond what was held for chat, request req-1";
+    let charged = "charged 0.00105 for chat, request req-1";
+    assert_eq!(
+        lines(&journal),
+        [beyond, charged, "set 0.00105 aside for requests through gateway-1"].map(|text| json!(text))
+    );
+    assert_eq!(journal["items"][0]["balance"], Value::Null, "what lies between is not shown");
+    let own = world.customer("/v1/history?request_id=req-1", "alice").await.ok(200);
+    assert_eq!(lines(&own), [beyond, charged].map(|text| json!(text)));
+    assert!(lines(&world.customer("/v1/history?request_id=req-1", "bob").await.ok(200)).is_empty());
+    let of_bob = world.admin("GET", "transactions?account=bob&request_id=req-1", &Value::Null).await.ok(200);
+    assert!(lines(&of_bob).is_empty());
+}
+
+#[tokio::test]
+async fn sums_by_day_and_model_come_newest_first_and_in_pages() {
+    let world = begun().await;
+    let world = &world;
+    let by =
+        |query: String| async move { world.customer(&format!("/v1/usage?{query}"), "alice").await.ok(200) };
+    let days = by("by=day".into()).await;
+    let newest = json!({
+        "day": "2026-11-20", "requests": 2, "input_tokens": 1_400, "cached_tokens": 200, "cache_written_tokens": 100,
+        "output_tokens": 180, "reasoning_tokens": 80, "images": 4, "charged_micro": 1_700, "charged": "0.0017",
+        "charged_requests": 0,
+    });
+    assert_eq!((&days["items"][0], &days["next"]), (&newest, &Value::Null));
+    assert_eq!(
+        (&days["items"][1]["day"], &days["items"][1]["charged"]),
+        (&json!("2026-11-19"), &json!("0.0015"))
+    );
+    let one = by("by=day&limit=1".into()).await;
+    assert_eq!(one["items"], json!([newest]));
+    let older = by(format!("by=day&limit=1&cursor={}", one["next"])).await;
+    assert_eq!(older["items"][0]["day"], "2026-11-19");
+    assert_eq!(by(format!("by=day&limit=1&cursor={}", older["next"])).await["items"], json!([]));
+    let models = by("by=model".into()).await;
+    let named = |list: &Value| -> Vec<Value> {
+        let items = list["items"].as_array().unwrap().iter();
+        items.map(|sum| json!([sum["day"], sum["model"], sum["charged_micro"]])).collect()
+    };
+    assert_eq!(named(&models), [json!([null, "large", 700]), json!([null, "small", 2_500])]);
+    let one = by("by=model&limit=1".into()).await;
+    let rest = by(format!("by=model&limit=1&cursor={}", one["next"])).await;
+    assert_eq!((named(&one).len(), named(&rest)), (1, vec![json!([null, "small", 2_500])]));
+    let both = world.admin("GET", "usage?account=alice&by=day,model", &Value::Null).await.ok(200);
+    assert_eq!(
+        named(&both),
+        [
+            json!(["2026-11-20", "large", 700]),
+            json!(["2026-11-20", "small", 1_000]),
+            json!(["2026-11-19", "small", 1_500]),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_summed_is_said() {
+    let world = begun().await;
+    let no = world.admin("GET", "usage?by=day", &Value::Null).await.ok(422);
+    assert!(no["detail"].as_str().unwrap().contains("account"), "{no}");
+    let no = world.customer("/v1/usage?by=day&request_id=req-1", "alice").await.ok(422);
+    assert!(no["detail"].as_str().unwrap().contains("not both"), "{no}");
+    world.customer("/v1/usage?by=week", "alice").await.ok(400);
+}
