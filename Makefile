@@ -101,8 +101,8 @@ run: build ## start Envoy, billing and a scripted upstream; Ctrl-C stops all of 
 gateway: build ## one more Envoy on a running billing service (give it GATEWAY_PORT and ENVOY_ADMIN_PORT of its own)
 	@$(STAGE) gateway
 
-# BENCH holds more arguments: BENCH='--quick', BENCH='--only consult,ext_authz --rounds 3 --rate 200'.
-bench: build ## what a request costs, beside plain Envoy and ext_authz; to target/bench/summary.md (about 5 minutes, on a quiet machine)
+# BENCH holds more arguments: BENCH='--quick', BENCH='--only consult,ext_authz --rounds 3 --rate 200', BENCH='--only stream,bytes'.
+bench: build ## what a request and a stream cost, beside plain Envoy and ext_authz; to target/bench/summary.md (about 6 minutes, on a quiet machine)
 	cargo build --release -p tollgate-bench
 	@$(TARGET)/release/bench $(BENCH)
 

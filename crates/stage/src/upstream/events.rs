@@ -254,6 +254,9 @@ mod tests {
         assert!(
             texts(CHAT, "", "usage_in=groq").concat().contains(r#""x_groq":{"id":"req_scripted","usage":{"#)
         );
+        let two = texts(CHAT, r#"{"n":2}"#, "usage_in=finish").concat();
+        let of_all = two.lines().find(|line| line.contains(r#""completion_tokens":14"#)).unwrap();
+        assert!(of_all.contains(r#""index":1"#), "said once nothing more comes: {of_all}");
         let each = texts(CHAT, "", "usage_in=each;tokens=9").concat();
         assert!(each.contains(r#""completion_tokens":3"#) && each.contains(r#""completion_tokens":9"#));
     }
