@@ -30,18 +30,49 @@ pub(crate) fn options() -> Options {
         .rule("/v1/estimated/chat/completions", read("estimate", "openai"))
 }
 
-/// A chat request of the scripted model.
-pub(crate) fn chat(stage: &Stage, key: &str, script: &str, more: &Value) -> Call {
-    post(stage, "/v1/chat/completions", key, script, more)
+/// A request to be sent: its script for the upstream, and its body.
+#[derive(Clone)]
+pub(crate) struct Asked {
+    url: String,
+    key: String,
+    script: String,
+    body: Value,
 }
 
-/// A request to any path, with a prompt of some words.
-pub(crate) fn post(stage: &Stage, path: &str, key: &str, script: &str, more: &Value) -> Call {
-    let mut body = json!({ "model": "scripted", "messages": [{ "role": "user", "content": "hello there" }] });
-    for (name, value) in more.as_object().unwrap() {
-        body[name] = value.clone();
+/// A chat request of the scripted model.
+pub(crate) fn chat(stage: &Stage, key: &str, script: &str) -> Asked {
+    let messages = json!([{ "role": "user", "content": "hello there" }]);
+    Asked::new(stage, "/v1/chat/completions", key, script, &json!({ "messages": messages }))
+}
+
+impl Asked {
+    /// A request of the scripted model to any path.
+    pub(crate) fn new(stage: &Stage, path: &str, key: &str, script: &str, body: &Value) -> Self {
+        let (url, key, script) = (stage.settings().gateway(path), key.to_owned(), script.to_owned());
+        Self { url, key, script, body: json!({ "model": "scripted" }) }.with(body)
     }
-    Call::post(stage.settings().gateway(path)).bearer(key).header("x-script", script).json(&body)
+
+    /// The same with more in its body.
+    pub(crate) fn with(mut self, more: &Value) -> Self {
+        for (name, value) in more.as_object().unwrap() {
+            self.body[name] = value.clone();
+        }
+        self
+    }
+
+    pub(crate) fn call(&self) -> Call {
+        Call::post(&self.url).bearer(&self.key).header("x-script", &self.script).json(&self.body)
+    }
+
+    /// The most input tokens that it can be.
+    pub(crate) fn bytes(&self) -> i64 {
+        i64::try_from(self.body.to_string().len()).unwrap()
+    }
+
+    /// The input tokens that it probably is.
+    pub(crate) fn probable_input(&self) -> i64 {
+        (self.bytes() + 3) / 4
+    }
 }
 
 /// An account with an API key and so many micro-credits.
