@@ -7,5 +7,6 @@
     reason = "what does not hold in a test is the test's failure"
 )]
 
+mod bounds;
 mod outcomes;
 mod rig;

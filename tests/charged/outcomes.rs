@@ -305,9 +305,17 @@ async fn usage_may_stand_in_headers_or_where_a_pointer_says() {
 #[tokio::test(flavor = "multi_thread")]
 async fn envoys_retry_is_one_hold_and_one_charge() {
     let retry = json!({ "retry_on": "5xx", "num_retries": 2 });
-    let stage = Stage::start(
-        options().route("/v1/chat/completions", move |route| route["route"]["retry_policy"] = retry.clone()),
-    );
+    let options = options()
+        .route("/v1/chat/completions", move |route| route["route"]["retry_policy"] = retry.clone())
+        .edit(|file| {
+            let clusters = file.at("/static_resources/clusters")?.as_array_mut().into_iter().flatten();
+            // By itself Envoy is not to repeat what costs money.
+            clusters
+                .filter(|cluster| cluster["name"] == "upstream")
+                .for_each(|cluster| cluster["circuit_breakers"]["thresholds"][0]["max_retries"] = json!(3));
+            Ok(())
+        });
+    let stage = Stage::start(options);
     let mut ida = Purse::of(&stage, "ida").await;
     for stream in [false, true] {
         let script = format!("fail_first=1;key={stream};input=20;tokens=7");

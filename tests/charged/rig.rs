@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use stage::client::Call;
 use stage::harness::{Options, Stage, eventually};
+use stage::settings::Settings;
 
 /// What is sold in these tests.
 pub(crate) const CATALOG: &str = include_str!("catalog.yaml");
@@ -58,6 +59,12 @@ impl Asked {
             self.body[name] = value.clone();
         }
         self
+    }
+
+    /// The same through another Envoy.
+    pub(crate) fn at(self, settings: &Settings) -> Self {
+        let path = self.url.splitn(4, '/').nth(3).unwrap_or_default();
+        Self { url: settings.gateway(&format!("/{path}")), ..self }
     }
 
     pub(crate) fn call(&self) -> Call {
