@@ -1,13 +1,17 @@
 //! What an AI request asks for: it is what a reader of the whole finds, and an edit changes what it names and nothing else.
 
+use crate::dice::Dice;
+use crate::grown;
 use meter::request::{Asked, Edit, LimitField, Unreadable, read};
 use meter::{Pointers, Source};
 use serde_json::{Value, json};
 use std::rc::Rc;
 
-/// The first byte chooses the shape, the second the edit; all that follows is the body.
+/// The first byte chooses the shape, the second the edit; what follows is the body, or what it grows from.
 pub(crate) fn run(data: &[u8]) {
-    let [choice, change, body @ ..] = data else { return };
+    let [choice, change, rest @ ..] = data else { return };
+    let grown = (choice & 0x80 != 0).then(|| grown::document(&mut Dice::new(rest), &PATHS).into_bytes());
+    let body = grown.as_deref().unwrap_or(rest);
     let source = match choice & 0x07 {
         0 | 1 => Source::OpenAi,
         2 => Source::OpenAiImages,
@@ -29,6 +33,56 @@ pub(crate) fn run(data: &[u8]) {
         (Err(_), Err(_)) => {}
     }
 }
+
+/// Along these, bodies grow; all shapes in one.
+const PATHS: [&str; 46] = [
+    "model.=\"m\"",
+    "messages.=[]",
+    "messages.*.content",
+    "messages.*.content.*.type.=\"image_url\"",
+    "messages.*.content.*.type.=\"image\"",
+    "messages.*.content.*.type.=\"document\"",
+    "messages.*.content.*.image_url",
+    "messages.*.content.*.image_url.url",
+    "messages.*.content.*.source.data",
+    "messages.*.content.*.source.type",
+    "messages.*.content.*.content.*.type.=\"text\"",
+    "messages.*.audio",
+    "system.*.type",
+    "prompt",
+    "prompt.*",
+    "prompt.*.*",
+    "input",
+    "input.*.type",
+    "input.*.content.*.type.=\"input_image\"",
+    "input.*.content.*.image_url",
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "n",
+    "best_of",
+    "stream.=true",
+    "stream.=true",
+    "stream_options.=null",
+    "stream_options.include_usage.=false",
+    "stream_options.include_usage.=true",
+    "stream_options.other",
+    "tools.*.type",
+    "tools.*.functionDeclarations",
+    "functions.*.name",
+    "previous_response_id",
+    "contents.*.parts.*.text",
+    "contents.*.parts.*.inlineData.data",
+    "contents.*.parts.*.inlineData.mimeType.=\"image/png\"",
+    "contents.parts.text",
+    "content.parts.text",
+    "requests.*.x",
+    "generationConfig.maxOutputTokens",
+    "generationConfig.candidateCount",
+    "generation_config.max_output_tokens",
+    "generationConfig.=null",
+    "cachedContent",
+];
 
 /// Is there a reason to refuse a body that is JSON?
 fn is_right(why: Unreadable, body: &[u8], whole: &Value) {

@@ -18,6 +18,7 @@ mod config;
 mod delivery;
 mod dice;
 mod event;
+mod grown;
 mod ledger_commands;
 mod metered;
 mod seen;

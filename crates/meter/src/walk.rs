@@ -199,6 +199,11 @@ impl Walk {
         if self.doubtful { 0 } else { texts.fold(0, u64::saturating_add) }
     }
 
+    /// There is text, or there may be some.
+    pub(crate) fn may_have_text(&self) -> bool {
+        self.doubtful || self.text() > 0
+    }
+
     fn clear(&mut self, paths: u64) {
         for path in bits(paths & self.filled) {
             if let Some(slot) = self.slots.get_mut(path) {

@@ -45,9 +45,8 @@ pub(crate) const PATHS: &[Path] = &[
 ];
 
 pub(crate) fn settle(found: &Found<'_>, known: &mut Known) {
-    let text = found.walk.text();
-    found.deliver(text, known);
-    if found.is_event && text > 0 {
+    found.deliver(found.walk.text(), known);
+    if found.is_event && found.walk.may_have_text() {
         // Whatever seemed to be the end was not.
         known.complete = false;
     }
@@ -197,6 +196,8 @@ mod tests {
         assert_eq!(last(r#"{"usage":{"prompt_tokens":5},"us\u0061ge":null}"#), None);
         let twice = r#"{"choices":[{"message":{"content":"aaa"}}],"choices":[{"message":{"content":"b"}}]}"#;
         assert_eq!(document(&SOURCE, twice).written.bytes, 0, "which of the two was delivered is not known");
+        let stream = format!("data: [DONE]\n\ndata: {twice}\n\n");
+        assert_eq!(events(&SOURCE, &stream).certainty, Certainty::AtLeast, "some of it was");
     }
 
     #[test]
