@@ -2,7 +2,7 @@
 
 use crate::dice::Dice;
 use desk::acts::{Act, check_act};
-use desk::{Desk, NOON, credits, need, node, terms, window};
+use desk::{Desk, NOON, at_least, credits, need, node, terms, window};
 use ledger::{
     Abandon, Command, CrashPolicy, Expire, Exposure, GrantId, HOLD_GENERATION_MIN, Lane, Mode, Need,
     Shortfall, Source, TakeBack, Terms, Totals, Upto, Void, VoidTarget,
@@ -90,9 +90,10 @@ fn asked(dice: &mut Dice<'_>) -> Need {
     let lanes = (0..dice.below(3))
         .map(|_| {
             let n = 1 + dice.upto(19).cast_signed();
-            match dice.below(3) {
+            match dice.below(4) {
                 0 => credits(n),
                 1 => window(limit),
+                2 => at_least(n, 1 + dice.upto(n.unsigned_abs()).cast_signed()),
                 _ => Lane { legs: [window(limit).legs, credits(n).legs].concat() },
             }
         })

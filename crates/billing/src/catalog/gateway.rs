@@ -24,8 +24,8 @@ const SHOWN: [(&str, &str); 6] = [
 #[derive(Default)]
 struct Places(BTreeMap<String, (String, BTreeSet<String>)>);
 
-/// Checks the section; `endpoints` are the names of what has a price.
-pub(super) fn check(tree: Option<Tree<'_>>, endpoints: &BTreeSet<&str>, no: &mut Complaints) {
+/// Checks the section; `endpoints` are the names of what has a price, and whether that depends on what is used.
+pub(super) fn check(tree: Option<Tree<'_>>, endpoints: &BTreeMap<&str, bool>, no: &mut Complaints) {
     let Some(mut tree) = tree else { return };
     let mut places = Places::default();
     for mut entry in tree.list("webhooks", no) {
@@ -35,10 +35,12 @@ pub(super) fn check(tree: Option<Tree<'_>>, endpoints: &BTreeSet<&str>, no: &mut
     for mut entry in tree.list("requests", no) {
         let method = entry.must("method", no, method).unwrap_or_default();
         let upstream = entry.maybe("upstream", no, path);
-        if let Some(name) = entry.must("endpoint", no, text).filter(|name| !endpoints.contains(name.as_str()))
-        {
+        let endpoint = entry.must("endpoint", no, text);
+        let by_usage = endpoint.as_ref().and_then(|name| endpoints.get(name.as_str()).copied());
+        if let (Some(name), None) = (endpoint, by_usage) {
             no.add(entry.path("endpoint"), format!("{name:?}"), "name one of the endpoints");
         }
+        reading(&mut entry, by_usage.unwrap_or(false), no);
         let leads = |path: &str| format!("{} at the upstream", upstream.as_deref().unwrap_or(path));
         places.take(entry, &method, leads, no);
     }
@@ -94,6 +96,43 @@ impl Places {
     }
 }
 
+/// Who says what a request used, in words that a gateway knows.
+const USAGE: [(&str, bool); 7] = [
+    ("none", false),
+    ("openai", true),
+    ("openai_images", true),
+    ("openai_responses", true),
+    ("anthropic", true),
+    ("gemini", true),
+    ("envoy_ai", true),
+];
+
+/// How a gateway reads what a request may use and did use; `by_usage` if its price depends on that.
+fn reading(entry: &mut Tree<'_>, by_usage: bool, no: &mut Complaints) {
+    entry.maybe("hold", no, word([("fixed", ()), ("max_tokens", ()), ("estimate", ())]));
+    entry.maybe("missing_usage", no, word([("counted", ()), ("hold", ()), ("input", ())]));
+    let said = entry.get("usage").is_some();
+    let reads = entry.maybe("usage", no, usage);
+    // What complains of a usage has said that already.
+    let silent = if said { reads == Some(false) } else { true };
+    if by_usage && silent {
+        let mend = "write who says what was used, such as openai: this endpoint's price depends on it";
+        no.add(entry.path("usage"), if said { "none" } else { "missing" }, mend);
+    }
+}
+
+/// Whether anybody says what was used.
+fn usage(value: &Value) -> Result<bool, String> {
+    let Some(map) = value.as_object() else {
+        return word(USAGE)(value).map_err(|mend| format!("{mend}, {{header: …}} or {{json_pointer: …}}"));
+    };
+    let (mut names, mut says) = (map.keys(), map.values());
+    let known = matches!(names.next().map(String::as_str), Some("header" | "json_pointer"));
+    let filled = says.next().and_then(Value::as_object).is_some_and(|inner| !inner.is_empty());
+    let one = known && filled && map.len() == 1;
+    one.then_some(true).ok_or_else(|| "write {header: {…}} or {json_pointer: {…}}, and one of them".into())
+}
+
 /// A path as a gateway compares it: normalised, without a query.
 fn path(value: &Value) -> Result<String, String> {
     let mend = "write a path that begins with /, without query, %, //, . or ..";
@@ -122,6 +161,10 @@ mod tests {
 
     fn complaints(gateway: &str) -> Vec<String> {
         let demo = include_str!("../../../../catalogs/demo.yaml");
+        complaints_of(demo, gateway)
+    }
+
+    fn complaints_of(demo: &str, gateway: &str) -> Vec<String> {
         let no = Catalog::from_yaml(&format!("{demo}\ngateway:\n{gateway}")).err();
         no.map(|no| no.0.iter().map(|c| format!("{} {}", c.path, c.value)).collect()).unwrap_or_default()
     }
@@ -173,5 +216,42 @@ mod tests {
             assert!(told.iter().any(|told| told == expected), "{expected} is not among {told:#?}");
         }
         assert_eq!(told.len(), 14, "{told:#?}");
+    }
+
+    #[test]
+    fn how_a_route_is_read_is_checked_and_what_is_charged_by_usage_must_be_told_it() {
+        let demo = include_str!("../../../../catalogs/demo.yaml");
+        let models = "{m: {input: 1, output: 1, context: 1, output_max: 1}}";
+        let tokens = format!("tokens: {{hold: 1, unknown_model: refuse, models: {models}}}");
+        let demo = demo.replace("chat: {cost: 1", &format!("chat: {{{tokens}"));
+        let none: [&str; 0] = [];
+        let all = "
+  requests:
+  - {method: POST, path: /a, endpoint: chat, hold: max_tokens, usage: openai, missing_usage: counted}
+  - {method: POST, path: /b, endpoint: chat, hold: estimate, usage: {header: {input: x-in}}, missing_usage: hold}
+  - {method: POST, path: /c, endpoint: chat, usage: {json_pointer: {input: /usage/in}}, missing_usage: input}
+  - {method: POST, path: /d, endpoint: image, hold: fixed, usage: none}
+  - {method: POST, path: /e, endpoint: image}";
+        assert_eq!(complaints_of(&demo, all), none);
+        let all = "
+  requests:
+  - {method: POST, path: /a, endpoint: chat, hold: most, usage: openai, missing_usage: free}
+  - {method: POST, path: /b, endpoint: chat}
+  - {method: POST, path: /c, endpoint: chat, usage: none}
+  - {method: POST, path: /d, endpoint: chat, usage: cohere}
+  - {method: POST, path: /e, endpoint: image, usage: {header: {}}}
+  - {method: POST, path: /f, endpoint: image, usage: {header: {a: b}, json_pointer: {a: b}}}
+  - {method: POST, path: /g, endpoint: image, usage: {body: {a: b}}}";
+        let expected = [
+            "gateway.requests[0].hold \"most\"",
+            "gateway.requests[0].missing_usage \"free\"",
+            "gateway.requests[1].usage missing",
+            "gateway.requests[2].usage none",
+            "gateway.requests[3].usage \"cohere\"",
+            "gateway.requests[4].usage a mapping",
+            "gateway.requests[5].usage a mapping",
+            "gateway.requests[6].usage a mapping",
+        ];
+        assert_eq!(complaints_of(&demo, all), expected);
     }
 }

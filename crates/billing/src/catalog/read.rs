@@ -70,7 +70,9 @@ fn document_(document: &Value, no: &mut Complaints) -> Option<Catalog> {
     let refusals = refusals(tree.tree("refusals", no), no);
     let notify = notify(tree.tree("notify", no), no);
     let priced = document.get("endpoints").and_then(Value::as_object);
-    let names = priced.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+    let by_usage = |endpoint: &Value| endpoint.get("tokens").is_some();
+    let names =
+        priced.into_iter().flatten().map(|(name, endpoint)| (name.as_str(), by_usage(endpoint))).collect();
     super::gateway::check(tree.tree("gateway", no), &names, no);
     if tiers.is_empty() {
         no.add("tiers", "empty", "add at least one");
@@ -449,6 +451,23 @@ mod tests {
         let of_package = ["packages.starter.on_over_revoke", "packages.starter.unique_per_account"];
         let of_policies = ["policies.hold_on_inquiry", "policies.plan_over_revoke"];
         assert_eq!(paths, of_package.into_iter().chain(of_policies).collect(), "{no}");
+    }
+
+    #[test]
+    fn what_becomes_of_shortfalls_and_repetitions_is_read_and_has_defaults() {
+        let plain = catalog(DEMO).unwrap().policies;
+        assert_eq!((plain.shortfall, plain.retries.most), (Shortfall::Debt, 2));
+        assert_eq!(plain.retries.window, Span::from_secs(600));
+        let with =
+            |policies: &str| catalog(&DEMO.replace("policies:\n", &format!("policies:\n{policies}\n")));
+        let other = with("  shortfall: write_off\n  retries: {window: 7d, most: 0}").unwrap().policies;
+        assert_eq!((other.shortfall, other.retries.most), (Shortfall::WriteOff, 0));
+        assert_eq!(other.retries.window, Span::from_secs(7 * 86_400));
+        assert_eq!(with("  retries: {most: 5}").unwrap().policies.retries.window, plain.retries.window);
+        let no = with("  shortfall: free\n  retries: {window: 8d, most: 101, often: 1}").unwrap_err();
+        let paths: BTreeSet<_> = no.0.iter().map(|c| c.path.as_str()).collect();
+        let of_retries = ["policies.retries.window", "policies.retries.most", "policies.retries.often"];
+        assert_eq!(paths, of_retries.into_iter().chain(["policies.shortfall"]).collect(), "{no}");
     }
 
     #[test]

@@ -112,7 +112,7 @@ fn every_catalog_that_is_shipped_is_in_order() {
         products.push(catalog.product);
     }
     products.sort();
-    for product in ["allthrive", "awareness", "demo", "icraft", "threshold", "vantage"] {
+    for product in ["allthrive", "awareness", "demo", "icraft", "threshold", "tokens", "vantage"] {
         assert!(products.iter().any(|there| there == product), "{product} is not among {products:?}");
     }
 }

@@ -43,7 +43,8 @@ pub struct Problem {
 pub struct ProblemError {
     /// Title and detail in one.
     pub message: String,
-    /// `authentication_error` for 401, `permission_error` for 403, else `insufficient_quota`; `api_error` for 5xx.
+    /// `authentication_error` for 401, `permission_error` for 403, `invalid_request_error` for 409 and 422, `api_error` for
+    /// 5xx, else `insufficient_quota`.
     #[serde(rename = "type")]
     pub kind: String,
     /// The reason.
@@ -57,6 +58,7 @@ impl Problem {
         let kind = match refusal.status {
             401 => "authentication_error",
             403 => "permission_error",
+            409 | 422 => "invalid_request_error",
             500..=599 => "api_error",
             _ => "insufficient_quota",
         };

@@ -9,11 +9,13 @@ pub fn small() -> impl Strategy<Value = Amount> {
 }
 
 fn lanes() -> impl Strategy<Value = Vec<Lane>> {
-    let lanes = proptest::collection::vec((0..3_u8, 1..20_i64), 0..3);
+    let lanes = proptest::collection::vec((0..5_u8, 1..20_i64, 1..20_i64), 0..3);
     (1..5_i64, lanes).prop_map(|(limit, lanes)| {
-        let lane = |(kind, n)| match kind {
+        let lane = |(kind, n, least): (u8, i64, i64)| match kind {
             0 => credits(n),
             1 => window(limit),
+            2 => at_least(n, least.min(n)),
+            3 => Lane { legs: [window(limit).legs, at_least(n, least.min(n)).legs].concat() },
             _ => Lane { legs: [window(limit).legs, credits(n).legs].concat() },
         };
         lanes.into_iter().map(lane).collect()
@@ -35,7 +37,7 @@ fn any_need() -> impl Strategy<Value = Command> {
 }
 
 fn any_totals() -> impl Strategy<Value = Totals> {
-    let short = prop_oneof![9 => Just(Amount::ZERO), 1 => small()];
+    let short = prop_oneof![18 => Just(Amount::ZERO), 5 => small(), 1 => Just(Amount::MAX)];
     (small(), small(), small(), small(), short).prop_map(|(a, b, c, returned, short)| {
         let mut three = [a, b, c];
         three.sort_unstable(); // mostly believable: used ≤ finished ≤ admitted

@@ -51,14 +51,17 @@ pub fn terms(source: Source, origin: &str, n: i64) -> Terms {
 }
 
 pub fn credits(n: i64) -> Lane {
+    credits_or(n, None)
+}
+
+/// So many, or what there is, if that is at least so much.
+pub fn at_least(n: i64, least: i64) -> Lane {
+    credits_or(n, Some(amount(least)))
+}
+
+fn credits_or(n: i64, least: Option<Amount>) -> Lane {
     Lane {
-        legs: vec![Leg {
-            unit: Unit::Credits,
-            scope: String::new(),
-            need: amount(n),
-            least: None,
-            window: None,
-        }],
+        legs: vec![Leg { unit: Unit::Credits, scope: String::new(), need: amount(n), least, window: None }],
     }
 }
 

@@ -17,6 +17,8 @@ pub(crate) struct Bounds {
     pub(crate) sends: u8,
     pub(crate) crash: CrashPolicy,
     pub(crate) mutant: Mutant,
+    /// Whether a need takes what there is, where that is less than it would like.
+    pub(crate) less_does: bool,
     pub(crate) states_max: usize,
 }
 
@@ -114,6 +116,7 @@ impl Bounds {
             sends: 2,
             crash,
             mutant,
+            less_does: false,
             states_max: 20_000_000,
         }
     }
@@ -204,7 +207,7 @@ pub(crate) fn deliver(
         Up::Need { .. } if ledger.state > 1 => return Ok(None),
         Up::Need { at } => {
             let mode = Mode::Lease { generation_min: 1, ahead: Amount::ZERO };
-            let lanes = vec![credits(1)];
+            let lanes = vec![if bounds.less_does { at_least(2, 1) } else { credits(1) }];
             let exposure = bounds.told_exposure();
             let need = Need { timing: bounds.timing(), exposure, ..need(mode, lanes, false) };
             match run(ledger, bounds, now, &Command::Need(need)) {

@@ -331,7 +331,13 @@ fn refusing() -> Vec<Named> {
 
 /// As a client is told, in the words that AI SDKs understand too.
 fn refusal_problem() -> Value {
-    let kinds = ["insufficient_quota", "authentication_error", "permission_error", "api_error"];
+    let kinds = [
+        "insufficient_quota",
+        "authentication_error",
+        "permission_error",
+        "invalid_request_error",
+        "api_error",
+    ];
     object([
         ("type", text()),
         ("title", text()),
