@@ -15,20 +15,7 @@ pub(crate) fn start() -> Stage {
 
 /// The same, to be changed further.
 pub(crate) fn options() -> Options {
-    let read = |hold: &'static str, usage: &'static str| {
-        move |rule: &mut Value| {
-            rule["hold"] = json!(hold);
-            rule["usage"] = json!(usage);
-        }
-    };
-    Options::default()
-        .catalog(CATALOG)
-        .rule("/v1/chat/completions", read("max_tokens", "openai"))
-        .rule("/v1/completions", read("max_tokens", "openai"))
-        .rule("/v1/messages", read("max_tokens", "anthropic"))
-        .rule("/v1/responses", read("max_tokens", "openai_responses"))
-        .rule("/v1/embeddings", read("max_tokens", "openai"))
-        .rule("/v1/estimated/chat/completions", read("estimate", "openai"))
+    Options::default().catalog(CATALOG)
 }
 
 /// A request to be sent: its script for the upstream, and its body.
