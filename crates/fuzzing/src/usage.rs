@@ -229,8 +229,8 @@ fn settle(source: &Source, format: Format, doc: &Value, known: &mut Reading, las
     let mut model = names.iter().filter_map(text).find(|text| fits(text));
     if *source == Source::Gemini && model.is_none() {
         // The last element that names one at all that is short enough.
-        let elements = doc.as_array().into_iter().flatten();
-        let named = elements.filter(|it| it.is_object() && it.get("modelVersion").is_some()).last();
+        let mut elements = doc.as_array().into_iter().flatten();
+        let named = elements.rfind(|it| it.is_object() && it.get("modelVersion").is_some());
         model = named.and_then(|it| it["modelVersion"].as_str()).filter(|text| fits(text));
     }
     if let Some(model) = model {
@@ -359,7 +359,7 @@ fn counts(source: &Source, is_event: bool, kind: &str, doc: &Value, known: &mut 
             let mut usage = doc.get("usageMetadata").filter(|it| !it.is_null());
             if usage.is_none() {
                 let elements = doc.as_array().into_iter().flatten();
-                usage = elements.filter_map(|it| it.get("usageMetadata")).last();
+                usage = elements.filter_map(|it| it.get("usageMetadata")).next_back();
             }
             let fields = [
                 "/promptTokenCount",
