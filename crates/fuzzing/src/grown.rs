@@ -46,7 +46,7 @@ fn value(dice: &mut Dice<'_>, paths: &[&[&str]]) -> String {
     let ends: Vec<&str> = paths
         .iter()
         .filter(|path| path.is_empty() || path[0].starts_with('='))
-        .map(|p| p.first().map_or("", |it| &it[1..]))
+        .map(|p| p.first().map_or("", |it| it.trim_start_matches('=')))
         .collect();
     let on: Vec<&[&str]> =
         paths.iter().copied().filter(|path| path.first().is_some_and(|it| !it.starts_with('='))).collect();

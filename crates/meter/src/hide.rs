@@ -174,7 +174,7 @@ fn judge(event: &[u8], is_first: bool) -> Fate {
     }
     events.feed(event, &mut data);
     let (mut json, mut top) = (Json::new(), Top::default());
-    json.feed(&data.bytes, &mut top);
+    json.feed(&data.0, &mut top);
     if !json.is_whole() || top.is_repeated {
         return Fate::Whole;
     }
@@ -182,11 +182,8 @@ fn judge(event: &[u8], is_first: bool) -> Fate {
         return Fate::Dropped;
     }
     let Some(cut) = top.cut() else { return Fate::Whole };
-    // Data that stands in one line stands in the event as it is; what is in several is left alone.
-    if data.lines != 1 {
-        return Fate::Whole;
-    }
-    let Some(from) = find(event, &data.bytes) else { return Fate::Whole };
+    // Data in one line stands in the event as it is; what is in several is not found, and left alone.
+    let Some(from) = find(event, &data.0) else { return Fate::Whole };
     Fate::Less(from.saturating_add(cut.start)..from.saturating_add(cut.end))
 }
 
@@ -204,16 +201,11 @@ fn find(event: &[u8], data: &[u8]) -> Option<usize> {
 
 /// The data of one event.
 #[derive(Debug, Default)]
-struct Data {
-    bytes: Vec<u8>,
-    lines: u64,
-}
+struct Data(Vec<u8>);
 
 impl Sink for Data {
     fn data(&mut self, bytes: &[u8]) {
-        // One piece per line, and one per line feed between two.
-        self.lines = self.lines.saturating_add(1);
-        self.bytes.extend_from_slice(bytes);
+        self.0.extend_from_slice(bytes);
     }
     fn dispatch(&mut self) {}
 }

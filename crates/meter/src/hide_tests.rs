@@ -108,6 +108,7 @@ fn everything_else_passes_as_it_is() {
         "data: {\"usage\":{},\"usage\":null}\n\n",
         "data: {\"choices\":[],\"usage\":{},\"choices\":[]}\n\n",
         "data: {\"a\":1,\ndata: \"usage\":null}\n\n",
+        "data: {\"usage\":null\ndata: }\n\n",
         "event: {\"usage\":null}\n\n",
         " data: {\"usage\":null}\n\n",
         ":data: {\"usage\":null}\n\n",

@@ -164,6 +164,7 @@ mod tests {
         for (stream, data) in [
             ("data: a\n\n", &["a"][..]),
             ("data:a\r\n\r\n", &["a"]),
+            ("data: a\r\ndata: b\r\n\r\n", &["a\nb"]),
             ("data: a\r\rdata:  b\r\r", &["a", " b"]),
             ("\u{FEFF}data: a\n\n", &["a"]),
             ("\u{FEFF}\u{FEFF}data: a\n\n", &[]),

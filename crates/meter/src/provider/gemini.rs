@@ -84,5 +84,10 @@ mod tests {
         let read = document(&SOURCE, &array);
         assert_eq!((read.counts, read.certainty), (counts, Certainty::Exact));
         assert_eq!((read.model.as_deref(), read.written.bytes), (Some("g"), 2));
+        assert_eq!(
+            document(&SOURCE, &format!("{{\"*\":{}}}", chunks[0])).counts,
+            None,
+            "a key, not an element"
+        );
     }
 }

@@ -137,6 +137,11 @@ mod tests {
     fn other_servers_count_in_other_words() {
         let deepseek = r#"{"usage":{"prompt_tokens":9,"completion_tokens":1,"prompt_cache_hit_tokens":8,"prompt_cache_miss_tokens":1}}"#;
         assert_eq!(document(&SOURCE, deepseek).counts.unwrap().cached, 8);
+        assert_eq!(
+            document(&SOURCE, &deepseek.replace('8', "80")).counts.unwrap().cached,
+            9,
+            "no more than all"
+        );
         let xai = r#"{"usage":{"prompt_tokens":9,"completion_tokens":1,"total_tokens":310,
             "completion_tokens_details":{"reasoning_tokens":300}}}"#;
         let counts = document(&SOURCE, xai).counts.unwrap();
@@ -208,6 +213,7 @@ mod tests {
             let read = document(&SOURCE, bad);
             assert_eq!((read.counts, read.model, read.certainty), (None, None, Certainty::AtLeast), "{bad}");
         }
+        assert_eq!(events(&SOURCE, &format!("data: {body}x\n\n")).counts, None);
         assert_eq!(events(&SOURCE, &format!("data: {body}")).counts, None);
         assert_eq!(events(&SOURCE, &format!("data: {body}\n")).counts, None);
         assert!(events(&SOURCE, &format!("data: {body}\n\n")).counts.is_some());
