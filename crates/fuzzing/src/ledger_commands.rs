@@ -93,7 +93,7 @@ fn asked(dice: &mut Dice<'_>) -> Need {
             match dice.below(4) {
                 0 => credits(n),
                 1 => window(limit),
-                2 => at_least(n, 1 + dice.upto(n.unsigned_abs()).cast_signed()),
+                2 => at_least(n, (1 + dice.upto(19).cast_signed()).min(n)),
                 _ => Lane { legs: [window(limit).legs, credits(n).legs].concat() },
             }
         })

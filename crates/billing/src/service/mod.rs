@@ -15,6 +15,8 @@ mod own;
 mod people;
 mod pools;
 mod repeats;
+#[cfg(test)]
+mod repeats_tests;
 mod session;
 mod sweep;
 mod tell;

@@ -73,3 +73,12 @@ async fn only_a_gateway_may_charge() {
     assert_eq!(world.call("GET", "/ext_authz/chat", &[("authorization", &bearer)], "").await.status, 401);
     assert_eq!(world.balance("acme").await, 100_000_000);
 }
+
+#[tokio::test]
+async fn what_is_charged_by_tokens_is_charged_what_the_catalog_holds_where_nobody_counts() {
+    let world = World::with(crate::tokens::catalog(), &[]).await;
+    let key = customer(&world, 1).await;
+    assert_eq!(ask(&world, &key, "chat").await.status, 200);
+    let account = world.account("acme").await;
+    assert_eq!((&account["balance_micro"], &account["held_micro"]), (&json!(950_000), &json!(0)));
+}
