@@ -1,8 +1,8 @@
 //! What an AI answer states: never more than a reader of the whole would state, and the same wherever the answer is cut.
 
 use crate::dice::Dice;
-use crate::grown;
-use meter::{Certainty, Counts, Format, Hider, Meter, Passed, Pointer, Pointers, Reading, Source};
+use crate::{grown, hidden};
+use meter::{Certainty, Counts, Format, Meter, Pointer, Pointers, Reading, Source};
 use serde_json::{Map, Value};
 use std::rc::Rc;
 
@@ -120,7 +120,7 @@ fn answer(choice: u8, body: &[u8]) {
         assert!(counts.cached + counts.cache_written <= counts.input && counts.reasoning <= counts.output);
     }
     if format == Format::Events {
-        hide(body);
+        hidden::hide(body);
     }
 }
 
@@ -147,14 +147,14 @@ fn read(source: &Source, format: Format, pieces: &[&[u8]]) -> Reading {
 }
 
 /// Is there something that looks like a number on which readers of JSON differ, at 1e308 and above?
-fn has_huge(body: &[u8]) -> bool {
+pub(crate) fn has_huge(body: &[u8]) -> bool {
     let is_long = body.split(|b| !b.is_ascii_digit()).any(|digits| digits.len() > 300);
     let exponent = |pair: &[u8]| matches!(pair[0], b'e' | b'E') && matches!(pair[1], b'0'..=b'9' | b'+');
     is_long || body.windows(2).any(exponent)
 }
 
-/// The documents of events, and whether the last one said `[DONE]`, line by line over the whole.
-fn events(body: &[u8]) -> Vec<Vec<u8>> {
+/// The data of events, line by line over the whole.
+pub(crate) fn events(body: &[u8]) -> Vec<Vec<u8>> {
     let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
     let (mut events, mut data, mut line) = (Vec::new(), Vec::<Vec<u8>>::new(), Vec::new());
     let mut bytes = body.iter().copied().peekable();
@@ -264,133 +264,144 @@ fn numbers(usage: Option<&Value>, fields: [&str; 5]) -> Result<Option<[Option<u6
 }
 
 fn counts(source: &Source, is_event: bool, kind: &str, doc: &Value, known: &mut Reading, last: &mut Last) {
-    let put = |known: &mut Reading, [input, cached, written, output, reasoning]: [Option<u64>; 5]| {
-        let (input, output) = (input.unwrap_or(0), output.unwrap_or(0));
-        let cached = cached.unwrap_or(0).min(input);
-        known.counts = Some(Counts {
-            input,
-            cached,
-            cache_written: written.unwrap_or(0).min(input - cached),
-            output,
-            reasoning: reasoning.unwrap_or(0).min(output),
-            images: 0,
-        });
-    };
     match source {
-        Source::OpenAi => {
-            let place =
-                if doc.get("usage").is_some_and(|it| !it.is_null()) { "/usage" } else { "/x_groq/usage" };
-            let usage = doc.pointer(place);
-            let details = "/completion_tokens_details/reasoning_tokens";
-            let cached = "/prompt_tokens_details/cached_tokens";
-            let hit = if place == "/usage" { "/prompt_cache_hit_tokens" } else { "" };
-            match numbers(usage, ["/prompt_tokens", cached, hit, "/completion_tokens", details]) {
-                Err(()) => known.odd = true,
-                Ok(None) => {}
-                Ok(Some([input, cached, hit, output, thoughts])) => {
-                    let total = usage.and_then(|it| it["total_tokens"].as_u64()).filter(|n| *n < 1 << 53);
-                    let apart = input.unwrap_or(0) + output.unwrap_or(0) + thoughts.unwrap_or(0);
-                    let beside = thoughts.unwrap_or(0) > 0 && place == "/usage" && total == Some(apart);
-                    let output =
-                        if beside { Some(output.unwrap_or(0) + thoughts.unwrap_or(0)) } else { output };
-                    put(known, [input, cached.or(hit), None, output, thoughts]);
-                    if doc["choices"].as_array().is_some_and(Vec::is_empty) {
-                        known.certainty = Certainty::Exact;
-                    }
-                }
-            }
-        }
-        Source::OpenAiImages => {
-            let cached = "/input_tokens_details/cached_tokens";
-            let stated = numbers(doc.get("usage"), ["/input_tokens", cached, "", "/output_tokens", ""]);
-            let listed = doc["data"].as_array().map_or(0, Vec::len);
-            let completed = u64::from(kind.ends_with(".completed") && kind.len() <= 256);
-            let images = if is_event { completed } else { u64::try_from(listed).unwrap() };
-            match stated {
-                Err(()) => known.odd = true,
-                Ok(None) if images == 0 => {}
-                Ok(stated) => {
-                    let before = known.counts.unwrap_or_default();
-                    if let Some(stated) = stated {
-                        put(known, stated);
-                    }
-                    let tokens = known.counts.unwrap_or_default();
-                    known.counts = Some(Counts { images: before.images + images, ..tokens });
-                }
-            }
-        }
-        Source::OpenAiResponses => {
-            let ends = ["response.completed", "response.incomplete", "response.failed"].contains(&kind);
-            let usage = if is_event { doc.pointer("/response/usage") } else { doc.get("usage") };
-            if is_event && !ends {
-                return;
-            }
-            if is_event {
+        Source::OpenAi => openai(doc, known),
+        Source::OpenAiImages => images(is_event, kind, doc, known),
+        Source::OpenAiResponses => responses(is_event, kind, doc, known),
+        Source::Anthropic => anthropic(is_event, kind, doc, known, last),
+        Source::Gemini => gemini(doc, known),
+        Source::Pointers(_) => pointers(doc, known, last),
+    }
+}
+
+fn put(known: &mut Reading, [input, cached, written, output, reasoning]: [Option<u64>; 5]) {
+    let (input, output) = (input.unwrap_or(0), output.unwrap_or(0));
+    let cached = cached.unwrap_or(0).min(input);
+    known.counts = Some(Counts {
+        input,
+        cached,
+        cache_written: written.unwrap_or(0).min(input - cached),
+        output,
+        reasoning: reasoning.unwrap_or(0).min(output),
+        images: 0,
+    });
+}
+
+fn openai(doc: &Value, known: &mut Reading) {
+    let place = if doc.get("usage").is_some_and(|it| !it.is_null()) { "/usage" } else { "/x_groq/usage" };
+    let usage = doc.pointer(place);
+    let details = "/completion_tokens_details/reasoning_tokens";
+    let cached = "/prompt_tokens_details/cached_tokens";
+    let hit = if place == "/usage" { "/prompt_cache_hit_tokens" } else { "" };
+    match numbers(usage, ["/prompt_tokens", cached, hit, "/completion_tokens", details]) {
+        Err(()) => known.odd = true,
+        Ok(None) => {}
+        Ok(Some([input, cached, hit, output, thoughts])) => {
+            let total = usage.and_then(|it| it["total_tokens"].as_u64()).filter(|n| *n < 1 << 53);
+            let apart = input.unwrap_or(0) + output.unwrap_or(0) + thoughts.unwrap_or(0);
+            let beside = thoughts.unwrap_or(0) > 0 && place == "/usage" && total == Some(apart);
+            let output = if beside { Some(output.unwrap_or(0) + thoughts.unwrap_or(0)) } else { output };
+            put(known, [input, cached.or(hit), None, output, thoughts]);
+            if doc["choices"].as_array().is_some_and(Vec::is_empty) {
                 known.certainty = Certainty::Exact;
             }
-            let (cached, thoughts) =
-                ("/input_tokens_details/cached_tokens", "/output_tokens_details/reasoning_tokens");
-            match numbers(usage, ["/input_tokens", cached, "", "/output_tokens", thoughts]) {
-                Err(()) => known.odd = true,
-                Ok(None) => {}
-                Ok(Some(stated)) => put(known, stated),
+        }
+    }
+}
+
+fn images(is_event: bool, kind: &str, doc: &Value, known: &mut Reading) {
+    let cached = "/input_tokens_details/cached_tokens";
+    let stated = numbers(doc.get("usage"), ["/input_tokens", cached, "", "/output_tokens", ""]);
+    let listed = doc["data"].as_array().map_or(0, Vec::len);
+    let completed = u64::from(kind.ends_with(".completed") && kind.len() <= 256);
+    let images = if is_event { completed } else { u64::try_from(listed).unwrap() };
+    match stated {
+        Err(()) => known.odd = true,
+        Ok(None) if images == 0 => {}
+        Ok(stated) => {
+            let before = known.counts.unwrap_or_default();
+            if let Some(stated) = stated {
+                put(known, stated);
+            }
+            let tokens = known.counts.unwrap_or_default();
+            known.counts = Some(Counts { images: before.images + images, ..tokens });
+        }
+    }
+}
+
+fn responses(is_event: bool, kind: &str, doc: &Value, known: &mut Reading) {
+    let ends = ["response.completed", "response.incomplete", "response.failed"].contains(&kind);
+    let usage = if is_event { doc.pointer("/response/usage") } else { doc.get("usage") };
+    if is_event && !ends {
+        return;
+    }
+    if is_event {
+        known.certainty = Certainty::Exact;
+    }
+    let (cached, thoughts) =
+        ("/input_tokens_details/cached_tokens", "/output_tokens_details/reasoning_tokens");
+    match numbers(usage, ["/input_tokens", cached, "", "/output_tokens", thoughts]) {
+        Err(()) => known.odd = true,
+        Ok(None) => {}
+        Ok(Some(stated)) => put(known, stated),
+    }
+}
+
+fn anthropic(is_event: bool, kind: &str, doc: &Value, known: &mut Reading, last: &mut Last) {
+    if is_event && kind == "message_stop" {
+        known.certainty = Certainty::Exact;
+    }
+    let (read, made) = ("/cache_read_input_tokens", "/cache_creation_input_tokens");
+    for place in ["/message/usage", "/usage"] {
+        match numbers(doc.pointer(place), ["/input_tokens", read, made, "/output_tokens", ""]) {
+            Err(()) => known.odd = true,
+            Ok(None) => {}
+            Ok(Some([input, cached, written, output, _])) => {
+                let new = [input, cached, written, output];
+                last.iter_mut().zip(new).for_each(|(last, new)| *last = new.or(*last));
+                let [input, cached, written, output] = last.map(Option::unwrap_or_default);
+                let input = Some(input + cached + written);
+                put(known, [input, Some(cached), Some(written), Some(output), None]);
             }
         }
-        Source::Anthropic => {
-            if is_event && kind == "message_stop" {
-                known.certainty = Certainty::Exact;
-            }
-            let (read, made) = ("/cache_read_input_tokens", "/cache_creation_input_tokens");
-            for place in ["/message/usage", "/usage"] {
-                match numbers(doc.pointer(place), ["/input_tokens", read, made, "/output_tokens", ""]) {
-                    Err(()) => known.odd = true,
-                    Ok(None) => {}
-                    Ok(Some([input, cached, written, output, _])) => {
-                        let new = [input, cached, written, output];
-                        last.iter_mut().zip(new).for_each(|(last, new)| *last = new.or(*last));
-                        let [input, cached, written, output] = last.map(Option::unwrap_or_default);
-                        let input = Some(input + cached + written);
-                        put(known, [input, Some(cached), Some(written), Some(output), None]);
-                    }
-                }
-            }
+    }
+}
+
+fn gemini(doc: &Value, known: &mut Reading) {
+    let mut usage = doc.get("usageMetadata").filter(|it| !it.is_null());
+    if usage.is_none() {
+        let elements = doc.as_array().into_iter().flatten();
+        usage = elements.filter_map(|it| it.get("usageMetadata")).next_back();
+    }
+    let fields = [
+        "/promptTokenCount",
+        "/cachedContentTokenCount",
+        "/toolUsePromptTokenCount",
+        "/candidatesTokenCount",
+        "/thoughtsTokenCount",
+    ];
+    match numbers(usage, fields) {
+        Err(()) => known.odd = true,
+        Ok(None) => {}
+        Ok(Some([input, cached, tools, output, thoughts])) => {
+            let input = Some(input.unwrap_or(0) + tools.unwrap_or(0));
+            let output = Some(output.unwrap_or(0) + thoughts.unwrap_or(0));
+            put(known, [input, cached, None, output, thoughts]);
         }
-        Source::Gemini => {
-            let mut usage = doc.get("usageMetadata").filter(|it| !it.is_null());
-            if usage.is_none() {
-                let elements = doc.as_array().into_iter().flatten();
-                usage = elements.filter_map(|it| it.get("usageMetadata")).next_back();
-            }
-            let fields = [
-                "/promptTokenCount",
-                "/cachedContentTokenCount",
-                "/toolUsePromptTokenCount",
-                "/candidatesTokenCount",
-                "/thoughtsTokenCount",
-            ];
-            match numbers(usage, fields) {
-                Err(()) => known.odd = true,
-                Ok(None) => {}
-                Ok(Some([input, cached, tools, output, thoughts])) => {
-                    let input = Some(input.unwrap_or(0) + tools.unwrap_or(0));
-                    let output = Some(output.unwrap_or(0) + thoughts.unwrap_or(0));
-                    put(known, [input, cached, None, output, thoughts]);
-                }
-            }
-        }
-        Source::Pointers(_) => {
-            let mut usage = Map::new();
-            for (name, place) in [("in", "/usage/0/in"), ("out", "/usage/1")] {
-                usage.insert(name.to_owned(), doc.pointer(place).cloned().unwrap_or(Value::Null));
-            }
-            match numbers(Some(&usage.into()), ["/in", "", "", "/out", ""]) {
-                Err(()) => known.odd = true,
-                Ok(None) => {}
-                Ok(Some([input, _, _, output, _])) => {
-                    (last[0], last[1]) = (input.or(last[0]), output.or(last[1]));
-                    put(known, [last[0], None, None, last[1], None]);
-                }
-            }
+    }
+}
+
+fn pointers(doc: &Value, known: &mut Reading, last: &mut Last) {
+    let mut usage = Map::new();
+    for (name, place) in [("in", "/usage/0/in"), ("out", "/usage/1")] {
+        usage.insert(name.to_owned(), doc.pointer(place).cloned().unwrap_or(Value::Null));
+    }
+    match numbers(Some(&usage.into()), ["/in", "", "", "/out", ""]) {
+        Err(()) => known.odd = true,
+        Ok(None) => {}
+        Ok(Some([input, _, _, output, _])) => {
+            (last[0], last[1]) = (input.or(last[0]), output.or(last[1]));
+            put(known, [last[0], None, None, last[1], None]);
         }
     }
 }
@@ -445,49 +456,4 @@ fn written(source: &Source, doc: &Value) -> u64 {
         }
     }
     paths.iter().map(|path| sum(doc, &path.split('.').collect::<Vec<_>>())).sum()
-}
-
-/// What is hidden does not depend on the cuts, and nothing goes but what is to be hidden.
-fn hide(body: &[u8]) {
-    let pass = |pieces: &[&[u8]]| {
-        let (mut hider, mut meter) = (Hider::new(), Meter::new(&Source::OpenAi, Format::Events));
-        let mut out = Vec::new();
-        for (at, piece) in pieces.iter().enumerate() {
-            match hider.pass(&mut meter, piece, at + 1 == pieces.len()) {
-                Passed::Same => out.extend_from_slice(piece),
-                Passed::Instead(bytes) => out.extend_from_slice(&bytes),
-            }
-        }
-        out
-    };
-    let whole = pass(&[body]);
-    for size in [1, 3, 16] {
-        assert!(pass(&body.chunks(size).collect::<Vec<_>>()) == whole, "in pieces of {size}");
-    }
-    let is_mark = |it: &[u8]| it.starts_with(b"\xEF\xBB\xBF") || it.windows(3).any(|w| w == b"\xEF\xBB\xBF");
-    if has_huge(body) || is_mark(body) {
-        return;
-    }
-    assert_eq!(kept(&whole), kept(body), "{:?}", String::from_utf8_lossy(&whole));
-}
-
-/// The data of events, less what may be hidden.
-fn kept(body: &[u8]) -> Vec<Result<Value, Vec<u8>>> {
-    let read = |data: Vec<u8>| match serde_json::from_slice::<Value>(&data) {
-        Ok(Value::Object(mut map)) => {
-            if map.get("usage") == Some(&Value::Null) {
-                map.remove("usage");
-            }
-            Ok(Value::Object(map))
-        }
-        Ok(other) => Ok(other),
-        Err(_) => Err(data),
-    };
-    let is_hidden = |it: &Result<Value, Vec<u8>>| {
-        it.as_ref().is_ok_and(|it| {
-            it["choices"].as_array().is_some_and(Vec::is_empty)
-                && it.get("usage").is_some_and(Value::is_object)
-        })
-    };
-    events(body).into_iter().map(read).filter(|it| !is_hidden(it)).collect()
 }
