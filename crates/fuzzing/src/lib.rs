@@ -19,6 +19,7 @@ mod delivery;
 mod dice;
 mod event;
 mod grown;
+mod hidden;
 mod ledger_commands;
 mod metered;
 mod seen;

@@ -1,8 +1,8 @@
 //! What an AI answer states: never more than a reader of the whole would state, and the same wherever the answer is cut.
 
 use crate::dice::Dice;
-use crate::grown;
-use meter::{Certainty, Counts, Format, Hider, Meter, Passed, Pointer, Pointers, Reading, Source};
+use crate::{grown, hidden};
+use meter::{Certainty, Counts, Format, Meter, Pointer, Pointers, Reading, Source};
 use serde_json::{Map, Value};
 use std::rc::Rc;
 
@@ -120,7 +120,7 @@ fn answer(choice: u8, body: &[u8]) {
         assert!(counts.cached + counts.cache_written <= counts.input && counts.reasoning <= counts.output);
     }
     if format == Format::Events {
-        hide(body);
+        hidden::hide(body);
     }
 }
 
@@ -147,14 +147,14 @@ fn read(source: &Source, format: Format, pieces: &[&[u8]]) -> Reading {
 }
 
 /// Is there something that looks like a number on which readers of JSON differ, at 1e308 and above?
-fn has_huge(body: &[u8]) -> bool {
+pub(crate) fn has_huge(body: &[u8]) -> bool {
     let is_long = body.split(|b| !b.is_ascii_digit()).any(|digits| digits.len() > 300);
     let exponent = |pair: &[u8]| matches!(pair[0], b'e' | b'E') && matches!(pair[1], b'0'..=b'9' | b'+');
     is_long || body.windows(2).any(exponent)
 }
 
-/// The documents of events, and whether the last one said `[DONE]`, line by line over the whole.
-fn events(body: &[u8]) -> Vec<Vec<u8>> {
+/// The data of events, line by line over the whole.
+pub(crate) fn events(body: &[u8]) -> Vec<Vec<u8>> {
     let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
     let (mut events, mut data, mut line) = (Vec::new(), Vec::<Vec<u8>>::new(), Vec::new());
     let mut bytes = body.iter().copied().peekable();
@@ -456,49 +456,4 @@ fn written(source: &Source, doc: &Value) -> u64 {
         }
     }
     paths.iter().map(|path| sum(doc, &path.split('.').collect::<Vec<_>>())).sum()
-}
-
-/// What is hidden does not depend on the cuts, and nothing goes but what is to be hidden.
-fn hide(body: &[u8]) {
-    let pass = |pieces: &[&[u8]]| {
-        let (mut hider, mut meter) = (Hider::new(), Meter::new(&Source::OpenAi, Format::Events));
-        let mut out = Vec::new();
-        for (at, piece) in pieces.iter().enumerate() {
-            match hider.pass(&mut meter, piece, at + 1 == pieces.len()) {
-                Passed::Same => out.extend_from_slice(piece),
-                Passed::Instead(bytes) => out.extend_from_slice(&bytes),
-            }
-        }
-        out
-    };
-    let whole = pass(&[body]);
-    for size in [1, 3, 16] {
-        assert!(pass(&body.chunks(size).collect::<Vec<_>>()) == whole, "in pieces of {size}");
-    }
-    let is_mark = |it: &[u8]| it.starts_with(b"\xEF\xBB\xBF") || it.windows(3).any(|w| w == b"\xEF\xBB\xBF");
-    if has_huge(body) || is_mark(body) {
-        return;
-    }
-    assert_eq!(kept(&whole), kept(body), "{:?}", String::from_utf8_lossy(&whole));
-}
-
-/// The data of events, less what may be hidden.
-fn kept(body: &[u8]) -> Vec<Result<Value, Vec<u8>>> {
-    let read = |data: Vec<u8>| match serde_json::from_slice::<Value>(&data) {
-        Ok(Value::Object(mut map)) => {
-            if map.get("usage") == Some(&Value::Null) {
-                map.remove("usage");
-            }
-            Ok(Value::Object(map))
-        }
-        Ok(other) => Ok(other),
-        Err(_) => Err(data),
-    };
-    let is_hidden = |it: &Result<Value, Vec<u8>>| {
-        it.as_ref().is_ok_and(|it| {
-            it["choices"].as_array().is_some_and(Vec::is_empty)
-                && it.get("usage").is_some_and(Value::is_object)
-        })
-    };
-    events(body).into_iter().map(read).filter(|it| !is_hidden(it)).collect()
 }
