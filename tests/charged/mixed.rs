@@ -115,10 +115,11 @@ fn prices(model: &str) -> [u64; 4] {
     if model.starts_with("dear") { [100, 100, 400, 400] } else { [10, 1, 40, 60] }
 }
 
-/// What the upstream says that it used, priced.
-fn price(said: &Said) -> u64 {
+/// What the upstream says that it used, priced. Anthropic does not say what was thought.
+fn price(path: &str, said: &Said) -> u64 {
     let [input, cached, output, reasoning] = prices(&said.model);
-    let (cache, thoughts) = (said.cached.min(said.input), said.reasoning.min(said.output));
+    let told = if path == "/v1/messages" { 0 } else { said.reasoning };
+    let (cache, thoughts) = (said.cached.min(said.input), told.min(said.output));
     (said.input - cache) * input + cache * cached + (said.output - thoughts) * output + thoughts * reasoning
 }
 
@@ -142,7 +143,7 @@ fn expected(item: &Item, sent: &Sent) -> (u64, u64) {
         return if whole { (held, held) } else { (0, held) };
     }
     if whole && states {
-        let cost = price(said).min(held);
+        let cost = price(&item.path, said).min(held);
         return (cost, cost);
     }
     let probable = u64::try_from(sent.asked.probable_input()).unwrap() * input;
