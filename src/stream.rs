@@ -81,8 +81,21 @@ impl HttpContext for Stream {
     }
 
     fn on_http_response_body(&mut self, size: usize, end: bool) -> Action {
-        let input = Input::ResponseBody { size, end };
-        self.shared.handle(self.id, &self.exchange, input, self.now(), Phase::Past);
+        let wanted = self.exchange.borrow().answer_wanted();
+        let piece = wanted.then(|| host::response_piece(size).unwrap_or_default());
+        let input = Input::ResponseBody { size, end, piece: piece.as_deref() };
+        let (_, other) = self.shared.relay(self.id, &self.exchange, input, self.now(), Phase::Relaying);
+        if let Some(other) = other
+            && !host::replace_response_piece(size, &other)
+        {
+            self.shared.complain("answer_not_replaced");
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_trailers(&mut self, _count: usize) -> Action {
+        let input = Input::ResponseTrailers;
+        self.shared.handle(self.id, &self.exchange, input, self.now(), Phase::Trailing);
         Action::Continue
     }
 
@@ -90,7 +103,8 @@ impl HttpContext for Stream {
         let wanted = self.exchange.borrow().end_wanted();
         let code = if wanted.code { host::property_u64("response\0code") } else { None };
         let flags = if wanted.flags { host::property_u64("response\0flags") } else { None };
-        let input = Input::Closed { code, flags: flags.unwrap_or(u64::MAX) };
+        let usage = if wanted.usage { host::envoy_usage() } else { None };
+        let input = Input::Closed { code, flags: flags.unwrap_or(u64::MAX), usage: usage.as_ref() };
         self.shared.handle(self.id, &self.exchange, input, self.now(), Phase::Past);
         self.shared.forget(self.id);
     }

@@ -27,7 +27,7 @@ fn everything(sdk: Sdk, key: &str) -> Vec<Value> {
 }
 
 /// Takes out the times at which the upstream answered: two answers to the same question differ in them.
-fn without_times(value: &Value) -> Value {
+pub(crate) fn without_times(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {
             let kept = fields.iter().filter(|(name, _)| *name != "created" && *name != "created_at");

@@ -7,7 +7,8 @@ const messages = [{ role: 'user', content: 'hello' }];
 
 run((url, step) => {
   const api = new Anthropic({ baseURL: url, apiKey: step.key, timeout: 20_000 });
+  const stream = step.stream ?? false;
   const call = (options) =>
-    api.messages.create({ model: 'scripted', max_tokens: 100, messages, stream: step.stream ?? false }, options);
+    api.messages.create({ model: 'scripted', max_tokens: 100, messages, stream, ...step.more }, options);
   return told(step, call, ({ error }) => [error?.error?.type, error?.error?.code]);
 });

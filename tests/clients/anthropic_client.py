@@ -7,20 +7,22 @@ import anthropic
 
 
 def outcome(api, step):
-    more = {"stream": True} if step.get("stream") else {}
+    more = {"max_tokens": 100, **step.get("more", {})}
+    if step.get("stream"):
+        more["stream"] = True
     try:
         raw = api.with_options(api_key=step["key"]).messages.with_raw_response.create(
             model="scripted",
-            max_tokens=100,
             messages=[{"role": "user", "content": "hello"}],
             extra_headers=step.get("headers", {}),
             **more,
         )
         answer = raw.parse()
+        # What the answer does not say stays unsaid: a field that is null is not one that is not there.
         if step.get("stream"):
-            answer = [event.model_dump(mode="json") for event in answer]
+            answer = [event.model_dump(mode="json", exclude_unset=True) for event in answer]
         else:
-            answer = answer.model_dump(mode="json")
+            answer = answer.model_dump(mode="json", exclude_unset=True)
         return {"answer": answer, "headers": dict(raw.headers)}
     except anthropic.APIStatusError as error:
         inner = error.body.get("error", {}) if isinstance(error.body, dict) else {}

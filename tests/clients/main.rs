@@ -9,5 +9,6 @@
 
 mod answers;
 mod events;
+mod metered_answers;
 mod programs;
 mod refusals;

@@ -6,11 +6,14 @@ const { run, told } = require('./told.cjs');
 const messages = [{ role: 'user', content: 'hello' }];
 
 function call(api, step, options) {
-  const more = step.stream ? { stream: true } : {};
+  const more = { ...step.more };
+  if (step.stream) more.stream = true;
+  if (step.usage) more.stream_options = { include_usage: true };
   switch (step.call) {
     case 'chat':
-      if (step.usage) more.stream_options = { include_usage: true };
       return api.chat.completions.create({ model: 'scripted', messages, ...more }, options);
+    case 'completions':
+      return api.completions.create({ model: 'scripted', prompt: 'hello', ...more }, options);
     case 'responses':
       return api.responses.create({ model: 'scripted', input: 'hello', ...more }, options);
     case 'embeddings':

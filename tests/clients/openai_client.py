@@ -9,14 +9,16 @@ MESSAGES = [{"role": "user", "content": "hello"}]
 
 
 def call(api, step):
-    more = {"extra_headers": step.get("headers", {})}
+    more = {"extra_headers": step.get("headers", {}), **step.get("more", {})}
     if step.get("stream"):
         more["stream"] = True
+    if step.get("usage"):
+        more["stream_options"] = {"include_usage": True}
     match step["call"]:
         case "chat":
-            if step.get("usage"):
-                more["stream_options"] = {"include_usage": True}
             return api.chat.completions.with_raw_response.create(model="scripted", messages=MESSAGES, **more)
+        case "completions":
+            return api.completions.with_raw_response.create(model="scripted", prompt="hello", **more)
         case "responses":
             return api.responses.with_raw_response.create(model="scripted", input="hello", **more)
         case "embeddings":
@@ -33,10 +35,11 @@ def outcome(api, step):
     try:
         raw = call(api.with_options(api_key=step["key"]), step)
         answer = raw.parse()
+        # What the answer does not say stays unsaid: a field that is null is not one that is not there.
         if step.get("stream"):
-            answer = [event.model_dump(mode="json") for event in answer]
+            answer = [event.model_dump(mode="json", exclude_unset=True) for event in answer]
         else:
-            answer = answer.model_dump(mode="json")
+            answer = answer.model_dump(mode="json", exclude_unset=True)
         return {"answer": answer, "headers": dict(raw.headers)}
     except openai.APIStatusError as error:
         return {

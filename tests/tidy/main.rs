@@ -15,12 +15,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Of our own crates, what each may use: (package, in what ships, besides in its tests).
-const ARROWS: [(&str, &[&str], &[&str]); 15] = [
+const ARROWS: [(&str, &[&str], &[&str]); 16] = [
     ("tollgate-units", &[], &[]),
     ("tollgate-webhook", &["tollgate-units"], &["tollgate-webhook"]),
+    ("tollgate-meter", &[], &[]),
     ("tollgate-contract", &["tollgate-units"], &[]),
     ("tollgate-ledger", &["tollgate-units"], &[]),
-    ("tollgate-gate", &["tollgate-units", "tollgate-contract", "tollgate-webhook"], &[]),
+    ("tollgate-gate", &["tollgate-units", "tollgate-contract", "tollgate-meter", "tollgate-webhook"], &[]),
     (
         "tollgate",
         &["tollgate-gate", "tollgate-contract", "tollgate-units", "tollgate-webhook"],
@@ -64,6 +65,7 @@ const ARROWS: [(&str, &[&str], &[&str]); 15] = [
             "tollgate-ledger",
             "tollgate-contract",
             "tollgate-billing",
+            "tollgate-meter",
             "tollgate-sim",
             "tollgate-units",
             "tollgate-webhook",
@@ -73,7 +75,7 @@ const ARROWS: [(&str, &[&str], &[&str]); 15] = [
 ];
 
 /// The crates without I/O, clock or randomness.
-const PURE: [&str; 5] = ["units", "webhook", "contract", "gate", "ledger"];
+const PURE: [&str; 6] = ["units", "webhook", "meter", "contract", "gate", "ledger"];
 
 /// All that pure crates may use from outside: text, numbers and hashes.
 const PURE_OUTSIDE: [&str; 7] = ["base64", "hmac", "itoa", "serde", "serde_json", "sha2", "time"];

@@ -148,7 +148,7 @@ fn requests(aim: &Aim) -> Result<Vec<Request<Full<Bytes>>>> {
     aim.proofs.iter().map(of).collect()
 }
 
-async fn connect(port: u16) -> Result<SendRequest<Full<Bytes>>> {
+pub(crate) async fn connect(port: u16) -> Result<SendRequest<Full<Bytes>>> {
     let deed = format!("connect to 127.0.0.1:{port}");
     let stream = TcpStream::connect(("127.0.0.1", port)).await.during(&deed)?;
     stream.set_nodelay(true).during(&deed)?;

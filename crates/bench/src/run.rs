@@ -4,6 +4,7 @@ use crate::figures::Sample;
 use crate::load::Pace;
 use crate::machine::Machine;
 use crate::site::{Gateway, Phase, Site, clear};
+use crate::streams::{self, PacedPlan, Streams, Way};
 use crate::summary::{Skipped, Summary};
 use crate::variants::Variant;
 use serde::Serialize;
@@ -39,6 +40,16 @@ pub(crate) struct Plan {
     pub(crate) closed_ms: u64,
     /// Connections for it.
     pub(crate) closed_connections: usize,
+    /// Of streams.
+    pub(crate) streams: streams::Plan,
+}
+
+/// Which ways are measured.
+pub(crate) struct What {
+    /// Of requests.
+    pub(crate) variants: Vec<Variant>,
+    /// Of streams.
+    pub(crate) ways: Vec<Way>,
 }
 
 impl Default for Plan {
@@ -55,6 +66,10 @@ impl Default for Plan {
             count_connections: 16,
             closed_ms: 3_000,
             closed_connections: 32,
+            streams: streams::Plan {
+                paced: Some(PacedPlan { streams: 20, batches: 8, chunks: 100, every_ms: 5 }),
+                bytes: Some(100_000_000),
+            },
         }
     }
 }
@@ -63,7 +78,11 @@ impl Plan {
     /// Enough to see that everything runs; too little to believe.
     pub(crate) fn quick() -> Self {
         let (warm_up, rate_requests, count_requests, closed_ms) = (300, 400, 2_000, 1_000);
-        Self { rounds: 2, warm_up, rate_requests, count_requests, closed_ms, ..Self::default() }
+        let streams = streams::Plan {
+            paced: Some(PacedPlan { streams: 20, batches: 2, chunks: 50, every_ms: 5 }),
+            bytes: Some(10_000_000),
+        };
+        Self { rounds: 2, warm_up, rate_requests, count_requests, closed_ms, streams, ..Self::default() }
     }
 }
 
@@ -71,7 +90,7 @@ impl Plan {
 ///
 /// # Errors
 /// Something is not built, does not start, or answers otherwise than it should; nothing is written then.
-pub(crate) fn run(variants: &[Variant], mut plan: Plan, stop: &AtomicBool) -> Result<()> {
+pub(crate) fn run(what: &What, mut plan: Plan, stop: &AtomicBool) -> Result<()> {
     let root = tools::root()?;
     let (folder, env) = (root.join("target/bench"), |name: &str| std::env::var(name).ok());
     let run_dir = folder.join("run").display().to_string();
@@ -81,10 +100,17 @@ pub(crate) fn run(variants: &[Variant], mut plan: Plan, stop: &AtomicBool) -> Re
     plan.workers = settings.concurrency;
     clear(&settings.run_dir)?;
     let machine = Machine::here(&tools.envoy);
-    let site = Site::up(&settings, &tools, plan.customers, stop)?;
-    let (samples, skipped) = rounds(&site, variants, plan)?;
-    drop(site);
-    let summary = Summary::of(machine, plan, samples, skipped);
+    let (mut samples, mut skipped) = (Vec::new(), Vec::new());
+    if !what.variants.is_empty() {
+        let site = Site::up(&settings, &tools, plan.customers, stop)?;
+        (samples, skipped) = rounds(&site, &what.variants, plan)?;
+    }
+    let mut measured = Streams::default();
+    if plan.streams.paced.is_some() || plan.streams.bytes.is_some() {
+        let settings = streams::settings(&root, env)?;
+        measured = streams::run(&settings, &tools, &what.ways, plan.rounds, plan.streams, stop)?;
+    }
+    let summary = Summary::of(machine, plan, samples, skipped, measured);
     std::fs::create_dir_all(&folder).during(format!("create {}", folder.display()))?;
     summary.write(&folder)?;
     say(&format!("\n{}\nWritten to {}.", summary.markdown(), folder.join("summary.{json,md}").display()));
@@ -158,7 +184,7 @@ fn progress(sample: &Sample, plan: Plan) -> String {
 }
 
 /// Standard output is where whoever typed the command looks; if it is gone, the files are still written.
-fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stdout(), "{line}");
 }

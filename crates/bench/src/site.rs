@@ -1,6 +1,7 @@
 //! The processes that are measured, and what each of them has used: one billing service and one upstream for the
 //! whole run, a fresh Envoy for each measurement.
 
+use crate::books::Books;
 use crate::cpu::Reading;
 use crate::load::{self, Aim, Pace};
 use crate::variants::{PATH, Variant, WEBHOOK_PATH, write_empty};
@@ -8,8 +9,7 @@ use hyper::StatusCode;
 use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, HeaderName};
 use serde::Serialize;
-use serde_json::{Value, json};
-use stage::client::{Answer, Call, Client};
+use serde_json::json;
 use stage::processes::{self, Process};
 use stage::settings::Settings;
 use stage::tools::Tools;
@@ -17,10 +17,8 @@ use stage::{During as _, Result, Trouble, stripe};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-/// More than any run can spend.
-const CREDITS: u64 = 1_000_000_000;
 /// How large a delivery of an event is, about.
 const WEBHOOK_BYTES: usize = 4096;
 /// What is reported in the background after the last answer belongs to the requests before it: long enough for that.
@@ -52,8 +50,7 @@ pub(crate) struct Site<'a> {
     settings: &'a Settings,
     tools: &'a Tools,
     stop: &'a AtomicBool,
-    runtime: tokio::runtime::Runtime,
-    client: Client,
+    books: Books<'a>,
     aim: Aim,
     upstream: Process,
     billing: Process,
@@ -84,14 +81,13 @@ impl<'a> Site<'a> {
         let mut upstream = Process::start("upstream", command, &settings.run_dir)?;
         upstream.ready(settings.upstream_port, "/", stop)?;
         let billing = processes::billing(settings, tools, &[], stop)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let books = Books::of(settings)?;
         let body = json!({ "model": "bench", "messages": [{ "role": "user", "content": "How much does it cost?" }] });
         let mut site = Self {
             settings,
             tools,
             stop,
-            runtime: runtime.during("start a client")?,
-            client: Client::default(),
+            books,
             aim: Aim {
                 port: settings.gateway_port,
                 path: PATH.into(),
@@ -103,7 +99,8 @@ impl<'a> Site<'a> {
             billing,
         };
         let bearer = |key| (AUTHORIZATION, format!("Bearer {key}"));
-        site.aim.proofs = (0..customers).map(|n| Ok(bearer(site.customer(n)?))).collect::<Result<_>>()?;
+        site.aim.proofs =
+            (0..customers).map(|n| Ok(bearer(site.books.customer(n)?))).collect::<Result<_>>()?;
         Ok(site)
     }
 
@@ -146,7 +143,7 @@ impl<'a> Site<'a> {
                 Reading::of(self.upstream.pid())?,
             ])
         };
-        let (aim, calls) = (self.aim(variant), self.calls()?);
+        let (aim, calls) = (self.aim(variant), self.books.calls()?);
         let [gateway, billing, upstream] = look()?;
         let tally = load::fire(&aim, connections, pace)?;
         std::thread::sleep(SETTLE);
@@ -159,7 +156,7 @@ impl<'a> Site<'a> {
             gateway_ns: nanos(gateway_now.since(&gateway)),
             billing_ns: nanos(billing_now.since(&billing)),
             upstream_ns: nanos(upstream_now.since(&upstream)),
-            billing_calls: self.calls()?.saturating_sub(calls),
+            billing_calls: self.books.calls()?.saturating_sub(calls),
         })
     }
 
@@ -183,46 +180,6 @@ impl<'a> Site<'a> {
             expect,
         }
     }
-
-    /// Calls that the billing service has counted since it started.
-    fn calls(&self) -> Result<u64> {
-        let text = self.send("/metrics", &[200], Call::get)?.text();
-        let lines = text.lines().filter(|line| line.starts_with("tollgate_billing_calls_total"));
-        let counts = lines.map(|line| line.rsplit(' ').next().and_then(|n| n.parse::<u64>().ok()));
-        counts.sum::<Option<_>>().ok_or_else(|| Trouble(format!("a line of /metrics has no count:\n{text}")))
-    }
-
-    /// Makes a customer with credits; its key.
-    fn customer(&self, n: usize) -> Result<String> {
-        // Another run's customers may be there already, if the ledger outlives a run.
-        let run = SystemTime::now().duration_since(UNIX_EPOCH).during("read the clock")?.as_millis();
-        let account = format!("bench-{run}-{n}");
-        self.admin("accounts", &account, &json!({ "id": account, "subjects": [] }))?;
-        self.admin(
-            "grants",
-            &account,
-            &json!({ "account": account, "credits": CREDITS, "note": "for the bench" }),
-        )?;
-        let key = self.admin("api-keys", &account, &json!({ "account": account }))?;
-        let key = key.get("key").and_then(Value::as_str).map(str::to_owned);
-        key.ok_or_else(|| Trouble(format!("the billing service gave {account} no API key")))
-    }
-
-    fn admin(&self, what: &str, account: &str, body: &Value) -> Result<Value> {
-        let token = &self.settings.admin_token;
-        let answer = self.send(&format!("/admin/v1/{what}"), &[200, 201], |url| {
-            Call::post(url).bearer(token).header("idempotency-key", format!("{what}-{account}")).json(body)
-        });
-        Ok(answer?.json())
-    }
-
-    fn send(&self, path: &str, expect: &[u16], call: impl FnOnce(String) -> Call) -> Result<Answer> {
-        let answer = self.runtime.block_on(self.client.send(call(self.settings.billing(path))))?;
-        if expect.contains(&answer.status) {
-            return Ok(answer);
-        }
-        Err(Trouble(format!("the billing service answered {} to {path}: {}", answer.status, answer.text())))
-    }
 }
 
 /// An event around some text.
@@ -244,6 +201,6 @@ pub(crate) fn clear(run_dir: &Path) -> Result<()> {
     }
 }
 
-fn nanos(span: Duration) -> u64 {
+pub(crate) fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }

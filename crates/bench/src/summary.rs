@@ -11,10 +11,12 @@
 //! | `targets[]` | `what`, `met` (true, false, or null if not measured), `value`, `bound`, `unit` |
 //! | `skipped[]` | `variant`, `why` |
 //! | `samples[]` | `round`, `variant`, and for each of the loads `rate`, `count`, `closed` what it cost |
+//! | `streams` | `paced.<way>.<figure>` and `long.<way>.<figure>` with `median`, `min`, `max`, figures as named in `streams/figures.rs`; `paced_samples[]`, `long_samples[]` |
 
 use crate::figures::{self as f, Figures, Sample, Spread};
 use crate::machine::Machine;
 use crate::run::Plan;
+use crate::streams::{self, Streams};
 use crate::targets::{Target, targets};
 use crate::variants::Variant;
 use serde::Serialize;
@@ -33,6 +35,7 @@ pub(crate) struct Summary {
     targets: [Target; 5],
     skipped: Vec<Skipped>,
     samples: Vec<Sample>,
+    streams: Streams,
 }
 
 /// A way that was not measured.
@@ -51,10 +54,16 @@ const HEAD: &str = "\
 
 impl Summary {
     /// Works out the figures.
-    pub(crate) fn of(machine: Machine, plan: Plan, samples: Vec<Sample>, skipped: Vec<Skipped>) -> Self {
+    pub(crate) fn of(
+        machine: Machine,
+        plan: Plan,
+        samples: Vec<Sample>,
+        skipped: Vec<Skipped>,
+        streams: Streams,
+    ) -> Self {
         let variants = f::figures(&samples);
         let targets = targets(&variants);
-        Self { schema: 1, machine, plan, variants, targets, skipped, samples }
+        Self { schema: 1, machine, plan, variants, targets, skipped, samples, streams }
     }
 
     /// Writes both files.
@@ -74,9 +83,19 @@ impl Summary {
     pub(crate) fn markdown(&self) -> String {
         let Self { machine, plan, .. } = self;
         let mut text = format!(
-            "{} ({} cores), Linux {}, Envoy {} with {} workers; load average before: {}.\n\n{HEAD}",
+            "{} ({} cores), Linux {}, Envoy {} with {} workers; load average before: {}.\n\n",
             machine.cpu, machine.cores, machine.kernel, machine.envoy, plan.workers, machine.load_before
         );
+        text.push_str(&streams::markdown(&self.streams, plan.streams, plan.rounds));
+        if !self.samples.is_empty() || !self.skipped.is_empty() {
+            self.requests(&mut text);
+        }
+        text
+    }
+
+    /// The table of requests, and what is to be said of it.
+    fn requests(&self, text: &mut String) {
+        text.push_str(HEAD);
         for (variant, figures) in &self.variants {
             let cells = COLUMNS
                 .map(|(name, show)| figures.get(name).map_or(String::from("–"), |spread| show(*spread)));
@@ -91,7 +110,7 @@ impl Summary {
             closed_connections,
             customers,
             ..
-        } = plan;
+        } = &self.plan;
         let _ = write!(
             text,
             "\nPer request; medians of {rounds} rounds (least – most), comparisons within a round. Times in µs. CPU over {count_requests} \
@@ -110,7 +129,6 @@ impl Summary {
                 variant.name()
             );
         }
-        text
     }
 
     /// The ways for which the rate was too high for this machine.
@@ -154,11 +172,13 @@ fn verdict(target: &Target) -> String {
     format!("- {word}: {}: {}, at most {}\n", target.what, show(target.value), show(target.bound))
 }
 
-fn micros(spread: Spread) -> String {
+/// Nanoseconds of all rounds as microseconds.
+pub(crate) fn micros(spread: Spread) -> String {
     range(spread, tenths)
 }
 
-fn range(Spread { median, min, max }: Spread, show: impl Fn(i64) -> String) -> String {
+/// The middle, and the ends if they differ.
+pub(crate) fn range(Spread { median, min, max }: Spread, show: impl Fn(i64) -> String) -> String {
     if min == max { show(median) } else { format!("{} ({} – {})", show(median), show(min), show(max)) }
 }
 
@@ -168,7 +188,8 @@ fn tenths(nanos: i64) -> String {
     format!("{sign}{}.{}", value / 1000, value % 1000 / 100)
 }
 
-fn thousandths(value: i64) -> String {
+/// Thousandths as a number.
+pub(crate) fn thousandths(value: i64) -> String {
     let (sign, value) = (if value < 0 { "−" } else { "" }, value.unsigned_abs());
     format!("{sign}{}.{:03}", value / 1000, value % 1000)
 }
@@ -193,7 +214,7 @@ mod tests {
             sample(2, Variant::ExtAuthz, 152, 82, 300, 400),
         ];
         let skipped = vec![Skipped { variant: Variant::Lease, why: "it is not there yet" }];
-        Summary::of(machine, Plan::default(), samples, skipped)
+        Summary::of(machine, Plan::default(), samples, skipped, Streams::default())
     }
 
     #[test]

@@ -104,7 +104,7 @@ impl Variant {
 }
 
 /// What is changed for all of them alike.
-fn common(file: &mut EnvoyFile) -> Result<()> {
+pub(crate) fn common(file: &mut EnvoyFile) -> Result<()> {
     // A log line costs each way the same and would make their ratios look better than they are.
     merge(file.http()?, &json!({ "access_log": null }));
     // The kernel would spread a few connections unevenly over the workers, differently in each round.
@@ -116,7 +116,7 @@ fn common(file: &mut EnvoyFile) -> Result<()> {
 }
 
 /// Takes Tollgate out, from the chain and from the routes that name it.
-fn without_filter(file: &mut EnvoyFile) -> Result<()> {
+pub(crate) fn without_filter(file: &mut EnvoyFile) -> Result<()> {
     let is_ours = |name: &str| name.starts_with("tollgate.");
     filters(file)?.retain(|filter| !filter.get("name").and_then(Value::as_str).is_some_and(is_ours));
     let routes =

@@ -202,14 +202,14 @@ impl Stream {
             }
             Stage::Answered => {
                 let end = dice.flag();
-                self.tell(Input::ResponseBody { size: 1, end }, now, shelf);
+                self.tell(Input::ResponseBody { size: 1, end, piece: None }, now, shelf);
             }
         }
     }
 
     fn close(&mut self, flags: u64, now: Span, shelf: &mut Open) {
         self.closed = true;
-        self.tell(Input::Closed { code: Some(200), flags }, now, shelf);
+        self.tell(Input::Closed { code: Some(200), flags, usage: None }, now, shelf);
     }
 
     fn tell(&mut self, input: Input<'_>, now: Span, shelf: &mut Open) {

@@ -12,11 +12,14 @@
 )]
 #![allow(clippy::missing_panics_doc, reason = "to fail is what they are for")]
 
+mod ask;
 mod catalog;
 mod config;
 mod delivery;
 mod dice;
 mod event;
+mod grown;
+mod hidden;
 mod ledger_commands;
 mod metered;
 mod seen;
@@ -28,6 +31,7 @@ mod sync;
 mod texts;
 mod till;
 mod tree;
+mod usage;
 mod words;
 mod worker;
 mod world;
@@ -42,9 +46,11 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 16] = [
     Target { name: "signature", run: signature::run },
     Target { name: "event", run: event::run },
+    Target { name: "usage", run: usage::run },
+    Target { name: "ask", run: ask::run },
     Target { name: "config", run: config::run },
     Target { name: "catalog", run: catalog::run },
     Target { name: "texts", run: texts::run },

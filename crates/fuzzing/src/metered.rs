@@ -139,7 +139,7 @@ fn step(story: &mut Story, dice: &mut Dice<'_>, body_over: &mut bool) {
         }
         8 if story.went_on => {
             let (size, end) = (dice.below(100), dice.flag());
-            story.tell(Input::ResponseBody { size, end });
+            story.tell(Input::ResponseBody { size, end, piece: None });
         }
         9 if dice.rarely(8) => {
             // What Envoy and the worker never do.
@@ -191,7 +191,7 @@ fn answer(dice: &mut Dice<'_>, story: &Story) -> Answer {
             Answer::Ok(Box::new(if dice.rarely(6) {
                 Pass::unpaid(number)
             } else {
-                Pass::new((!dice.rarely(4)).then_some(number), Rc::new(Decided::new(standing, price)))
+                Pass::new((!dice.rarely(4)).then_some(number), Rc::new(Decided::new(standing, price, None)))
             }))
         }
         5 | 6 => {
@@ -345,7 +345,7 @@ impl Story {
         let code = dice.flag().then(|| dice.number() % 600);
         let flags = dice.pick(&[0, 0, 0x4000, 0x1000_0000, 0x80_0000, 1 << 9]);
         self.closed = true;
-        self.tell(Input::Closed { code, flags });
+        self.tell(Input::Closed { code, flags, usage: None });
     }
 
     fn audit(&mut self) {
@@ -355,14 +355,14 @@ impl Story {
             .effects
             .iter()
             .filter_map(|effect| match effect {
-                Effect::Tell(Report::Ended { hold, charged, .. }) => Some((*hold, *charged)),
+                Effect::Tell(Report::Ended(ended)) => Some((ended.hold, ended.charged)),
                 _ => None,
             })
             .collect();
         for pass in &self.passes {
             let of_it: Vec<_> = reports.iter().filter(|(hold, _)| Some(*hold) == pass.hold).collect();
             assert_eq!(of_it.len(), usize::from(pass.hold.is_some()), "settled once: {pass:?} {reports:?}");
-            assert!(of_it.iter().all(|(_, charged)| *charged <= pass.held()), "more than was held");
+            assert!(of_it.iter().all(|(_, charged)| *charged <= pass.held), "more than was held");
             assert!(
                 self.went_on || of_it.iter().all(|(_, charged)| charged.is_zero()),
                 "charged for nothing"

@@ -13,7 +13,7 @@ use contract::v1::{
     UsageRecord,
 };
 use gate::Metric;
-use gate::worker::{Answer, CallResult, Question, Report, Settings, Worker, WorkerEffect};
+use gate::worker::{Answer, CallResult, Ended, Question, Report, Settings, Worker, WorkerEffect};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -148,7 +148,10 @@ impl Rig {
             let subject = Subject::new(SubjectKind::JwtSub, dice.pick(&["bob", "alice", "carol"])).unwrap();
             let endpoint = EndpointId::new(dice.pick(&["chat", "embeddings", "image"])).unwrap();
             let allow = u32::try_from(dice.below(3)).unwrap();
-            (Question::Need { subject, endpoint, mode, shape: NeedShape::Fixed, allow }, Some(mode))
+            (
+                Question::Need { subject, endpoint, mode, shape: NeedShape::Fixed, allow, repeat: None },
+                Some(mode),
+            )
         };
         let life = self.workers[w].0;
         let answer = self.workers[w].1.ask(stream, question, self.now, &mut self.shelf);
@@ -195,7 +198,7 @@ impl Rig {
         assert!(known, "at a price that billing never said: {pass:?}");
         if let Some(hold) = pass.hold {
             assert!(self.taken.insert((life, hold), ()).is_none(), "two requests on one hold");
-            self.holds.push((life, hold, pass.held()));
+            self.holds.push((life, hold, pass.held));
             if pass.decided.is_none() {
                 self.unpaid.insert((life, hold));
             }
@@ -233,7 +236,7 @@ impl Rig {
         // What passed while billing was away, and was not served, is nothing to tell of.
         self.untold += usize::from(!served && self.unpaid.contains(&(life, hold)));
         let request_id = RequestId::numbered(u64::try_from(self.ended).unwrap());
-        self.tell(life, Report::Ended { hold, charged, outcome, tokens: None, request_id, at: self.now });
+        self.tell(life, Report::Ended(Ended::fixed(hold, charged, outcome, request_id, self.now)));
     }
 
     /// A VM dies, and another takes its place.

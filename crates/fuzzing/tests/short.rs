@@ -7,9 +7,11 @@ use fuzzing::{TARGETS, target};
 use std::path::Path;
 
 /// How many changed inputs each target gets: what it does in some seconds.
-const ROUNDS: [(&str, u32); 14] = [
+const ROUNDS: [(&str, u32); 16] = [
     ("signature", 6_000),
     ("event", 20_000),
+    ("usage", 20_000),
+    ("ask", 20_000),
     ("config", 1_000),
     ("catalog", 1_000),
     ("texts", 20_000),
@@ -114,6 +116,6 @@ macro_rules! short {
 }
 
 short!(
-    signature, event, config, catalog, texts, slot, seen, metered, delivery, worker, stripe, sync, ledger,
-    world
+    signature, event, usage, ask, config, catalog, texts, slot, seen, metered, delivery, worker, stripe,
+    sync, ledger, world
 );

@@ -1,5 +1,6 @@
 //! What the gate can ask of the world; if it is not in this list, the filter cannot do it.
 
+use crate::exchange::BodyEdit;
 use crate::text::Text;
 use crate::worker::{Question, Report};
 use std::rc::Rc;
@@ -15,6 +16,13 @@ pub enum Effect {
     SetRequestHeaders(Rc<[(Text, Text)]>),
     /// Remove a request header, every repetition of it.
     RemoveRequestHeader(Text),
+    /// Change the request's body before it goes upstream, and say its new length; it is whole, and held. If that cannot be
+    /// done, say [`crate::Input::EditFailed`].
+    EditRequestBody(Box<BodyEdit>),
+    /// Let this pass in the place of the piece of the answer that is being handled.
+    SetResponsePiece(Vec<u8>),
+    /// Add a trailer to the answer's.
+    SetResponseTrailer(Text, Text),
     /// Replace a response header.
     SetResponseHeader(Text, Text),
     /// Remove a response header.
@@ -79,6 +87,13 @@ pub enum Metric {
     Ended {
         /// [`contract::v1::Outcome`] in the contract's words.
         outcome: &'static str,
+    },
+    /// A request was charged by what it used.
+    Charged {
+        /// The endpoint's id.
+        endpoint: Text,
+        /// [`contract::v1::Basis`] in the contract's words.
+        basis: &'static str,
     },
     /// A delivery of an event was decided or ended.
     Webhook {

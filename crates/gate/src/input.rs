@@ -60,14 +60,35 @@ pub enum Input<'a> {
         size: usize,
         /// True if it is complete. Never true if trailers follow: what must happen at the end happens at `Closed`.
         end: bool,
+        /// The piece itself, if [`crate::Exchange::answer_wanted`] asks for it.
+        piece: Option<&'a [u8]>,
     },
+    /// The answer's trailers: its body is complete.
+    ResponseTrailers,
+    /// The change of the request's body that was asked for could not be made; nothing has gone on.
+    EditFailed,
     /// The stream is over, for whatever reason.
     Closed {
         /// The status that the client saw or would have seen, if there was any.
         code: Option<u64>,
         /// Envoy's response flags (`CoreResponseFlag`: bit n is flag n).
         flags: u64,
+        /// What Envoy's own `ai_protocol_manager` read in the answer, if somebody wants to know and it did.
+        usage: Option<&'a EnvoyUsage>,
     },
+}
+
+/// What Envoy's own reader of AI answers found (`envoy.data.ai.v3.TokenUsage`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EnvoyUsage {
+    /// Tokens of the input.
+    pub input: Option<u64>,
+    /// Tokens of the output.
+    pub output: Option<u64>,
+    /// Of the input, those from the provider's cache.
+    pub cached: Option<u64>,
+    /// The model that answered.
+    pub model: Option<String>,
 }
 
 /// What becomes of the data that an input brought.

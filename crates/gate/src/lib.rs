@@ -18,7 +18,7 @@ mod text;
 pub mod worker;
 
 pub use effect::{Effect, Level, Metric, Reply};
-pub use exchange::{Delivery, EndWanted, Exchange, Metered, Role};
-pub use input::{Flow, Headers, Input, Now, Single};
+pub use exchange::{BodyEdit, Delivery, EndWanted, Exchange, Metered, Role};
+pub use input::{EnvoyUsage, Flow, Headers, Input, Now, Single};
 pub use shelf::{MemoryShelf, Shelf, Stale, Version};
 pub use text::Text;

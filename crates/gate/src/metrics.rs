@@ -8,7 +8,7 @@ use crate::Metric;
 use crate::config::{Config, Priced, Terms};
 use crate::text::Text;
 use crate::worker::Fault;
-use contract::v1::{Outcome, Reason};
+use contract::v1::{Basis, Outcome, Reason};
 use webhook::Forgery;
 
 /// One metric.
@@ -25,7 +25,7 @@ pub struct Family {
 }
 
 /// The list. `docs/metrics.md` tells the same, and a test compares them.
-pub const LIST: [Family; 8] = [
+pub const LIST: [Family; 9] = [
     Family {
         name: "tollgate_requests_total",
         kind: "counter",
@@ -43,6 +43,12 @@ pub const LIST: [Family; 8] = [
         kind: "counter",
         labels: &["outcome"],
         question: "How did requests end that held something?",
+    },
+    Family {
+        name: "tollgate_charged_total",
+        kind: "counter",
+        labels: &["endpoint", "basis"],
+        question: "How is it known what requests used whose price depends on it?",
     },
     Family {
         name: "tollgate_webhooks_total",
@@ -78,8 +84,10 @@ pub const LIST: [Family; 8] = [
 
 /// Where no rule, or no webhook endpoint, covers a request.
 const NO_ENDPOINT: &str = "none";
-const DECISIONS: [&str; 6] = ["pass", "unpaid", "identified", "vouched", "preflight", "left_waiting"];
-const REFUSALS: [&str; 2] = ["method_not_allowed", "body_too_large"];
+const DECISIONS: [&str; 7] =
+    ["pass", "repeat", "unpaid", "identified", "vouched", "preflight", "left_waiting"];
+const REFUSALS: [&str; 4] =
+    ["method_not_allowed", "body_too_large", "request_unreadable", "idempotency_key_unfit"];
 /// Of deliveries; [`Forgery`]'s besides.
 const DELIVERIES: [&str; 26] = [
     "accepted",
@@ -112,7 +120,7 @@ const DELIVERIES: [&str; 26] = [
 /// Of deliveries that no endpoint is for.
 const NOWHERE: [&str; 2] = ["other_method", "unknown_path"];
 const CALLS: [&str; 4] = ["hello", "sync", "claim", "complete"];
-const FAULTS: [&str; 16] = [
+const FAULTS: [&str; 18] = [
     "attribute_unfit",
     "claim_stale",
     "completion_lost",
@@ -128,13 +136,17 @@ const FAULTS: [&str; 16] = [
     "stream_gone",
     "unacknowledged",
     "unpaid_allowance",
+    "usage_odd",
+    "used_beyond_hold",
     "worker_lost",
 ];
-const BUGS: [&str; 13] = [
+const BUGS: [&str; 14] = [
+    "answer_not_replaced",
     "answer_without_call",
     "answer_without_question",
     "body_before_headers",
     "body_missing",
+    "body_not_edited",
     "body_without_headers",
     "charged_beyond_hold",
     "claim_answered_as_need",
@@ -143,7 +155,6 @@ const BUGS: [&str; 13] = [
     "end_without_hold",
     "fresh_turned_away",
     "headers_again",
-    "not_an_end",
 ];
 
 impl Metric {
@@ -154,6 +165,7 @@ impl Metric {
             Self::Request { endpoint, decision } => ("tollgate_requests_total", vec![endpoint, decision]),
             Self::Shadowed { decision } => ("tollgate_shadowed_total", vec![decision]),
             Self::Ended { outcome } => ("tollgate_ended_total", vec![outcome]),
+            Self::Charged { endpoint, basis } => ("tollgate_charged_total", vec![endpoint, basis]),
             Self::Webhook { endpoint, outcome } => ("tollgate_webhooks_total", vec![endpoint, outcome]),
             Self::Call { call, result } => ("tollgate_calls_total", vec![call, result]),
             Self::Fault { fault } => ("tollgate_faults_total", vec![fault]),
@@ -169,6 +181,7 @@ impl Metric {
             Self::Request { decision, .. } => decisions().contains(decision),
             Self::Shadowed { decision } => refusals().contains(decision),
             Self::Ended { outcome } => Outcome::ALL.iter().any(|known| known.as_str() == *outcome),
+            Self::Charged { basis, .. } => Basis::ALL.iter().any(|known| known.as_str() == *basis),
             Self::Webhook { endpoint, outcome } => {
                 deliveries().contains(outcome) || (*endpoint == NO_ENDPOINT && NOWHERE.contains(outcome))
             }
@@ -204,6 +217,16 @@ pub fn all(config: &Config) -> Vec<Metric> {
                 }
             }
             let decisions = decisions();
+            for route in ai.routes.iter() {
+                let Terms::Priced(Priced { endpoint, metering, .. }) = &route.terms else { continue };
+                if !metering.is_fixed() {
+                    let of = |basis: Basis| Metric::Charged {
+                        endpoint: endpoint.as_str().to_owned().into(),
+                        basis: basis.as_str(),
+                    };
+                    all.extend(Basis::ALL.map(of));
+                }
+            }
             for endpoint in endpoints.into_iter().map(|id| Text::Own(id.to_owned())) {
                 let of = |decision: &&'static str| Metric::Request { endpoint: endpoint.clone(), decision };
                 all.extend(decisions.iter().map(of));
@@ -255,6 +278,7 @@ mod tests {
             Metric::Request { endpoint: "chat".into(), decision: "pass" },
             Metric::Shadowed { decision: "unauthenticated" },
             Metric::Ended { outcome: "charged" },
+            Metric::Charged { endpoint: "chat".into(), basis: "stated" },
             Metric::Webhook { endpoint: "stripe".into(), outcome: "mismatch" },
             Metric::Webhook { endpoint: "none".into(), outcome: "unknown_path" },
             Metric::Call { call: "sync", result: "late" },

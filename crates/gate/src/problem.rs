@@ -21,6 +21,13 @@ pub(crate) enum Plain {
         /// The largest that is read.
         max: usize,
     },
+    /// What the request can cost cannot be read from its body.
+    Unreadable {
+        /// Why, for people.
+        why: String,
+    },
+    /// The `Idempotency-Key` is repeated, empty, too long or no text.
+    KeyUnfit,
 }
 
 impl Plain {
@@ -30,6 +37,8 @@ impl Plain {
         match self {
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::TooLarge { .. } => "body_too_large",
+            Self::Unreadable { .. } => "request_unreadable",
+            Self::KeyUnfit => "idempotency_key_unfit",
         }
     }
 
@@ -39,6 +48,10 @@ impl Plain {
         let (status, title, detail) = match self {
             Self::MethodNotAllowed { allow } => (405, "Method not allowed", format!("Use {allow} here.")),
             Self::TooLarge { max } => (413, "Body too large", format!("Send at most {max} bytes.")),
+            Self::Unreadable { why } => (400, "Request unreadable", why.clone()),
+            Self::KeyUnfit => {
+                (400, "Idempotency-Key unfit", "Send it once, with 1 to 255 ASCII characters.".to_owned())
+            }
         };
         let code = self.as_str();
         let message = format!("{title}: {detail}");

@@ -35,22 +35,23 @@ mod watch;
 pub use reply::CallResult;
 pub(crate) use reply::attribute_fits;
 pub(crate) use talk::Told;
-pub use talk::{Answer, Decided, Fault, Pass, Question, Report};
+pub use talk::{Answer, Decided, Ended, Fault, Pass, Question, Report};
 
 use crate::effect::{Level, Metric};
 use crate::lease::PayerKey;
 use crate::shelf::Shelf;
-use allowance::{End, Unpaids};
+use allowance::Unpaids;
 use books::{Books, Finish, Page};
 use claims::Claims;
-use contract::v1::{self, CellReport, Need, NeedMode};
+use contract::v1::{self, CellReport, Need, NeedMode, PriceList};
 use needs::{Asked, Needs, Waiter};
 use pace::Pace;
 use process::Membership;
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 use strays::Strays;
-use units::{Instant, NodeName, Span};
+use units::{EndpointId, Instant, NodeName, Span};
 use watch::Watch;
 
 /// The largest answer that is read at all.
@@ -131,6 +132,8 @@ pub struct Worker {
     unpaids: Unpaids,
     strays: Strays,
     memory: warm::Memory,
+    /// The price list of each endpoint, as it was told last: one for all who are remembered.
+    lists: BTreeMap<EndpointId, Rc<PriceList>>,
     watch: Watch,
     /// Ends that could not be entered into their slot yet, because other workers were faster.
     unfinished: VecDeque<Finish>,
@@ -164,6 +167,7 @@ impl Worker {
             unpaids: Unpaids::default(),
             strays: Strays::default(),
             memory: warm::Memory::default(),
+            lists: BTreeMap::new(),
             watch: Watch::default(),
             unfinished: VecDeque::new(),
             unplaced: VecDeque::new(),
@@ -191,15 +195,17 @@ impl Worker {
             || self.claims.len() >= WAITERS_MAX;
         let accepted = match question {
             _ if crowded => false,
-            Question::Need { subject, endpoint, mode, shape, allow } => {
+            Question::Need { subject, endpoint, mode, shape, allow, repeat } => {
                 let key = (subject, endpoint);
+                // Whether it was charged before, only billing knows.
+                let mode = if repeat.is_some() { NeedMode::Hold } else { mode };
                 if mode == NeedMode::Lease
-                    && let lease::Warmth::Warm(pass) = self.warm(&key, now, shelf)
+                    && let lease::Warmth::Warm(pass) = self.warm(&key, &shape, now, shelf)
                 {
                     return Some(Answer::Ok(pass));
                 }
                 let (subject, endpoint) = key;
-                let asked = Asked { stream, subject, endpoint, mode, shape, allow, now };
+                let asked = Asked { stream, subject, endpoint, mode, shape, allow, repeat, now };
                 self.needs.push(asked, self.settings.wait, self.settings.call)
             }
             Question::Claim(claim) => {
@@ -245,14 +251,12 @@ impl Worker {
     pub fn tell(&mut self, report: Report, now: Instant, shelf: &mut dyn Shelf) {
         match report {
             Report::Completed { complete, ttl } => self.claims.tell(complete, ttl, now),
-            Report::Ended { hold, charged, outcome, tokens, request_id, at } => {
-                self.count(Metric::Ended { outcome: outcome.as_str() });
-                let end = End { outcome, tokens: tokens.clone(), request_id: request_id.clone(), at };
-                if self.unpaids.end(hold, end) {
+            Report::Ended(ended) => {
+                self.count(Metric::Ended { outcome: ended.outcome.as_str() });
+                if self.unpaids.end(&ended) {
                     return;
                 }
                 let later = self.membership.map_or(now, |membership| now.plus(membership.pause()));
-                let ended = Report::Ended { hold, charged, outcome, tokens, request_id, at };
                 let (finish, bug) = self.books.end(ended, later);
                 if let Some(bug) = bug {
                     self.count(Metric::Bug { bug });

@@ -2,7 +2,7 @@
 
 use crate::{Billing, Oracle};
 use contract::v1::{NeedMode, NeedShape, Outcome};
-use gate::worker::{Answer, CallResult, Question, Report, Settings, Worker, WorkerEffect};
+use gate::worker::{Answer, CallResult, Ended, Question, Report, Settings, Worker, WorkerEffect};
 use gate::{MemoryShelf, Metric, Shelf, Stale, Version};
 use ledger::CrashPolicy;
 use std::collections::BTreeMap;
@@ -158,6 +158,7 @@ impl World {
             mode: self.options.mode,
             shape: NeedShape::Fixed,
             allow: self.options.allow,
+            repeat: None,
         };
         let envoy = &mut self.envoys[at.0];
         let (life, worker) = &mut envoy.workers[at.1];
@@ -174,7 +175,7 @@ impl World {
             Answer::Ok(pass) => {
                 self.oracle.forwarded += 1;
                 self.oracle.unpaid += u64::from(pass.decided.is_none());
-                let (hold, price) = (pass.hold.unwrap(), pass.held().get());
+                let (hold, price) = (pass.hold.unwrap(), pass.held.get());
                 self.oracle.under_way += price;
                 self.requests.push(Request { at, hold, price });
             }
@@ -201,14 +202,8 @@ impl World {
         self.oracle.under_way -= price;
         let (used, outcome) = if served { (price, Outcome::Charged) } else { (0, Outcome::Failed) };
         self.oracle.served += used;
-        let report = Report::Ended {
-            hold,
-            charged: Amount::new(used).unwrap(),
-            outcome,
-            tokens: None,
-            request_id: RequestId::numbered(hold),
-            at: self.now,
-        };
+        let (used, id) = (Amount::new(used).unwrap(), RequestId::numbered(hold));
+        let report = Report::Ended(Ended::fixed(hold, used, outcome, id, self.now));
         let envoy = &mut self.envoys[at.0];
         envoy.workers[at.1].1.tell(report, self.now, &mut envoy.shelf);
         if envoy.workers[at.1].1.hurries(self.now) {

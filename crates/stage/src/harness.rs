@@ -5,8 +5,9 @@
 #![allow(clippy::panic, reason = "a test's tool: what does not hold here is the test's failure")]
 
 use crate::client::{Answer, Call, Client};
-use crate::envoy_file::{EnvoyFile, merge};
+use crate::envoy_file::EnvoyFile;
 use crate::leaks::{BODY_MARK, Leaks};
+pub use crate::options::Options;
 use crate::processes::{self, Process};
 use crate::settings::Settings;
 use crate::tools::{self, Tools};
@@ -15,7 +16,7 @@ use crate::{During as _, Result, Trouble, demo, run, stripe};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -24,73 +25,6 @@ use tempfile::TempDir;
 const TRAP: [&str; 2] = ["in-VM backtrace", "Uncaught RuntimeError"];
 /// How long [`eventually`] waits.
 const EVENTUALLY: Duration = Duration::from_secs(10);
-
-type Edit = Box<dyn Fn(&mut EnvoyFile) -> Result<()> + Send>;
-type Equip = Box<dyn Fn(&mut Tools, &Path) -> Result<()> + Send>;
-
-/// What is different from the demo in one test.
-#[derive(Default)]
-pub struct Options {
-    variables: Vec<(String, String)>,
-    edits: Vec<Edit>,
-    equip: Vec<Equip>,
-    no_billing: bool,
-    envoy: Option<PathBuf>,
-    traps: bool,
-}
-
-impl Options {
-    /// Sets a variable of the environment: one that `stage` knows, or one that only the billing service does.
-    #[must_use]
-    pub fn with(mut self, name: &str, value: impl ToString) -> Self {
-        self.variables.push((name.to_owned(), value.to_string()));
-        self
-    }
-
-    /// Edits Envoy's file after the settings are in.
-    #[must_use]
-    pub fn edit(mut self, edit: impl Fn(&mut EnvoyFile) -> Result<()> + Send + 'static) -> Self {
-        self.edits.push(Box::new(edit));
-        self
-    }
-
-    /// Merges a JSON patch (RFC 7386) into the configuration of the filter with this role.
-    #[must_use]
-    pub fn plugin(self, role: &'static str, patch: Value) -> Self {
-        self.edit(move |file| file.plugin(role, |plugin| merge(plugin, &patch)))
-    }
-
-    /// Runs other programs than the project's own, or those in another way; the function is given the stage's folder.
-    #[must_use]
-    pub fn tools(mut self, equip: impl Fn(&mut Tools, &Path) -> Result<()> + Send + 'static) -> Self {
-        self.equip.push(Box::new(equip));
-        self
-    }
-
-    /// Loads the build of the module that traps when a request asks for it; then a trap fails no test.
-    #[must_use]
-    pub fn that_traps(mut self) -> Self {
-        self.traps = true;
-        self.tools(|tools, _| {
-            tools.module = tools.trapping_module()?;
-            Ok(())
-        })
-    }
-
-    /// Starts no billing service: the test plays it, on [`Settings::billing_port`].
-    #[must_use]
-    pub const fn without_billing(mut self) -> Self {
-        self.no_billing = true;
-        self
-    }
-
-    /// Starts this Envoy instead of the one that the project pins.
-    #[must_use]
-    pub fn envoy(mut self, binary: impl Into<PathBuf>) -> Self {
-        self.envoy = Some(binary.into());
-        self
-    }
-}
 
 /// One Envoy and what the test needs to speak to it.
 pub struct Gateway {
@@ -132,7 +66,7 @@ impl Stage {
     ///
     /// # Errors
     /// Something does not start; the error holds what it said.
-    pub fn try_start(options: Options) -> Result<Self> {
+    pub fn try_start(mut options: Options) -> Result<Self> {
         let root = tools::root()?;
         let mut tools = Tools::find(&root)?;
         tools.are_fresh()?;
@@ -140,6 +74,11 @@ impl Stage {
             tools.envoy.clone_from(envoy);
         }
         let folder = tempfile::Builder::new().prefix("tollgate-test-").tempdir().during("make a folder")?;
+        if let Some(text) = &options.catalog {
+            let path = folder.path().join("catalog.yaml");
+            std::fs::write(&path, text).during("write the catalog")?;
+            options.variables.push(("CATALOG".to_owned(), path.display().to_string()));
+        }
         for equip in &options.equip {
             equip(&mut tools, folder.path())?;
         }

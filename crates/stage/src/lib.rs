@@ -8,6 +8,7 @@ pub mod envoy_file;
 pub mod frames;
 pub mod harness;
 pub mod leaks;
+mod options;
 pub mod processes;
 pub mod product;
 pub mod rogue;

@@ -46,6 +46,26 @@ pub struct Request {
     endpoint: String,
     /// The path at the upstream, if it is another.
     upstream: Option<String>,
+    /// How much is held before it passes: `fixed`, `max_tokens` or `estimate`.
+    hold: Option<String>,
+    /// Where the answer says what was used: a format by its name, or places in headers or in the document.
+    usage: Option<Value>,
+    /// By what it is charged if the answer does not say: `counted`, `hold` or `input`.
+    missing_usage: Option<String>,
+    /// The field of the body that limits the answer.
+    limit_field: Option<String>,
+}
+
+impl Request {
+    /// What the filter's rule for it says beside those of all paid paths. The filter's defaults are left to the filter.
+    fn metering(&self) -> impl Iterator<Item = (String, Value)> {
+        let hold = self.hold.as_ref().filter(|hold| *hold != "fixed").map(|hold| json!(hold));
+        let usage = self.usage.clone().filter(|usage| *usage != json!("none"));
+        let missing = self.missing_usage.as_ref().map(|missing| json!(missing));
+        let limit = self.limit_field.as_ref().map(|limit| json!(limit));
+        let all = [("hold", hold), ("usage", usage), ("missing_usage", missing), ("limit_field", limit)];
+        all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)))
+    }
 }
 
 /// A path under which customers see something of their own.
@@ -186,6 +206,7 @@ impl Product {
                     fields.insert("method".into(), json!(one.method));
                     fields.insert("path".into(), json!(path));
                     fields.insert("endpoint".into(), json!(one.endpoint));
+                    fields.extend(one.metering());
                 }
                 all.push(made);
             }
@@ -300,6 +321,45 @@ gateway:
                 (Some("/mine/"), None, true),
             ];
             assert_eq!(rows, expected);
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn what_is_charged_by_use_says_so_and_all_else_is_as_before() {
+        let mut file = made(
+            "
+gateway:
+  requests:
+  - {method: POST, path: /v1/chat/completions, endpoint: chat, hold: max_tokens, usage: openai, missing_usage: hold}
+  - {method: POST, path: /v1/rows, endpoint: rows, hold: estimate, usage: {header: {input: x-in, output: x-out}}}
+  - {method: POST, path: /v1/fixed, endpoint: chat, hold: fixed, usage: none}
+  - {method: POST, path: /v1/plain, endpoint: chat}
+",
+        );
+        let rows: Vec<_> = routes(&mut file).into_iter().map(|row| row.0).collect();
+        assert_eq!(rows[..4], ["/v1/chat/completions", "/v1/rows", "/v1/fixed", "/v1/plain"]);
+        file.plugin("ai", |plugin| {
+            let rule = |path: &str| {
+                let rules = plugin["routes"].as_array().unwrap().iter();
+                let mine: Vec<_> = rules.filter(|rule| rule["path"] == path).cloned().collect();
+                let [rule] = mine.as_slice() else { panic!("{path} has {} rules", mine.len()) };
+                rule.clone()
+            };
+            let chat = rule("/v1/chat/completions");
+            assert_eq!(
+                [&chat["hold"], &chat["usage"], &chat["missing_usage"], &chat["consult"]],
+                ["max_tokens", "openai", "hold", "lease"]
+            );
+            let rows = rule("/v1/rows");
+            assert_eq!(
+                (&rows["hold"], &rows["usage"]["header"]["input"]),
+                (&json!("estimate"), &json!("x-in"))
+            );
+            let mut plain = rule("/v1/plain");
+            plain["path"] = json!("/v1/fixed");
+            assert_eq!(rule("/v1/fixed"), plain);
+            assert_eq!((&plain["hold"], plain.get("usage")), (&json!("fixed"), None));
         })
         .unwrap();
     }

@@ -97,7 +97,7 @@ impl Stage {
             let answer: Headers = [(":status", "200")].into_iter().collect();
             self.tell(&mut exchange, Input::ResponseHeaders { headers: &answer, end: true }, &mut status);
         }
-        self.tell(&mut exchange, Input::Closed { code: Some(200), flags: 0 }, &mut status);
+        self.tell(&mut exchange, Input::Closed { code: Some(200), flags: 0, usage: None }, &mut status);
         self.calls();
         status.unwrap_or(0)
     }

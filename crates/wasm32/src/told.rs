@@ -87,7 +87,7 @@ impl Pure {
         }
         machine.answer(&mut stream, *now);
         let code = Some(u64::from(stream.answer.status));
-        machine.tell(&mut stream, Input::Closed { code, flags: 0 }, *now);
+        machine.tell(&mut stream, Input::Closed { code, flags: 0, usage: None }, *now);
         stream.answer
     }
 }
@@ -211,6 +211,9 @@ impl Stream {
             }
             Effect::RemoveResponseHeader(name) => _ = self.answer.headers.remove(&*name),
             Effect::Ask(_) | Effect::Withdraw | Effect::Tell(_) => panic!("{effect:?} is the machine's"),
+            Effect::EditRequestBody(_) | Effect::SetResponsePiece(_) | Effect::SetResponseTrailer(..) => {
+                panic!("{effect:?}: no scenario is of a route that is read")
+            }
             Effect::Count(_) | Effect::Note { .. } | Effect::Log(..) => {}
         }
     }

@@ -151,7 +151,7 @@ impl PriceList {
             Size::Most => price.limit(shape),
             Size::Estimate => price.limit(shape).min(price.output_usual),
         };
-        Ok(self.amount(self.needed(&price, shape, output)))
+        Ok(self.at_least_one(self.needed(&price, shape, output)))
     }
 
     /// The most that a request of this shape can cost, whatever is held for it.
@@ -169,7 +169,7 @@ impl PriceList {
     pub fn least(&self, shape: &TokenShape) -> Result<Amount, HoldError> {
         let price = self.asked(&shape.model)?;
         let output = price.limit(shape).min(self.output_min);
-        Ok(self.amount(self.needed(&price, shape, output)))
+        Ok(self.at_least_one(self.needed(&price, shape, output)))
     }
 
     /// The most output tokens for each answer that a hold pays for, up to the limit that the request has or gets.
@@ -183,6 +183,13 @@ impl PriceList {
         let rest = scaled(hold).saturating_sub(self.needed(&price, shape, 0));
         let paid = rest.checked_div(each).unwrap_or(u128::MAX);
         Ok(limit.min(u64::try_from(paid).unwrap_or(u64::MAX)))
+    }
+
+    /// How many input tokens a request of this shape probably has, where its answer does not say.
+    #[must_use]
+    pub fn probable_input(&self, shape: &TokenShape) -> u64 {
+        let shape = TokenShape { size: Size::Estimate, ..shape.clone() };
+        self.asked(&shape.model).map_or(shape.input_max, |price| price.input_tokens(&shape))
     }
 
     /// What tokens cost that were used by a request for the model `asked`: by the prices of the model that answered.
@@ -211,6 +218,11 @@ impl PriceList {
         });
         let images = u128::from(tokens.images).saturating_mul(scaled(price.image));
         self.amount(sum.saturating_add(images))
+    }
+
+    /// A hold is never of nothing, which would be no hold.
+    fn at_least_one(&self, scaled: u128) -> Amount {
+        self.amount(scaled).max(Amount::ONE)
     }
 
     /// Rounded up, once.

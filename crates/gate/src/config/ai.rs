@@ -2,7 +2,9 @@
 
 use super::raw::{Item, Section};
 use super::table::{Place, Table};
+use super::usage::{KEYS, Metering, metering};
 use super::{AiConfig, BODY_BYTES_MAX, DEFAULT_WAIT_MS, Env, billing, method, path};
+use std::rc::Rc;
 use units::{EndpointId, Span};
 
 /// What becomes of a refusal.
@@ -74,28 +76,12 @@ pub enum Terms {
 pub struct Priced {
     /// Its name in the catalog.
     pub endpoint: EndpointId,
-    /// How much is held.
-    pub hold: Hold,
-    /// Where the answer says what was used.
-    pub usage: Usage,
+    /// How its requests and answers are read.
+    pub metering: Rc<Metering>,
     /// Where it is held.
     pub consult: Consult,
     /// What happens while the billing upstream cannot be asked.
     pub on_unavailable: OnUnavailable,
-}
-
-/// How much is held before a request passes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hold {
-    /// The endpoint's price, whatever the request says.
-    Fixed,
-}
-
-/// Where an answer says what it used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Usage {
-    /// Nowhere: a success costs what was held.
-    None,
 }
 
 /// Where a request's need is held.
@@ -119,17 +105,6 @@ pub enum OnUnavailable {
     },
 }
 
-const HOLDS: [(&str, Option<Hold>); 3] =
-    [("fixed", Some(Hold::Fixed)), ("max_tokens", None), ("estimate", None)];
-const USAGES: [(&str, Option<Usage>); 7] = [
-    ("none", Some(Usage::None)),
-    ("openai", None),
-    ("openai_responses", None),
-    ("anthropic", None),
-    ("gemini", None),
-    ("header", None),
-    ("json_pointer", None),
-];
 const CONSULTS: [(&str, Option<Consult>); 2] =
     [("every_request", Some(Consult::EveryRequest)), ("lease", Some(Consult::Lease))];
 /// The most requests that an outage may cost.
@@ -148,7 +123,7 @@ pub(super) fn ai(s: Section<'_>, env: Env<'_>) -> Option<AiConfig> {
     };
     let billing = s.need("billing").and_then(|i| billing(&i, env));
     let identity = s.need("identity").and_then(|i| i.each(16, identity));
-    let routes = s.need("routes").and_then(|i| i.list(1000)).and_then(|items| routes(&items));
+    let routes = s.need("routes").and_then(|i| i.list(1000)).and_then(|items| routes(&items, wait));
     s.end();
     Some(AiConfig {
         mode: mode?,
@@ -203,13 +178,13 @@ fn header_name(item: &Item<'_>) -> Option<String> {
     Some(text.to_owned())
 }
 
-fn routes(items: &[Item<'_>]) -> Option<Table<Route>> {
+fn routes(items: &[Item<'_>], wait: Option<Wait>) -> Option<Table<Route>> {
     let mut table = Table::new();
     // Also of routes whose terms are wrong, so that one mistake does not hide another.
     let mut places = Table::new();
     let mut is_whole = true;
     for item in items {
-        let Some((method, place, terms)) = route(item) else {
+        let Some((method, place, terms)) = route(item, wait) else {
             is_whole = false;
             continue;
         };
@@ -224,11 +199,11 @@ fn routes(items: &[Item<'_>]) -> Option<Table<Route>> {
     is_whole.then_some(table)
 }
 
-fn route(item: &Item<'_>) -> Option<(String, Place, Option<Terms>)> {
+fn route(item: &Item<'_>, wait: Option<Wait>) -> Option<(String, Place, Option<Terms>)> {
     let s = item.section()?;
     let method = s.need("method").and_then(|i| method(&i));
     let place = place(&s);
-    let terms = terms(&s);
+    let terms = terms(&s, wait);
     s.end();
     Some((method?, place?, terms))
 }
@@ -249,10 +224,10 @@ fn place(s: &Section<'_>) -> Option<Place> {
 }
 
 /// Exactly one of `hold`, `cost: 0` and `vouch: true` says on what terms; nothing is free by omission.
-fn terms(s: &Section<'_>) -> Option<Terms> {
+fn terms(s: &Section<'_>, wait: Option<Wait>) -> Option<Terms> {
     let kinds: Vec<_> = ["hold", "cost", "vouch"].into_iter().filter(|key| s.has(key)).collect();
     match kinds.as_slice() {
-        ["hold"] => priced(s).map(Terms::Priced),
+        ["hold"] => priced(s, wait).map(Terms::Priced),
         ["cost"] => {
             let endpoint = endpoint(s);
             let cost = s.get("cost").and_then(|i| {
@@ -266,7 +241,7 @@ fn terms(s: &Section<'_>) -> Option<Terms> {
         }
         _ => {
             // Known all the same, so that they are not complained about twice.
-            for key in ["endpoint", "hold", "usage", "consult", "on_unavailable", "cost", "vouch"] {
+            for key in KEYS.into_iter().chain(["endpoint", "consult", "on_unavailable", "cost", "vouch"]) {
                 s.get(key);
             }
             let value = if kinds.is_empty() { String::from("no terms") } else { kinds.join(" and ") };
@@ -275,19 +250,14 @@ fn terms(s: &Section<'_>) -> Option<Terms> {
     }
 }
 
-fn priced(s: &Section<'_>) -> Option<Priced> {
+fn priced(s: &Section<'_>, wait: Option<Wait>) -> Option<Priced> {
     let endpoint = endpoint(s);
-    let hold = s.need("hold").and_then(|i| i.word(&HOLDS));
-    let usage = match s.get("usage") {
-        Some(item) => item.word(&USAGES),
-        None => Some(Usage::None),
-    };
+    let metering = metering(s, wait);
     let consult = s.need("consult").and_then(|i| i.word(&CONSULTS));
     let on_unavailable = s.need("on_unavailable").and_then(|i| on_unavailable(&i));
     Some(Priced {
         endpoint: endpoint?,
-        hold: hold?,
-        usage: usage?,
+        metering: Rc::new(metering?),
         consult: consult?,
         on_unavailable: on_unavailable?,
     })

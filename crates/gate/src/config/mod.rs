@@ -6,11 +6,13 @@
 mod ai;
 mod raw;
 mod table;
+mod usage;
 mod webhook;
 
-pub use ai::{Consult, Hold, Identity, Mode, OnUnavailable, Priced, Route, Terms, Usage, Wait};
+pub use ai::{Consult, Identity, Mode, OnUnavailable, Priced, Route, Terms, Wait};
 pub use raw::Complaint;
 pub use table::{Match, Place, Table};
+pub use usage::{Hold, Metering, MissingUsage, Usage, UsageHeaders};
 pub use webhook::{Dedupe, DedupeMode, Endpoint, OnClaimUnavailable};
 
 use core::fmt;

@@ -1,8 +1,10 @@
 //! Complete configurations resolve; a wrong one is told everything that is wrong with it, and no secret.
 
 use super::*;
+use ::meter::request::LimitField;
 use ::webhook::Livemode;
 use serde_json::{Value, json};
+use std::rc::Rc;
 use units::EndpointId;
 
 const SECRET: &str = "whsec_0123456789abcdef";
@@ -128,8 +130,13 @@ fn a_complete_ai_configuration_resolves() {
     let Match::Route(chat) = config.routes.find("POST", "/v1/chat/completions") else { panic!() };
     let priced = Priced {
         endpoint: EndpointId::new("chat").unwrap(),
-        hold: Hold::Fixed,
-        usage: Usage::None,
+        metering: Rc::new(Metering {
+            hold: Hold::Fixed,
+            usage: Usage::None,
+            request: None,
+            missing: MissingUsage::Counted,
+            limit_field: LimitField::MaxCompletionTokens,
+        }),
         consult: Consult::EveryRequest,
         on_unavailable: OnUnavailable::Deny,
     };
@@ -316,13 +323,37 @@ fn a_wrong_value_is_answered_with_what_to_write() {
             ai_json(),
             "/routes/0/hold",
             json!("max_tokens"),
-            "routes[0].hold: \"max_tokens\": this is not in this version; write \"fixed\"",
+            "routes[0]: a hold that depends on the request: write request: openai (or another) beside it",
+        ),
+        (
+            ai_json(),
+            "/routes/0/hold",
+            json!("most"),
+            "routes[0].hold: \"most\": write \"fixed\" or \"max_tokens\" or \"estimate\"",
         ),
         (
             ai_json(),
             "/routes/0/usage",
-            json!("openai"),
-            "routes[0].usage: \"openai\": this is not in this version",
+            json!("openapi"),
+            "routes[0].usage: \"openapi\": write \"none\", \"openai\", ",
+        ),
+        (
+            ai_json(),
+            "/routes/0/usage",
+            json!({"header": {"model": "x-model"}}),
+            "routes[0].usage.header: neither input nor output: write at least one of them",
+        ),
+        (
+            ai_json(),
+            "/routes/0/usage",
+            json!({"json_pointer": {"output": "usage/total"}}),
+            "routes[0].usage.json_pointer.output: \"usage/total\": write a JSON pointer",
+        ),
+        (
+            ai_json(),
+            "/routes/0/missing_usage",
+            json!("free"),
+            "routes[0].missing_usage: \"free\": write \"counted\" or \"input\" or \"hold\"",
         ),
         (
             ai_json(),

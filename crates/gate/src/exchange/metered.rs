@@ -3,17 +3,29 @@
 //! Every hold that was granted ends in exactly one report, and nothing is forwarded that was not let through.
 //! Not here: what a price is, and whether somebody can pay it. Billing decides that; see [`crate::worker`].
 
+mod answer;
+mod asking;
+mod bill;
+mod relay;
+
+pub use asking::BodyEdit;
+
 use super::{EndWanted, terms};
-use crate::config::{AiConfig, Consult, Identity, Match, Mode, OnUnavailable, Terms, Wait};
+use crate::config::{
+    AiConfig, Consult, Identity, Match, Metering, Mode, OnUnavailable, Priced, Terms, Usage, Wait,
+};
 use crate::identity::{credential_headers, identify};
 use crate::input::{Flow, Headers, Input, Now};
 use crate::problem::{self, Plain};
-use crate::worker::{Answer, Fault, Pass, Question, Report};
+use crate::worker::{Answer, Fault, Pass, Question};
 use crate::{Effect, Level, Metric, Text};
-use contract::v1::{NeedMode, NeedShape, Outcome, Reason, Refusal};
+use answer::UpstreamAnswer;
+use asking::{Asking, Measured, key_digest, model_in};
+use contract::v1::{NeedMode, NeedShape, Reason, Refusal};
+use relay::Relay;
 use std::collections::VecDeque;
 use std::rc::Rc;
-use units::{Amount, EndpointId, RequestId};
+use units::{EndpointId, RequestId, Subject};
 
 /// What every header of Tollgate's own begins with.
 const OWN: &str = "x-tollgate-";
@@ -27,6 +39,14 @@ pub struct Metered {
     /// As Envoy calls it; a number of our own if it does not, or by a name that is unfit to be told.
     request_id: RequestId,
     endpoint: Option<EndpointId>,
+    /// How the request and its answer are read; absent where the route has no price.
+    metering: Option<Rc<Metering>>,
+    /// What was read of the request.
+    measured: Option<Box<Measured>>,
+    /// True if the answer tells what it used because that was asked for here.
+    hides: bool,
+    /// What reads the answer.
+    relay: Relay,
     stage: Stage,
     effects: VecDeque<Effect>,
 }
@@ -35,6 +55,8 @@ pub struct Metered {
 enum Stage {
     /// Nothing is known yet.
     Unread,
+    /// What is to be asked depends on the body, which is not complete yet.
+    Reading(Box<Asking>),
     /// Billing was asked; nothing has gone upstream.
     Waiting { body_ended: bool, announced: bool },
     /// It may go on (without a pass, in shadow mode only), but is held until its body is complete.
@@ -45,14 +67,6 @@ enum Stage {
     Replied,
     /// Over.
     Closed,
-}
-
-/// What the answer's headers said.
-#[derive(Clone, Copy, Debug)]
-struct UpstreamAnswer {
-    status: u64,
-    /// A trusted upstream asked not to charge for it.
-    free: bool,
 }
 
 /// How one no is told.
@@ -66,24 +80,45 @@ impl Metered {
     #[must_use]
     pub fn new(config: Rc<AiConfig>, number: u64) -> Self {
         let (endpoint, stage, effects) = (None, Stage::Unread, VecDeque::with_capacity(16));
-        Self { config, request_id: RequestId::numbered(number), endpoint, stage, effects }
+        let (request_id, relay) = (RequestId::numbered(number), Relay::Unread);
+        Self {
+            config,
+            request_id,
+            endpoint,
+            metering: None,
+            measured: None,
+            hides: false,
+            relay,
+            stage,
+            effects,
+        }
     }
 
     /// Takes in what happened. Drain [`Metered::poll_effect`] afterwards.
     pub fn handle(&mut self, input: Input<'_>, now: Now) -> Flow {
         match input {
             Input::RequestHeaders { headers, end, verified } => self.on_request(headers, end, verified, now),
-            Input::RequestBody { size, end, .. } => self.on_body(size, end, now),
-            Input::RequestTrailers { .. } => self.on_body(0, true, now),
+            Input::RequestBody { size, end, body } => self.on_body(size, end, body, now),
+            Input::RequestTrailers { body } => self.on_body(body.map_or(0, <[u8]>::len), true, body, now),
             Input::Answered(answer) => self.on_answer(answer, false, now),
             Input::AnsweredAtOnce(answer) => self.on_answer(answer, true, now),
             Input::ResponseHeaders { headers, .. } => {
                 self.on_response(headers, now);
                 Flow::Continue
             }
-            Input::ResponseBody { .. } => Flow::Continue,
-            Input::Closed { code, flags } => {
-                self.on_closed(code, flags, now);
+            Input::ResponseBody { end, piece, .. } => {
+                if let Some(other) = piece.and_then(|piece| self.relay.pass(piece, end)) {
+                    self.effects.push_back(Effect::SetResponsePiece(other));
+                }
+                Flow::Continue
+            }
+            Input::ResponseTrailers => {
+                self.on_trailers();
+                Flow::Continue
+            }
+            Input::EditFailed => self.on_edit_failed(now),
+            Input::Closed { code, flags, usage } => {
+                self.on_closed(code, flags, usage, now);
                 Flow::Continue
             }
         }
@@ -98,15 +133,24 @@ impl Metered {
     #[must_use]
     pub fn end_wanted(&self) -> EndWanted {
         match &self.stage {
-            Stage::Forwarded { pass: Some(_), answer } => EndWanted { code: answer.is_none(), flags: true },
-            _ => EndWanted { code: false, flags: false },
+            Stage::Forwarded { pass: Some(_), answer } => {
+                let usage = self.metering.as_ref().is_some_and(|it| it.usage == Usage::EnvoyAi);
+                EndWanted { code: answer.is_none(), flags: true, usage }
+            }
+            _ => EndWanted { code: false, flags: false, usage: false },
         }
     }
 
-    /// The body is looked at by nobody: a fixed price does not depend on it.
+    /// The body is looked at where the price depends on it, or where the client may repeat it.
     #[must_use]
-    pub const fn body_wanted(&self) -> Option<usize> {
-        None
+    pub fn body_wanted(&self) -> Option<usize> {
+        matches!(self.stage, Stage::Reading(_)).then_some(self.config.body_bytes_max)
+    }
+
+    /// True if the pieces of the answer are to be seen.
+    #[must_use]
+    pub const fn answer_wanted(&self) -> bool {
+        self.relay.reads()
     }
 
     fn on_request(&mut self, headers: &Headers, end: bool, verified: Option<&[u8]>, now: Now) -> Flow {
@@ -137,20 +181,9 @@ impl Metered {
             }
             Match::None => return self.refuse(Reason::EndpointUnknown),
         };
-        let (endpoint, mode, allow) = match terms {
-            Terms::Priced(priced) => {
-                let allow = match priced.on_unavailable {
-                    OnUnavailable::Deny => 0,
-                    OnUnavailable::AllowBounded { k } => k,
-                };
-                let mode = match priced.consult {
-                    Consult::EveryRequest => NeedMode::Hold,
-                    Consult::Lease => NeedMode::Lease,
-                };
-                (Some(&priced.endpoint), mode, allow)
-            }
-            Terms::Free { endpoint } => (Some(endpoint), NeedMode::Identify, 0),
-            Terms::Vouch => (None, NeedMode::Identify, 0),
+        let endpoint = match terms {
+            Terms::Priced(Priced { endpoint, .. }) | Terms::Free { endpoint } => Some(endpoint),
+            Terms::Vouch => None,
         };
         self.endpoint = endpoint.cloned();
         if let Some(endpoint) = endpoint {
@@ -176,15 +209,70 @@ impl Metered {
             self.decided("vouched");
             return self.forward(None);
         };
-        self.effects.push_back(Effect::Ask(Question::Need {
-            subject,
-            endpoint,
-            mode,
-            shape: NeedShape::Fixed,
-            allow,
-        }));
-        let body_ended = end || config.wait == Wait::Head;
-        self.stage = Stage::Waiting { body_ended, announced: length.is_some() };
+        let Terms::Priced(priced) = terms else {
+            let (mode, shape, allow, repeat) = (NeedMode::Identify, NeedShape::Fixed, 0, None);
+            let question = Question::Need { subject, endpoint, mode, shape, allow, repeat };
+            return self.ask(question, end || config.wait == Wait::Head, length.is_some());
+        };
+        self.on_priced(headers, (subject, priced, model_in(path)), end, length.is_some(), now)
+    }
+
+    /// A request that has a price: what it can cost is known at its headers, or at its last byte.
+    fn on_priced(
+        &mut self,
+        headers: &Headers,
+        (subject, priced, model): (Subject, &Priced, Option<String>),
+        end: bool,
+        announced: bool,
+        now: Now,
+    ) -> Flow {
+        let allow = match priced.on_unavailable {
+            OnUnavailable::Deny => 0,
+            OnUnavailable::AllowBounded { k } => k,
+        };
+        let mode = match priced.consult {
+            Consult::EveryRequest => NeedMode::Hold,
+            Consult::Lease => NeedMode::Lease,
+        };
+        let (endpoint, metering) = (priced.endpoint.clone(), Rc::clone(&priced.metering));
+        self.metering = Some(Rc::clone(&metering));
+        if matches!(metering.usage, Usage::Body(_)) && headers.has("accept-encoding") {
+            // What is compressed cannot be read as it passes.
+            self.effects.push_back(Effect::RemoveRequestHeader("accept-encoding".into()));
+        }
+        if self.config.wait == Wait::Head {
+            let (shape, repeat) = (NeedShape::Fixed, None);
+            let question = Question::Need { subject, endpoint, mode, shape, allow, repeat };
+            return self.ask(question, true, announced);
+        }
+        let Ok(key) = key_digest(headers) else { return self.reply(No::Plain(Plain::KeyUnfit), end) };
+        let reads = metering.request.is_some() || key.is_some();
+        let asking = Asking { subject, endpoint, mode, allow, key, model };
+        if reads && !end {
+            self.stage = Stage::Reading(Box::new(asking));
+            return Flow::Pause;
+        }
+        self.put(asking, &[], end, announced, now)
+    }
+
+    /// Asks, with what the whole body says where anybody reads it.
+    fn put(&mut self, asking: Asking, body: &[u8], end: bool, announced: bool, now: Now) -> Flow {
+        let Some(metering) = self.metering.clone() else { return self.bug("headers_again", now) };
+        match asking.put(&metering, body) {
+            Ok((question, measured)) => {
+                self.measured = measured;
+                self.ask(question, end, announced)
+            }
+            Err(why) => {
+                self.note("tollgate.unreadable", why.as_str());
+                self.reply(No::Plain(Plain::Unreadable { why: why.to_string() }), end)
+            }
+        }
+    }
+
+    fn ask(&mut self, question: Question, body_ended: bool, announced: bool) -> Flow {
+        self.effects.push_back(Effect::Ask(question));
+        self.stage = Stage::Waiting { body_ended, announced };
         Flow::Pause
     }
 
@@ -194,9 +282,23 @@ impl Metered {
         self.effects.extend(ours.map(|name| Effect::RemoveRequestHeader(name.to_owned().into())));
     }
 
-    fn on_body(&mut self, size: usize, end: bool, now: Now) -> Flow {
+    fn on_body(&mut self, size: usize, end: bool, body: Option<&[u8]>, now: Now) -> Flow {
         let max = self.config.body_bytes_max;
         match &mut self.stage {
+            Stage::Reading(_) if size > max => {
+                self.stage = Stage::Replied;
+                self.reply(No::Plain(Plain::TooLarge { max }), true)
+            }
+            Stage::Reading(_) if end => {
+                let Stage::Reading(asking) = core::mem::replace(&mut self.stage, Stage::Replied) else {
+                    return Flow::Pause;
+                };
+                match body {
+                    Some(body) => self.put(*asking, body, true, true, now),
+                    None => self.bug("body_missing", now),
+                }
+            }
+            Stage::Reading(_) => Flow::Pause,
             Stage::Waiting { .. } if size > max => {
                 self.effects.push_back(Effect::Withdraw);
                 self.reply(No::Plain(Plain::TooLarge { max }), true)
@@ -242,11 +344,21 @@ impl Metered {
                         return self.unavailable(Fault::Nonsense, body_ended);
                     };
                     self.effects.push_back(Effect::SetRequestHeaders(Rc::clone(&told.upstream)));
+                    if let Some(hold) = terms::hold_text(&pass) {
+                        self.effects.push_back(Effect::SetRequestHeader("x-tollgate-hold".into(), hold));
+                    }
                     self.note("tollgate.account", account.shared());
                     self.note("tollgate.tier", tier.shared());
                 }
                 let id = self.request_id.shared().into();
                 self.effects.push_back(Effect::SetRequestHeader("x-tollgate-request-id".into(), id));
+                let metering = self.metering.as_deref();
+                let edit =
+                    self.measured.as_ref().zip(metering).and_then(|(measured, it)| measured.edit(it, &pass));
+                if let Some(edit) = edit {
+                    self.hides = edit.tells_usage();
+                    self.effects.push_back(Effect::EditRequestBody(Box::new(edit)));
+                }
                 if body_ended {
                     return self.forward(Some(pass));
                 }
@@ -259,47 +371,6 @@ impl Metered {
         }
     }
 
-    fn on_response(&mut self, headers: &Headers, now: Now) {
-        match &mut self.stage {
-            // Our own reply comes by here too; it has everything already.
-            Stage::Replied | Stage::Closed => return,
-            // Envoy answers in our place (too large, idle for too long): nothing goes on any more.
-            Stage::Unread | Stage::Waiting { .. } | Stage::Ready(_) => self.overtaken(now),
-            Stage::Forwarded { .. } => {}
-        }
-        for name in headers.names_under(OWN) {
-            self.effects.push_back(Effect::RemoveResponseHeader(name.to_owned().into()));
-        }
-        let id = self.request_id.shared().into();
-        self.effects.push_back(Effect::SetResponseHeader("x-tollgate-request-id".into(), id));
-        if let Stage::Forwarded { pass, answer } = &mut self.stage {
-            let status = headers.text(":status").and_then(|text| text.parse().ok()).unwrap_or(0);
-            let free = headers.text("x-tollgate-charge") == Some("none");
-            *answer = Some(UpstreamAnswer { status, free });
-            if let Some(pass) = pass {
-                let charged = charge(pass, *answer);
-                self.effects.extend(terms::to_client(pass, charged, now.wall));
-            }
-        }
-    }
-
-    fn on_closed(&mut self, code: Option<u64>, flags: u64, now: Now) {
-        match core::mem::replace(&mut self.stage, Stage::Closed) {
-            before @ (Stage::Waiting { .. } | Stage::Ready(_)) => {
-                self.stage = before;
-                self.overtaken(now);
-            }
-            Stage::Forwarded { pass: Some(pass), answer } => {
-                // Should the answer's headers have gone unseen, the status that Envoy logs says what they were.
-                let answer = answer.or(code.map(|status| UpstreamAnswer { status, free: false }));
-                let charged = charge(&pass, answer);
-                let outcome = terms::outcome(answer.map(|a| (a.status, a.free)), flags);
-                self.settle(&pass, charged, outcome, now);
-            }
-            Stage::Unread | Stage::Forwarded { pass: None, .. } | Stage::Replied | Stage::Closed => {}
-        }
-    }
-
     /// The stream ends, or Envoy answers it, before it was let through.
     fn overtaken(&mut self, now: Now) {
         match core::mem::replace(&mut self.stage, Stage::Closed) {
@@ -308,13 +379,14 @@ impl Metered {
                 self.decided("left_waiting");
             }
             Stage::Ready(pass) => self.give_back(pass.as_deref(), now),
-            Stage::Unread | Stage::Forwarded { .. } | Stage::Replied | Stage::Closed => {}
+            Stage::Unread | Stage::Reading(_) | Stage::Forwarded { .. } | Stage::Replied | Stage::Closed => {}
         }
     }
 
     fn forward(&mut self, pass: Option<Box<Pass>>) -> Flow {
         if let Some(pass) = &pass {
             self.decided(match (pass.hold, &pass.decided) {
+                _ if pass.repeats => "repeat",
                 (Some(_), Some(_)) => "pass",
                 (Some(_), None) => "unpaid",
                 (None, _) => "identified",
@@ -322,6 +394,14 @@ impl Metered {
         }
         self.stage = Stage::Forwarded { pass, answer: None };
         Flow::Continue
+    }
+
+    /// It was let through within this very callback or wake, and cannot go on as it was to: it does not go on.
+    fn on_edit_failed(&mut self, now: Now) -> Flow {
+        if let Stage::Forwarded { pass, answer: None } = &mut self.stage {
+            self.stage = Stage::Ready(pass.take());
+        }
+        self.bug("body_not_edited", now)
     }
 
     fn refuse(&mut self, reason: Reason) -> Flow {
@@ -350,7 +430,7 @@ impl Metered {
             }
             Stage::Waiting { .. } => self.effects.push_back(Effect::Withdraw),
             Stage::Ready(pass) => self.give_back(pass.as_deref(), now),
-            Stage::Unread => {}
+            Stage::Unread | Stage::Reading(_) => {}
         }
         self.unavailable(Fault::Nonsense, true)
     }
@@ -377,20 +457,6 @@ impl Metered {
         Flow::Pause
     }
 
-    fn give_back(&mut self, pass: Option<&Pass>, now: Now) {
-        if let Some(pass) = pass {
-            self.settle(pass, Amount::ZERO, Outcome::NotForwarded, now);
-        }
-    }
-
-    fn settle(&mut self, pass: &Pass, charged: Amount, outcome: Outcome, now: Now) {
-        let Some(hold) = pass.hold else { return };
-        self.note("tollgate.charged", terms::charge_text(pass, charged));
-        let (request_id, at) = (self.request_id.clone(), now.wall);
-        let report = Report::Ended { hold, charged, outcome, tokens: None, request_id, at };
-        self.effects.push_back(Effect::Tell(report));
-    }
-
     fn decided(&mut self, decision: &'static str) {
         let endpoint =
             self.endpoint.as_ref().map_or(Text::Fixed("none"), |endpoint| endpoint.shared().into());
@@ -400,14 +466,6 @@ impl Metered {
 
     fn note(&mut self, key: &'static str, value: impl Into<Text>) {
         self.effects.push_back(Effect::Note { key, value: value.into() });
-    }
-}
-
-/// At a fixed price a success costs what was held, and anything else nothing.
-fn charge(pass: &Pass, answer: Option<UpstreamAnswer>) -> Amount {
-    match answer {
-        Some(UpstreamAnswer { status: 200..=299, free: false }) => pass.held(),
-        _ => Amount::ZERO,
     }
 }
 

@@ -4,7 +4,7 @@ mod metered;
 mod terms;
 mod webhook;
 
-pub use metered::Metered;
+pub use metered::{BodyEdit, Metered};
 pub use webhook::Delivery;
 
 use crate::config::{AiConfig, Config, WebhookConfig};
@@ -37,6 +37,8 @@ pub struct EndWanted {
     pub code: bool,
     /// Envoy's response flags.
     pub flags: bool,
+    /// What Envoy's own reader found.
+    pub usage: bool,
 }
 
 impl Role {
@@ -88,7 +90,7 @@ impl Exchange {
     #[must_use]
     pub fn end_wanted(&self) -> EndWanted {
         match self {
-            Self::Webhook(_) => EndWanted { code: false, flags: true },
+            Self::Webhook(_) => EndWanted { code: false, flags: true, usage: false },
             Self::Metered(metered) => metered.end_wanted(),
         }
     }
@@ -99,6 +101,15 @@ impl Exchange {
         match self {
             Self::Webhook(delivery) => delivery.body_wanted(),
             Self::Metered(metered) => metered.body_wanted(),
+        }
+    }
+
+    /// True if the pieces of the answer are to be seen.
+    #[must_use]
+    pub fn answer_wanted(&self) -> bool {
+        match self {
+            Self::Webhook(_) => false,
+            Self::Metered(metered) => metered.answer_wanted(),
         }
     }
 }

@@ -16,18 +16,22 @@ const HARMLESS: u64 = 1 << 9 | 1 << 10 | 1 << 13;
 
 /// How a decision is told; `None` if an attribute is not fit to be a header. Made once, for all requests that pass on it.
 pub(super) fn told(decided: &Decided) -> Option<&Told> {
-    decided.told.get_or_init(|| prepare(&decided.standing, &decided.price)).as_ref()
+    let listed = decided.list().is_some();
+    decided.told.get_or_init(|| prepare(&decided.standing, &decided.price, listed)).as_ref()
 }
 
-fn prepare(standing: &Standing, price: &Price) -> Option<Told> {
+fn prepare(standing: &Standing, price: &Price, listed: bool) -> Option<Told> {
     let Standing { account, tier, state, attributes, window, .. } = standing;
     let hold: Arc<str> = amount(price.unit, price.hold).into();
     let mut upstream = vec![
         ("x-tollgate-account".into(), account.shared().into()),
         ("x-tollgate-tier".into(), tier.shared().into()),
         ("x-tollgate-state".into(), state.as_str().into()),
-        ("x-tollgate-hold".into(), Arc::clone(&hold).into()),
     ];
+    // By a price list, each request holds something else.
+    if !listed {
+        upstream.push(("x-tollgate-hold".into(), Arc::clone(&hold).into()));
+    }
     for (name, value) in attributes {
         if !attribute_fits(name, value) {
             return None;
@@ -47,20 +51,25 @@ pub(super) fn vouch(subject: &Subject, token: &str) -> [Effect; 2] {
     [set(HEADER_SUBJECT, value), set("authorization", format!("Bearer {token}"))]
 }
 
-/// What the client learns with the answer's headers.
-pub(super) fn to_client(pass: &Pass, charged: Amount, now: Instant) -> impl Iterator<Item = Effect> {
+/// What the client learns with the answer's headers. What it is charged is unknown yet if that depends on the rest of it;
+/// then the balance is what is left if the whole hold is.
+pub(super) fn to_client(pass: &Pass, charged: Option<Amount>, now: Instant) -> impl Iterator<Item = Effect> {
     let mut headers = [const { None }; 4];
     if let Some(decided) = &pass.decided
         && let Some(told) = told(decided)
     {
         let Decided { standing, price, .. } = &**decided;
         // What was held and is not charged goes back, and is the customer's again.
-        let back = if price.unit == Unit::Credits { price.hold.saturating_sub(charged).get() } else { 0 };
+        let held = pass.hold.map(|_| pass.held).filter(|_| price.unit == Unit::Credits);
+        let back = held.zip(charged).map_or(0, |(held, charged)| held.saturating_sub(charged).get());
         let balance = signed_credits(pass.balance_micro.saturating_add(back));
-        let cost = pass.hold.map(|_| ("x-tollgate-charged", charge_text(pass, charged)));
+        let counts = pass.hold.is_some() || pass.repeats;
+        let cost =
+            charged.filter(|_| counts).map(|charged| ("x-tollgate-charged", charge_text(pass, charged)));
         headers = [Some(("x-tollgate-balance", balance.into())), cost, None, None];
         if let (Some(window), Some((name, policy))) = (&standing.window, &told.window) {
-            let back = u64::from(price.unit == Unit::Requests && charged.is_zero() && !price.hold.is_zero());
+            let free = charged.is_some_and(Amount::is_zero) && pass.hold.is_some();
+            let back = u64::from(price.unit == Unit::Requests && free && !price.hold.is_zero());
             let left = pass.remaining.saturating_add(back).min(window.limit);
             let seconds = window.resets_at.since(now).secs_up();
             // draft-ietf-httpapi-ratelimit-headers-10, section 3: what is left, and seconds until it refills.
@@ -80,6 +89,13 @@ pub(super) fn charge_text(pass: &Pass, charged: Amount) -> Text {
         Some(told) if charged == decided.price.hold => Arc::clone(&told.hold).into(),
         _ => amount(decided.price.unit, charged).into(),
     }
+}
+
+/// What is held, for an upstream that is told of it with each request.
+pub(super) fn hold_text(pass: &Pass) -> Option<Text> {
+    let decided = pass.decided.as_ref()?;
+    decided.list()?;
+    Some(amount(decided.price.unit, pass.held).into())
 }
 
 /// How a request ended whose answer began with this status (and whether the upstream asked not to charge it).

@@ -39,6 +39,8 @@ pub struct Cell {
     pub told: u64,
     /// What the last request on it held.
     pub need: Amount,
+    /// What requests used beyond what they held.
+    pub short: Amount,
 }
 
 impl Cell {
@@ -61,13 +63,14 @@ impl Cell {
             keep: lease.keep,
             told: 0,
             need: Amount::ZERO,
+            short: Amount::ZERO,
         }
     }
 
     /// All totals of this side added up. Each only grows, so two snapshots with the same sum are the same.
     #[must_use]
     pub fn sum(&self) -> u64 {
-        sum([self.admitted, self.finished, self.used, self.returned])
+        sum([self.admitted, self.finished, self.used, self.returned, self.short])
     }
 
     /// True if the ledger knows everything.
@@ -132,6 +135,11 @@ impl Cell {
         true
     }
 
+    /// A request used so much beyond what it held here.
+    pub fn fall_short(&mut self, by: Amount) {
+        self.short = self.short.checked_add(by).unwrap_or(Amount::MAX);
+    }
+
     /// Gives back everything free. The total is raised before it is ever sent.
     pub fn give_back(&mut self) {
         self.give_back_upto(Amount::MAX);
@@ -146,7 +154,7 @@ impl Cell {
 
     /// Takes in the ledger's totals, in answer to `told` in a sync that was sent at `sent`; stale answers change nothing.
     pub fn merge(&mut self, answer: &CellAnswer, told: &CellReport, sent: Instant) {
-        self.told = self.told.max(sum([told.admitted, told.finished, told.used, told.returned]));
+        self.told = self.told.max(sum([told.admitted, told.finished, told.used, told.returned, told.short]));
         self.granted = self.granted.max(answer.granted);
         self.acked = self.acked.max(answer.acked_admitted);
         self.exposure = answer.exposure;
@@ -183,12 +191,12 @@ impl Cell {
             returned: self.returned,
             target: Amount::ZERO,
             need: self.need,
-            short: Amount::ZERO,
+            short: self.short,
         }
     }
 }
 
-/// Amounts have 53 bits, so four of them fit.
-fn sum(amounts: [Amount; 4]) -> u64 {
+/// Amounts have 53 bits, so five of them fit.
+fn sum(amounts: [Amount; 5]) -> u64 {
     amounts.into_iter().fold(0, |sum, amount| sum.saturating_add(amount.get().unsigned_abs()))
 }

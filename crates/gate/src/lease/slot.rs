@@ -11,7 +11,7 @@ use units::{AccountId, Amount, Instant, Span, Unit};
 /// The most cells in a slot; a payer with more grants in use than this consults for each request.
 pub const CELLS_MAX: usize = 8;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// No request lives so long after its lease's time: what is still held then was held by a worker that died.
 const LONGEST: Span = Span::from_secs(3600);
@@ -270,6 +270,7 @@ impl Slot {
                 cell.acked,
                 cell.exposure,
                 cell.need,
+                cell.short,
             ] {
                 out.extend_from_slice(&amount.get().to_le_bytes());
             }
@@ -307,7 +308,7 @@ impl Slot {
 }
 
 const HEAD_BYTES: usize = 1 + 16 + 3 * 8 + 2 * 8;
-const CELL_BYTES: usize = 4 * 8 + 8 * 8 + 8 + 3;
+const CELL_BYTES: usize = 4 * 8 + 9 * 8 + 8 + 3;
 
 struct Reader<'a>(&'a [u8]);
 
@@ -359,6 +360,7 @@ impl Reader<'_> {
             acked: self.amount()?,
             exposure: self.amount()?,
             need: self.amount()?,
+            short: self.amount()?,
             deadline: Instant::from_micros(self.signed()?),
             unit: match self.byte()? {
                 0 => Unit::Credits,

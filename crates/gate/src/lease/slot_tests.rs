@@ -111,7 +111,7 @@ fn the_stored_form_is_exact_and_refuses_what_is_not_ours() {
     let stored = slot.encode();
     assert_eq!(Slot::decode(&stored), Ok(slot));
     assert_eq!(Slot::decode(b""), Err(SlotError::Foreign));
-    assert_eq!(Slot::decode(b"\x02not ours"), Err(SlotError::Foreign));
+    assert_eq!(Slot::decode(b"\x01not ours"), Err(SlotError::Foreign));
     for cut in 1..stored.len() {
         let cut_short = Slot::decode(&stored[..cut]);
         let whole_cells = cut >= HEAD_BYTES && (cut - HEAD_BYTES).is_multiple_of(CELL_BYTES);
@@ -277,7 +277,7 @@ proptest::proptest! {
         // Half of what is random is no amount, unit or state; give the rest of the code something to work with.
         for n in 0..(stored.len() - HEAD_BYTES) / CELL_BYTES {
             let cell = HEAD_BYTES + n * CELL_BYTES;
-            (0..8).for_each(|k| stored[cell + 32 + 8 * k + 6..cell + 32 + 8 * (k + 1)].fill(0));
+            (0..9).for_each(|k| stored[cell + 32 + 8 * k + 6..cell + 32 + 8 * (k + 1)].fill(0));
             stored[cell + CELL_BYTES - 3..cell + CELL_BYTES].iter_mut().for_each(|byte| *byte %= 2);
         }
         stored.truncate(HEAD_BYTES + (stored.len() - HEAD_BYTES) / CELL_BYTES * CELL_BYTES);

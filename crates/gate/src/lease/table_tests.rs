@@ -37,7 +37,7 @@ fn a_slot_is_made_by_a_claim_and_changed_by_its_payer_only() {
 fn what_is_no_slot_is_never_guessed_at() {
     let (mut shelf, alice) = (MemoryShelf::default(), payer("alice"));
     let key = key(alice.slot(SLOTS));
-    shelf.write(&key, b"\x01short", None).unwrap();
+    shelf.write(&key, b"\x02short", None).unwrap();
     assert_eq!(TABLE.claim(&mut shelf, alice, NOW, |_| ()), Err(Blocked::Malformed));
     let (_, seen) = shelf.read(&key).unwrap();
     shelf.write(&key, b"\x09of another version", Some(seen)).unwrap();

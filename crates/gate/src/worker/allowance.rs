@@ -2,10 +2,11 @@
 //!
 //! The bound is per process and outage: a count on the shelf, which the first sync that succeeds sets back to nothing.
 
+use super::talk::Ended;
 use crate::shelf::Shelf;
-use contract::v1::{Need, NeedMode, Outcome, Tokens};
+use contract::v1::{Need, NeedMode, NeedShape, Outcome};
 use std::collections::{BTreeMap, BTreeSet};
-use units::{EndpointId, Instant, RequestId, Subject};
+use units::{EndpointId, Subject};
 
 const KEY: &str = "tollgate/allowance/1";
 const TRIES: usize = 16;
@@ -37,21 +38,12 @@ pub(super) fn refill(shelf: &mut dyn Shelf) {
     }
 }
 
-/// How such a request ended.
-#[derive(Clone, Debug)]
-pub(super) struct End {
-    pub(super) outcome: Outcome,
-    pub(super) tokens: Option<Tokens>,
-    pub(super) request_id: RequestId,
-    pub(super) at: Instant,
-}
-
 /// One of them, from when it was let through until it is charged.
 #[derive(Clone, Debug)]
 pub(super) struct Unpaid {
     pub(super) subject: Subject,
     pub(super) endpoint: EndpointId,
-    end: Option<End>,
+    end: Option<Ended>,
 }
 
 /// All of them, by the id of the need that will charge for each.
@@ -76,11 +68,12 @@ impl Unpaids {
     }
 
     /// It ended: what was delivered is to be charged, anything else is forgotten. False if it is not one of these.
-    pub(super) fn end(&mut self, id: u64, end: End) -> bool {
+    pub(super) fn end(&mut self, end: &Ended) -> bool {
+        let id = end.hold;
         let Some(unpaid) = self.all.get_mut(&id) else { return false };
         match end.outcome {
             Outcome::Charged | Outcome::ClientLeft | Outcome::Broken => {
-                unpaid.end = Some(end);
+                unpaid.end = Some(end.clone());
                 self.ended.insert(id);
             }
             Outcome::Failed | Outcome::NotForwarded => _ = self.all.remove(&id),
@@ -89,7 +82,7 @@ impl Unpaids {
     }
 
     /// It is charged, or never will be.
-    pub(super) fn take(&mut self, id: u64) -> Option<(Unpaid, End)> {
+    pub(super) fn take(&mut self, id: u64) -> Option<(Unpaid, Ended)> {
         if !self.ended.remove(&id) {
             return None;
         }
@@ -118,7 +111,7 @@ impl Unpaids {
                 subject: unpaid.subject.clone(),
                 endpoint: unpaid.endpoint.clone(),
                 mode: NeedMode::Hold,
-                shape: contract::v1::NeedShape::Fixed,
+                shape: unpaid.end.as_ref().map_or(NeedShape::Fixed, |end| end.shape.clone()),
                 wait_ms: 0,
                 generation_min: 1,
                 repeat: None,

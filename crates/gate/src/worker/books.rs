@@ -1,6 +1,6 @@
 //! What is held for requests under way, and what billing must still be told of those that ended; nothing here is ever dropped.
 
-use super::talk::Report;
+use super::talk::Ended;
 use crate::lease::{Held, PayerKey};
 use contract::v1::{CellAnswer, CellKey, CellLease, CellReport, Charge, UsageRecord};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -33,6 +33,16 @@ pub(super) struct Finish {
     pub(super) payer: PayerKey,
     /// What was held, and how much of it was used.
     pub(super) parts: Vec<(Held, Amount)>,
+    /// What was used beyond all of it.
+    pub(super) beyond: Amount,
+}
+
+impl Finish {
+    /// The end of a request that used nothing of what it held.
+    pub(super) fn of_nothing(payer: PayerKey, held: Vec<Held>) -> Self {
+        let parts = held.into_iter().map(|held| (held, Amount::ZERO)).collect();
+        Self { payer, parts, beyond: Amount::ZERO }
+    }
 }
 
 /// What a worker owes billing.
@@ -140,7 +150,7 @@ impl Books {
     /// A request that held something on leases was never sent on: nothing of it was used.
     pub(super) fn drop_leased(&mut self, id: u64) -> Option<Finish> {
         let Leased { payer, held, .. } = self.take_leased(id)?;
-        Some(Finish { payer, parts: held.into_iter().map(|held| (held, Amount::ZERO)).collect() })
+        Some(Finish::of_nothing(payer, held))
     }
 
     /// Totals that no slot remembers any more; told until acknowledged.
@@ -161,10 +171,8 @@ impl Books {
     /// Writes down how a request ended; what it held on leases is returned, to be entered there. What need not be told at
     /// once is told at `later`. The second part names the broken invariant, if there is no such hold, or if more was
     /// charged than was held; then the whole hold is charged.
-    pub(super) fn end(&mut self, report: Report, later: Instant) -> (Option<Finish>, Option<&'static str>) {
-        let Report::Ended { hold: id, charged, outcome, tokens, request_id, at } = report else {
-            return (None, Some("not_an_end"));
-        };
+    pub(super) fn end(&mut self, ended: Ended, later: Instant) -> (Option<Finish>, Option<&'static str>) {
+        let Ended { hold: id, charged, beyond, outcome, tokens, basis, request_id, at, .. } = ended;
         let (mut rest, mut returned, mut charges) = (charged, Amount::ZERO, Vec::new());
         let mut split = |key: CellKey, held: Amount| {
             let used = rest.min(held);
@@ -179,17 +187,19 @@ impl Books {
         let (finish, account, endpoint, price_version);
         if let Some((due, hold)) = self.holds.remove(&id) {
             self.due.remove(&(due, id));
+            let mut short = beyond;
             for cell in &hold.cells {
                 let (used, returned) = split(cell.key, cell.held);
-                let ended = CellReport { finished: cell.held, used, returned, ..under_way(cell) };
+                let ended = CellReport { finished: cell.held, used, returned, short, ..under_way(cell) };
                 self.cells.push_back(ended);
+                short = Amount::ZERO;
             }
             self.hurry |= hold.prompt;
             (finish, account, endpoint, price_version) =
                 (None, hold.account, hold.endpoint, hold.price_version);
         } else if let Some(leased) = self.take_leased(id) {
             let parts = leased.held.iter().map(|held| (*held, split(held.key, held.amount).0)).collect();
-            finish = Some(Finish { payer: leased.payer, parts });
+            finish = Some(Finish { payer: leased.payer, parts, beyond });
             (account, endpoint, price_version) = (leased.account, leased.endpoint, leased.price_version);
         } else {
             return (None, Some("end_without_hold"));
@@ -202,10 +212,10 @@ impl Books {
             endpoint,
             charges,
             returned,
-            beyond: Amount::ZERO,
+            beyond,
             outcome,
             tokens,
-            basis: None,
+            basis,
             price_version,
             at,
         });

@@ -4,24 +4,25 @@
 //! matter who else tells of them. A lease that is in use is told again every third of its time; one on which nothing was
 //! admitted for half of its time goes back.
 
-use super::allowance::{self, End, Unpaid};
+use super::allowance::{self, Unpaid};
 use super::books::{Finish, Hold, Leased};
 use super::needs::Waiter;
 use super::process::Membership;
 use super::reply::check_pass;
 use super::sync::Granted;
-use super::talk::{Answer, Decided, Fault, Pass, Report};
+use super::talk::{Answer, Decided, Ended, Fault, Pass};
 use super::warm::Key;
 use super::{Batch, Worker, alive};
 use crate::effect::{Level, Metric};
 use crate::lease::{Blocked, Changed, Held, PayerKey, SLOTS, Slot, scope_tag};
 use crate::shelf::Shelf;
 use contract::v1::{
-    CellAnswer, CellKey, CellLease, CellReport, CellState, NeedDecision, NeedMode, Note, Price, UsageRecord,
+    CellAnswer, CellKey, CellLease, CellReport, CellState, NeedDecision, NeedMode, NeedShape, Note, Price,
+    PriceList, UsageRecord,
 };
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use units::{Amount, Instant, Span};
+use units::{Amount, Instant, Span, Unit};
 
 /// How many slots are looked through at a time after a worker died.
 const SWEEP: u32 = 256;
@@ -49,13 +50,21 @@ pub(super) fn by_key(answers: &[CellAnswer]) -> BTreeMap<CellKey, &CellAnswer> {
 impl Worker {
     /// Lets a request through on its payer's slot, if that has enough. If not, the slot is kept for what billing lends.
     /// Who is not known yet is asked for with a hold: whose slot it would be is known only afterwards.
-    pub(super) fn warm(&mut self, key: &Key, now: Instant, shelf: &mut dyn Shelf) -> Warmth {
+    pub(super) fn warm(
+        &mut self,
+        key: &Key,
+        shape: &NeedShape,
+        now: Instant,
+        shelf: &mut dyn Shelf,
+    ) -> Warmth {
         let by_hold = Warmth::Cold(NeedMode::Hold, 1);
         let (Some(membership), Some(warm)) = (self.membership, self.memory.get(key)) else { return by_hold };
         // Whatever is asked now is answered by then.
         let answered = now.plus(self.settings.wait).plus(self.settings.call);
         let kept = answered.plus(self.settings.wait).plus(self.settings.call);
-        let Price { unit, hold, version, .. } = warm.decided.price;
+        // What nobody here can size, billing answers, slot or none.
+        let Some(hold) = warm.decided.hold(shape) else { return by_hold };
+        let Price { unit, version, .. } = warm.decided.price;
         let (payer, scope) = (warm.payer, warm.scope);
         let changed = membership.table().claim(shelf, payer, now, |slot| {
             let holds = warm.holds(slot.epoch, now);
@@ -74,11 +83,10 @@ impl Worker {
         };
         let Some(held) = held else { return Warmth::Cold(NeedMode::Lease, floor) };
         let (Some(id), Some(warm)) = (self.needs.number(), self.memory.get(key)) else {
-            let parts = held.into_iter().map(|held| (held, Amount::ZERO)).collect();
-            self.unfinished.push_back(Finish { payer, parts });
+            self.unfinished.push_back(Finish::of_nothing(payer, held));
             return by_hold;
         };
-        let pass = Box::new(warm.pass(id));
+        let pass = Box::new(warm.pass(id, hold));
         let (account, endpoint) = (warm.decided.standing.account.clone(), key.1.clone());
         self.books.open_leased(id, Leased { account, endpoint, price_version: version, payer, held });
         // Its end will be told soon enough, and tells of its beginning.
@@ -89,8 +97,9 @@ impl Worker {
     /// Those who are about to be asked for may have been served by what was lent to others.
     pub(super) fn rouse(&mut self, now: Instant, shelf: &mut dyn Shelf) {
         for id in self.needs.due_leases(now) {
-            let Some(key) = self.needs.get(id).map(|waiter| waiter.key.clone()) else { continue };
-            match self.warm(&key, now, shelf) {
+            let waiter = self.needs.get(id).map(|waiter| (waiter.key.clone(), waiter.shape.clone()));
+            let Some((key, shape)) = waiter else { continue };
+            match self.warm(&key, &shape, now, shelf) {
                 Warmth::Warm(pass) => self.let_through(id, pass, now),
                 Warmth::Cold(mode, generation_min) => self.needs.ask_for(id, mode, generation_min),
             }
@@ -115,7 +124,7 @@ impl Worker {
         shelf: &mut dyn Shelf,
     ) {
         let Some(membership) = self.membership else { return };
-        let Granted { standing, price, cells } = granted;
+        let Granted { standing, price, cells, list, .. } = granted;
         let (payer, scope) = (PayerKey::of(&standing.payer), scope_tag(&price.scope));
         let waiter = self.needs.get(id).cloned();
         let lent = Lent { payer, epoch: standing.epoch, cells, sent };
@@ -123,14 +132,15 @@ impl Worker {
             |slot: &mut Slot| waiter.as_ref().and_then(|_| slot.admit(scope, price.unit, price.hold, now));
         let held = self.enter(lent, membership, now, shelf, admit);
         let Some(waiter) = waiter else { return };
-        let (account, price_version) = (standing.account.clone(), price.version);
-        let decided = Rc::new(Decided::new(standing, price));
+        let (account, price_version, amount) = (standing.account.clone(), price.version, price.hold);
+        let decided = Rc::new(Decided::new(standing, price, list));
         self.memory.put(waiter.key.clone(), Rc::clone(&decided), sent);
         match (held, self.needs.number()) {
             (Some(held), Some(hold)) => {
                 // What is lent is still shown as its customer's: this request takes its part of it.
                 let known = self.memory.get(&waiter.key);
-                let pass = known.map_or_else(|| Pass::new(Some(hold), decided), |warm| warm.pass(hold));
+                let pass =
+                    known.map_or_else(|| Pass::new(Some(hold), decided), |warm| warm.pass(hold, amount));
                 let endpoint = waiter.key.1;
                 self.books.open_leased(hold, Leased { account, endpoint, price_version, payer, held });
                 self.let_through(id, Box::new(pass), now);
@@ -184,8 +194,7 @@ impl Worker {
     }
 
     fn put_back(&mut self, payer: PayerKey, held: Vec<Held>) {
-        let parts = held.into_iter().map(|held| (held, Amount::ZERO)).collect();
-        self.unfinished.push_back(Finish { payer, parts });
+        self.unfinished.push_back(Finish::of_nothing(payer, held));
     }
 
     /// Enters the end of a request into its payer's slot; later, if other workers are faster now.
@@ -194,6 +203,11 @@ impl Worker {
         let changed = membership.table().change(shelf, finish.payer, now, |slot| {
             let ended = finish.parts.iter().map(|(held, used)| slot.finish(*held, *used));
             let ended: Vec<Option<bool>> = ended.collect();
+            if let Some((first, _)) = finish.parts.first()
+                && let Some(cell) = slot.cell_mut(first.key)
+            {
+                cell.fall_short(finish.beyond);
+            }
             (ended.iter().all(Option::is_some), ended.into_iter().flatten().all(|keep| keep))
         });
         let known = match changed {
@@ -377,20 +391,26 @@ impl Worker {
         &mut self,
         id: u64,
         unpaid: &Unpaid,
-        end: End,
+        end: Ended,
         decision: NeedDecision,
+        list: Option<&PriceList>,
         sent: Instant,
     ) {
-        let End { outcome, tokens, request_id, at } = end;
+        let Ended { outcome, tokens, request_id, basis, at, .. } = end.clone();
         let endpoint = unpaid.endpoint.clone();
         let (payer, why) = match decision {
             NeedDecision::Ok { standing, price, cells, .. }
                 if check_pass((NeedMode::Hold, self.generation(id)), &price, &cells).is_ok() =>
             {
                 let (account, price_version) = (standing.account.clone(), price.version);
+                let charged = match (list, &tokens) {
+                    (Some(list), Some(tokens)) if price.unit == Unit::Credits => {
+                        list.cost(&tokens.model, tokens).min(price.hold)
+                    }
+                    _ => price.hold,
+                };
                 self.books.open(id, Hold { account, endpoint, price_version, cells, prompt: true }, sent);
-                let report = Report::Ended { hold: id, charged: price.hold, outcome, tokens, request_id, at };
-                let (_, bug) = self.books.end(report, sent);
+                let (_, bug) = self.books.end(Ended { hold: id, charged, ..end }, sent);
                 return bug.into_iter().for_each(|bug| self.count(Metric::Bug { bug }));
             }
             NeedDecision::Ok { .. } => {
@@ -415,7 +435,7 @@ impl Worker {
                 beyond: Amount::ZERO,
                 outcome,
                 tokens,
-                basis: None,
+                basis,
                 price_version,
                 at,
             });

@@ -1,7 +1,7 @@
 //! Requests that wait for a decision: who, since when, and how long billing may still tell them to try again.
 
 use super::warm::Key;
-use contract::v1::{Need, NeedMode, NeedShape};
+use contract::v1::{Need, NeedMode, NeedShape, Repeat};
 use std::collections::BTreeMap;
 use units::{EndpointId, Instant, Span, Subject};
 
@@ -21,7 +21,8 @@ pub(super) struct Waiter {
     pub(super) asked: Instant,
     /// Who asks, for what.
     pub(super) key: Key,
-    shape: NeedShape,
+    pub(super) shape: NeedShape,
+    repeat: Option<Box<Repeat>>,
     /// How many may pass unpaid in an outage.
     pub(super) allow: u32,
     /// Until then billing may answer `retry`.
@@ -54,6 +55,7 @@ pub(super) struct Asked {
     pub(super) mode: NeedMode,
     pub(super) shape: NeedShape,
     pub(super) allow: u32,
+    pub(super) repeat: Option<Box<Repeat>>,
     pub(super) now: Instant,
 }
 
@@ -67,7 +69,7 @@ impl Needs {
     /// Lets a request wait: `wait` for retries, and `call` more for the last answer. False if there are no ids left.
     pub(super) fn push(&mut self, asked: Asked, wait: Span, call: Span) -> bool {
         let Some(id) = self.number() else { return false };
-        let Asked { stream, subject, endpoint, mode, shape, allow, now } = asked;
+        let Asked { stream, subject, endpoint, mode, shape, allow, repeat, now } = asked;
         let patience = now.plus(wait);
         let waiter = Waiter {
             stream,
@@ -76,6 +78,7 @@ impl Needs {
             asked: now,
             key: (subject, endpoint),
             shape,
+            repeat,
             allow,
             patience,
             deadline: patience.plus(call),
@@ -157,7 +160,8 @@ impl Needs {
             w.holds |= mode == NeedMode::Hold;
             w.last_call = wait_ms == 0;
             let ((subject, endpoint), shape) = (w.key.clone(), w.shape.clone());
-            Need { id: *id, subject, endpoint, mode, shape, wait_ms, generation_min, repeat: None }
+            let repeat = w.repeat.as_deref().cloned();
+            Need { id: *id, subject, endpoint, mode, shape, wait_ms, generation_min, repeat }
         })
         .collect()
     }

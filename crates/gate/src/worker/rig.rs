@@ -189,7 +189,7 @@ impl Stage {
         let subject = Subject::new(SubjectKind::JwtSub, "alice").unwrap();
         let endpoint = EndpointId::new("chat").unwrap();
         let (mode, shape, allow) = (NeedMode::Hold, NeedShape::Fixed, 0);
-        let need = Question::Need { subject, endpoint, mode, shape, allow };
+        let need = Question::Need { subject, endpoint, mode, shape, allow, repeat: None };
         self.put(stream, need);
         self.poll();
     }
@@ -260,8 +260,8 @@ impl Stage {
     pub(crate) fn end(&mut self, hold: u64, charged: i64, outcome: Outcome) {
         let charged = Amount::new(charged).unwrap();
         let request_id = RequestId::new("r1").unwrap();
-        let report = Report::Ended { hold, charged, outcome, tokens: None, request_id, at: self.now };
-        self.worker.tell(report, self.now, &mut self.shelf);
+        let ended = Ended::fixed(hold, charged, outcome, request_id, self.now);
+        self.worker.tell(Report::Ended(ended), self.now, &mut self.shelf);
         self.poll();
     }
 

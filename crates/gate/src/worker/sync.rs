@@ -4,25 +4,28 @@ use super::allowance;
 use super::books::{Bounds, Hold};
 use super::lease::by_key;
 use super::process::Membership;
-use super::reply::{HOLD_GENERATION_MIN, check_pass, check_standing, check_sync};
+use super::reply::{HOLD_GENERATION_MIN, check_pass, check_repeat, check_standing, check_sync};
 use super::talk::{Answer, Decided, Fault, Pass};
 use super::{Batch, CallResult, Pending, Worker};
 use crate::effect::{Level, Metric};
 use crate::lease::PayerKey;
 use crate::shelf::Shelf;
 use contract::v1::{
-    CellKey, CellLease, CellReport, Need, NeedAnswer, NeedDecision, NeedMode, PATH_SYNC, Price, Refusal,
-    Standing, Sync, SyncAnswer,
+    CellKey, CellLease, CellReport, Need, NeedAnswer, NeedDecision, NeedMode, PATH_SYNC, Price, PriceList,
+    Refusal, Standing, Sync, SyncAnswer,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use units::{Instant, Span};
+use units::{EndpointId, Instant, Span};
 
 /// What an `ok` says.
 pub(super) struct Granted {
     pub(super) standing: Standing,
     pub(super) price: Price,
     pub(super) cells: Vec<CellLease>,
+    pub(super) repeats: bool,
+    /// The endpoint's.
+    pub(super) list: Option<Rc<PriceList>>,
 }
 
 impl Worker {
@@ -121,11 +124,12 @@ impl Worker {
         let mut passed_over = !self.merge_leases(batch, &answer.cells, now, shelf) || !all;
         self.complain_of_untaken(batch, &answer);
         self.heed(&answer.notes, now, shelf);
+        self.learn(answer.lists, batch);
         let mut unanswered: BTreeSet<u64> = batch.needs.keys().copied().collect();
         for need in answer.needs {
             if let Some(asked) = batch.needs.get(&need.id).filter(|asked| unanswered.remove(&asked.id)) {
                 self.strays.heard(asked);
-                self.on_decision(need, asked.mode, batch.sent, now, shelf);
+                self.on_decision(need, asked, batch.sent, now, shelf);
             }
         }
         for id in unanswered {
@@ -156,40 +160,58 @@ impl Worker {
         }
     }
 
-    /// Billing decided about a need that was asked in `mode`. Nobody may be waiting for it any more; a hold has been
+    /// What endpoints cost now that something was asked for. Others are not remembered: a list may be long.
+    fn learn(&mut self, lists: BTreeMap<EndpointId, PriceList>, batch: &Batch) {
+        for (endpoint, list) in lists {
+            let known = self.lists.get(&endpoint).is_some_and(|known| **known == list);
+            if !known && batch.needs.values().any(|need| need.endpoint == endpoint) {
+                self.lists.insert(endpoint, Rc::new(list));
+            }
+        }
+    }
+
+    /// Billing decided about a need. Nobody may be waiting for it any more; a hold has been
     /// abandoned then, and a lease is there for whoever comes next.
     fn on_decision(
         &mut self,
         need: NeedAnswer,
-        mode: NeedMode,
+        asked: &Need,
         sent: Instant,
         now: Instant,
         shelf: &mut dyn Shelf,
     ) {
-        let id = need.id;
+        let (id, mode) = (need.id, asked.mode);
+        let list = self.lists.get(&asked.endpoint).cloned();
         if let Some((unpaid, end)) = self.unpaids.take(id) {
-            return self.charge_unpaid(id, &unpaid, end, need.decision, sent);
+            return self.charge_unpaid(id, &unpaid, end, need.decision, list.as_deref(), sent);
         }
         let granted = match need.decision {
-            NeedDecision::Ok { standing, price, cells, .. } => Granted { standing: *standing, price, cells },
+            NeedDecision::Ok { standing, price, cells, repeats } => {
+                Granted { standing: *standing, price, cells, repeats, list }
+            }
             NeedDecision::Retry { retry_ms } => return self.on_retry(id, retry_ms, now, shelf),
             NeedDecision::Refused { refusal } => return self.on_refusal((id, mode), refusal, now, shelf),
         };
-        let sound = check_pass((mode, self.generation(id)), &granted.price, &granted.cells)
-            .and_then(|()| check_standing(&granted.standing));
-        if let Err(fault) = sound {
+        let Granted { price, cells, repeats, .. } = &granted;
+        let sound = match repeats {
+            true => check_repeat(asked, price, cells),
+            false => check_pass((mode, self.generation(id)), price, cells),
+        };
+        if let Err(fault) = sound.and_then(|()| check_standing(&granted.standing)) {
             return self.nonsense(id, fault, now, shelf);
         }
         if mode == NeedMode::Lease {
             return self.on_lent(id, granted, sent, now, shelf);
         }
         let Some(waiter) = self.needs.take(id) else { return };
-        let Granted { standing, price, cells } = granted;
+        let Granted { standing, price, cells, repeats, list } = granted;
         let mut hold = None;
-        let decided = Rc::new(Decided::new(standing, price));
-        if mode == NeedMode::Hold {
+        let decided = Rc::new(Decided::new(standing, price, list));
+        if repeats {
+            // It was paid for when it came first.
+        } else if mode == NeedMode::Hold {
             let by_lease = waiter.mode == NeedMode::Lease;
-            let prompt = !by_lease || cells.iter().any(|cell| !cell.keep);
+            let prompt = !by_lease || asked.repeat.is_some() || cells.iter().any(|cell| !cell.keep);
             let (account, endpoint) = (decided.standing.account.clone(), waiter.key.1.clone());
             let price_version = decided.price.version;
             self.books.open(id, Hold { account, endpoint, price_version, cells, prompt }, sent);
@@ -201,7 +223,7 @@ impl Worker {
             self.books.abandon(id);
         }
         self.count(Metric::WaitMs(now.since(waiter.asked).millis()));
-        self.wake(waiter.stream, Answer::Ok(Box::new(Pass::new(hold, decided))));
+        self.wake(waiter.stream, Answer::Ok(Box::new(Pass { repeats, ..Pass::new(hold, decided) })));
     }
 
     fn on_retry(&mut self, id: u64, retry_ms: u64, now: Instant, shelf: &mut dyn Shelf) {

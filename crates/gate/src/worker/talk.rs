@@ -2,12 +2,13 @@
 
 use crate::text::Text;
 use contract::v1::{
-    Claim, ClaimAnswer, Complete, NeedMode, NeedShape, Outcome, Price, Refusal, Standing, Tokens,
+    Basis, Claim, ClaimAnswer, Complete, NeedMode, NeedShape, Outcome, Price, PriceList, Refusal, Repeat,
+    Standing, Tokens,
 };
 use core::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use units::{Amount, EndpointId, Instant, RequestId, Span, Subject};
+use units::{Amount, EndpointId, Instant, RequestId, Span, Subject, Unit};
 
 /// What an exchange asks, once, while its request is held.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub enum Question {
         shape: NeedShape,
         /// How many such requests may pass unpaid in one outage of billing.
         allow: u32,
+        /// Set if the client may repeat it; it must be asked for with a hold then.
+        repeat: Option<Box<Repeat>>,
     },
     /// May this event be forwarded? The same claim may be sent several times.
     Claim(Claim),
@@ -50,6 +53,10 @@ pub struct Pass {
     /// Who it is, and what it costs. `None` if nobody could say, because billing is away: the request passes within
     /// the route's allowance, its price is not known, and it is charged when billing is back.
     pub decided: Option<Rc<Decided>>,
+    /// What is held, in the unit of the price; what was held for the first one, if this repeats a request.
+    pub held: Amount,
+    /// True if it repeats a request that was charged: nothing is held, and nothing is to be charged.
+    pub repeats: bool,
     /// The balance when this request is held: below that of `decided`, if others have passed on it before.
     pub balance_micro: i64,
     /// What is left of the window, likewise.
@@ -61,8 +68,10 @@ pub struct Pass {
 pub struct Decided {
     /// Who it is, and where they stand.
     pub standing: Standing,
-    /// What each request costs at most.
+    /// What the request costs at most that it was decided about, and each like it.
     pub price: Price,
+    /// The endpoint's prices, where what a request costs depends on what it uses.
+    list: Option<Rc<PriceList>>,
     /// What the exchanges make of it, once for all of them.
     pub(crate) told: OnceCell<Option<Told>>,
 }
@@ -79,10 +88,27 @@ pub(crate) struct Told {
 }
 
 impl Decided {
-    /// As billing said it.
+    /// As billing said it. What a window pays for costs one of its requests, whatever a list says.
     #[must_use]
-    pub fn new(standing: Standing, price: Price) -> Self {
-        Self { standing, price, told: OnceCell::new() }
+    pub fn new(standing: Standing, price: Price, list: Option<Rc<PriceList>>) -> Self {
+        let list = list.filter(|_| price.unit == Unit::Credits);
+        Self { standing, price, list, told: OnceCell::new() }
+    }
+
+    /// The prices by which it is charged, if that depends on what it uses.
+    #[must_use]
+    pub fn list(&self) -> Option<&PriceList> {
+        self.list.as_deref()
+    }
+
+    /// What a request of this shape holds; `None` if billing has to say.
+    #[must_use]
+    pub fn hold(&self, shape: &NeedShape) -> Option<Amount> {
+        match (self.list(), shape) {
+            (None, _) => Some(self.price.hold),
+            (Some(list), NeedShape::Fixed) => Some(list.hold),
+            (Some(list), NeedShape::Tokens(shape)) => list.hold(shape).ok(),
+        }
     }
 }
 
@@ -93,19 +119,15 @@ impl Pass {
         let Standing { balance_micro, window, .. } = &decided.standing;
         let (balance_micro, remaining) =
             (*balance_micro, window.as_ref().map_or(0, |window| window.remaining));
-        Self { hold, decided: Some(decided), balance_micro, remaining }
+        let held = decided.price.hold;
+        Self { hold, decided: Some(decided), held, repeats: false, balance_micro, remaining }
     }
 
     /// Leave that nobody decided about.
     #[must_use]
     pub fn unpaid(hold: u64) -> Self {
-        Self { hold: Some(hold), decided: None, balance_micro: 0, remaining: 0 }
-    }
-
-    /// How much is held, as far as that is known.
-    #[must_use]
-    pub fn held(&self) -> Amount {
-        self.decided.as_ref().map_or(Amount::ZERO, |decided| decided.price.hold)
+        let (decided, held, repeats) = (None, Amount::ZERO, false);
+        Self { hold: Some(hold), decided, held, repeats, balance_micro: 0, remaining: 0 }
     }
 }
 
@@ -113,20 +135,7 @@ impl Pass {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
     /// A request that held something ended.
-    Ended {
-        /// From [`Pass::hold`].
-        hold: u64,
-        /// What it really cost; what is above the hold is cut off and counted as a bug.
-        charged: Amount,
-        /// How it ended.
-        outcome: Outcome,
-        /// What the provider said was used.
-        tokens: Option<Tokens>,
-        /// The request as the client knows it.
-        request_id: RequestId,
-        /// The time of day.
-        at: Instant,
-    },
+    Ended(Ended),
     /// A claimed event was handled, or not.
     Completed {
         /// What to tell billing.
@@ -134,6 +143,38 @@ pub enum Report {
         /// The claim's `ttl_ms`: after that, telling of a failure is of no use.
         ttl: Span,
     },
+}
+
+/// How a request ended that held something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// From [`Pass::hold`].
+    pub hold: u64,
+    /// What of its hold it really cost; what is above the hold is cut off and counted as a bug.
+    pub charged: Amount,
+    /// What it cost beyond its hold, where that was an estimate.
+    pub beyond: Amount,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What was used, as far as that is known.
+    pub tokens: Option<Tokens>,
+    /// By what it was charged, where the price depends on what was used.
+    pub basis: Option<Basis>,
+    /// What it turned out to be, for billing to price it afterwards; only of a request that nobody decided about.
+    pub shape: NeedShape,
+    /// The request as the client knows it.
+    pub request_id: RequestId,
+    /// The time of day.
+    pub at: Instant,
+}
+
+impl Ended {
+    /// The end of a request whose price does not depend on what it used.
+    #[must_use]
+    pub fn fixed(hold: u64, charged: Amount, outcome: Outcome, request_id: RequestId, at: Instant) -> Self {
+        let (beyond, tokens, basis, shape) = (Amount::ZERO, None, None, NeedShape::Fixed);
+        Self { hold, charged, beyond, outcome, tokens, basis, shape, request_id, at }
+    }
 }
 
 /// How the world can fail on the way to billing and back. Each has a row in `docs/failure.md`.

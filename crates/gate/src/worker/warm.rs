@@ -6,10 +6,9 @@
 
 use super::talk::{Decided, Pass};
 use crate::lease::{PayerKey, scope_tag};
-use contract::v1::Price;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use units::{EndpointId, Instant, Span, Subject, Unit};
+use units::{Amount, EndpointId, Instant, Span, Subject, Unit};
 
 /// How many are remembered; the oldest give way.
 const WARM_MAX: usize = 4096;
@@ -47,14 +46,14 @@ impl Warm {
     }
 
     /// Leave for one more request, which brings down what is shown of the balance or the window.
-    pub(super) fn pass(&mut self, hold: u64) -> Pass {
-        let Price { unit, hold: amount, .. } = &self.decided.price;
-        match unit {
-            Unit::Credits => self.balance_micro = self.balance_micro.saturating_sub(amount.get()),
+    pub(super) fn pass(&mut self, hold: u64, held: Amount) -> Pass {
+        match self.decided.price.unit {
+            Unit::Credits => self.balance_micro = self.balance_micro.saturating_sub(held.get()),
             Unit::Requests => self.remaining = self.remaining.saturating_sub(1),
         }
         let (balance_micro, remaining) = (self.balance_micro, self.remaining);
-        Pass { hold: Some(hold), decided: Some(Rc::clone(&self.decided)), balance_micro, remaining }
+        let (hold, decided) = (Some(hold), Some(Rc::clone(&self.decided)));
+        Pass { hold, decided, held, repeats: false, balance_micro, remaining }
     }
 }
 
@@ -93,8 +92,8 @@ impl Memory {
 mod tests {
     use super::*;
     use crate::worker::rig::standing;
-    use contract::v1::Standing;
-    use units::{Amount, SubjectKind};
+    use contract::v1::{Price, Standing};
+    use units::SubjectKind;
 
     fn key(n: usize) -> Key {
         (Subject::new(SubjectKind::JwtSub, format!("s{n}")).unwrap(), EndpointId::new("chat").unwrap())
@@ -104,7 +103,7 @@ mod tests {
         let hold = Amount::new(2).unwrap();
         let price = Price { unit: Unit::Credits, hold, scope: String::new(), version: 1 };
         let standing = Standing { valid_ms: 1000, balance_micro: 9, epoch: 3, ..standing("alice") };
-        memory.put(key(n), Rc::new(Decided::new(standing, price)), Instant::EPOCH);
+        memory.put(key(n), Rc::new(Decided::new(standing, price, None)), Instant::EPOCH);
     }
 
     #[test]
@@ -127,7 +126,7 @@ mod tests {
         assert!(warm.holds(3, Instant::from_micros(999_999)));
         assert!(!warm.holds(3, Instant::from_secs(1)), "its time is over");
         assert!(!warm.holds(4, Instant::EPOCH), "something has changed");
-        let shown: Vec<i64> = (0..3).map(|n| warm.pass(n).balance_micro).collect();
+        let shown: Vec<i64> = (0..3).map(|n| warm.pass(n, Amount::new(2).unwrap()).balance_micro).collect();
         assert_eq!(shown, [7, 5, 3]);
     }
 }

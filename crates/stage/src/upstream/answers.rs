@@ -1,89 +1,160 @@
-//! Valid documents and streams in the shapes of the providers whose paths the demo has, with usage.
+//! Valid documents in the shapes of the providers whose paths the demo has, with usage.
 
-use serde_json::{Value, json};
+use super::asked::{Asked, Shape};
+use super::script::{Script, Usage};
+use super::usage::{self, Counts};
+use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 
-/// Input tokens in every usage.
+/// Input tokens in every usage, where the script says no other number.
 pub const INPUT_TOKENS: u64 = 5;
 
 const WORDS: [&str; 3] = ["Paid ", "and ", "served."];
-
-/// Whose shape an answer has; the path tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shape {
-    Chat,
-    Messages,
-    Responses,
-    Embeddings,
-    Images,
-    Models,
-    /// An app's own handler: it only acknowledges.
-    Other,
-}
-
-impl Shape {
-    pub(crate) fn of(path: &str) -> Self {
-        match path {
-            "/v1/chat/completions" => Self::Chat,
-            "/v1/messages" => Self::Messages,
-            "/v1/responses" => Self::Responses,
-            "/v1/embeddings" => Self::Embeddings,
-            "/v1/images/generations" => Self::Images,
-            "/v1/models" => Self::Models,
-            _ => Self::Other,
-        }
-    }
-}
+/// Of two, three and four bytes each.
+const WIDE: [&str; 3] = ["für ", "値段 ", "🦀 "];
+/// A piece of a long text.
+const FILLER: &str = match str::from_utf8(&[b'x'; 1000]) {
+    Ok(text) => text,
+    Err(_) => "",
+};
 
 /// What an answer says.
-pub(crate) struct Said {
-    pub(crate) shape: Shape,
+#[derive(Clone, Debug)]
+pub(crate) struct Reply {
+    pub(crate) asked: Asked,
     pub(crate) model: String,
-    /// Output tokens; `None` leaves the usage out.
-    pub(crate) usage: Option<u64>,
+    pub(crate) counts: Counts,
+    pub(crate) script: Usage,
+    pub(crate) text: Text,
+    /// A stream of chat completions says what was used to whoever asked for it, by the body or by the script.
+    pub(crate) told: bool,
     /// Seconds since 1970.
     pub(crate) created: u64,
 }
 
+/// The text of an answer, piece by piece.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Text {
+    /// How many pieces.
+    pub(crate) words: u64,
+    long: bool,
+    wide: bool,
+}
+
+impl Text {
+    pub(crate) fn of(script: &Script) -> Self {
+        let (long, wide) = (script.wire.bytes > 0, script.wire.frame.is_some());
+        let enough = script.wire.bytes.div_ceil(1000);
+        let words = script.wire.words.unwrap_or(if long { enough } else { 3 }).max(enough);
+        Self { words, long, wide }
+    }
+
+    /// The piece with this number, from 0.
+    pub(crate) fn word(self, number: u64) -> Cow<'static, str> {
+        let of = |all: [&'static str; 3]| {
+            let [first, second, third] = all;
+            match number % 3 {
+                0 => first,
+                1 => second,
+                _ => third,
+            }
+        };
+        let word = of(if self.wide { WIDE } else { WORDS });
+        if self.long { Cow::Owned(format!("{FILLER}{word}")) } else { Cow::Borrowed(word) }
+    }
+
+    /// All of it.
+    pub(crate) fn whole(self) -> String {
+        (0..self.words).map(|number| self.word(number)).collect()
+    }
+}
+
+impl Reply {
+    pub(crate) fn of(asked: Asked, script: &Script, created: u64) -> Self {
+        Self {
+            model: script.usage.model.clone().unwrap_or_else(|| asked.model.clone()),
+            counts: Counts::of(&asked, &script.usage),
+            script: script.usage.clone(),
+            text: Text::of(script),
+            told: script.stream || asked.include_usage,
+            created,
+            asked,
+        }
+    }
+
+    /// Pieces of text of all choices.
+    pub(crate) fn words(&self) -> u64 {
+        if self.asked.shape.speaks() { self.text.words.saturating_mul(self.asked.choices) } else { 0 }
+    }
+
+    /// True if the limit of the request cut the answer.
+    pub(crate) fn is_cut(&self) -> bool {
+        !self.script.over && self.asked.limit.is_some_and(|limit| limit < self.script.tokens)
+    }
+
+    /// The usage as the provider words it, unless the script leaves it out.
+    pub(crate) fn usage(&self, counts: Counts) -> Option<Value> {
+        if self.script.none {
+            return None;
+        }
+        usage::worded(self.asked.shape, counts, self.script.odd)
+    }
+
+    /// Why the answer ends, as OpenAI words it.
+    pub(crate) fn finish(&self) -> &'static str {
+        if self.is_cut() { "length" } else { "stop" }
+    }
+
+    /// The same, as Anthropic does.
+    pub(crate) fn stop_reason(&self) -> &'static str {
+        if self.is_cut() { "max_tokens" } else { "end_turn" }
+    }
+}
+
 /// The whole answer as one document.
-pub(crate) fn document(said: &Said) -> Value {
-    let (model, created, text) = (&said.model, said.created, WORDS.concat());
-    let mut document = match said.shape {
+pub(crate) fn document(reply: &Reply) -> Value {
+    let Reply { model, created, text, .. } = reply;
+    let each = |one: &dyn Fn(u64) -> Value| (0..reply.asked.choices).map(one).collect::<Vec<_>>();
+    let mut document = match reply.asked.shape {
         Shape::Chat => json!({
             "id": "chatcmpl-scripted", "object": "chat.completion", "created": created, "model": model,
-            "choices": [{ "index": 0, "message": { "role": "assistant", "content": text, "refusal": null },
-                          "logprobs": null, "finish_reason": "stop" }],
+            "choices": each(&|index| json!({
+                "index": index, "message": { "role": "assistant", "content": text.whole(), "refusal": null },
+                "logprobs": null, "finish_reason": reply.finish(),
+            })),
+        }),
+        Shape::Completions => json!({
+            "id": "cmpl-scripted", "object": "text_completion", "created": created, "model": model,
+            "choices": each(&|index| json!({
+                "index": index, "text": text.whole(), "logprobs": null, "finish_reason": reply.finish(),
+            })),
         }),
         Shape::Messages => json!({
             "id": "msg_scripted", "type": "message", "role": "assistant", "model": model,
-            "content": [{ "type": "text", "text": text }], "stop_reason": "end_turn", "stop_sequence": null,
+            "content": [{ "type": "text", "text": text.whole() }],
+            "stop_reason": reply.stop_reason(), "stop_sequence": null,
         }),
-        Shape::Responses => response(said, "completed"),
+        Shape::Responses => response(reply, true),
         Shape::Embeddings => json!({
             "object": "list", "model": model,
-            "data": [{ "object": "embedding", "index": 0, "embedding": [0.25, -0.5, 0.125] }],
+            "data": each(&|index| json!({ "object": "embedding", "index": index, "embedding": [0.25, -0.5, 0.125] })),
         }),
-        // One white pixel.
-        Shape::Images => {
-            json!({ "created": created, "data": [{ "b64_json": "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mP8/x8AAwMCAO+ip1sAAAAASUVORK5CYII=" }] })
+        // One white pixel each.
+        Shape::Images => json!({ "created": created, "data": each(&|_| json!({
+            "b64_json": "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mP8/x8AAwMCAO+ip1sAAAAASUVORK5CYII=",
+        })) }),
+        Shape::Gemini => {
+            json!({ "candidates": candidates(reply, &text.whole(), true), "modelVersion": model })
         }
         Shape::Models => json!({
             "object": "list", "data": [{ "id": "scripted", "object": "model", "created": created, "owned_by": "tollgate" }],
         }),
         Shape::Other => json!({}),
     };
-    if let (Some(usage), Some(fields)) = (usage(said), document.as_object_mut()) {
-        fields.insert("usage".into(), usage);
+    if let (Some(usage), Some(fields)) = (reply.usage(reply.counts), document.as_object_mut()) {
+        fields.insert(usage::name(reply.asked.shape).into(), usage);
     }
     document
-}
-
-/// The answer as server-sent events, one chunk each.
-pub(crate) fn events(said: &Said) -> Vec<String> {
-    match said.shape {
-        Shape::Messages => messages_events(said),
-        Shape::Responses => responses_events(said),
-        _ => chat_events(said),
-    }
 }
 
 /// An error as the provider words it.
@@ -96,142 +167,94 @@ pub(crate) fn error(shape: Shape, status: u16) -> Value {
     }
 }
 
-fn usage(said: &Said) -> Option<Value> {
-    let (input, output) = (INPUT_TOKENS, said.usage?);
-    let total = input.saturating_add(output);
-    match said.shape {
-        Shape::Chat => {
-            Some(json!({ "prompt_tokens": input, "completion_tokens": output, "total_tokens": total }))
-        }
-        Shape::Messages => Some(json!({ "input_tokens": input, "output_tokens": output })),
-        Shape::Responses | Shape::Images => {
-            Some(json!({ "input_tokens": input, "output_tokens": output, "total_tokens": total }))
-        }
-        Shape::Embeddings => Some(json!({ "prompt_tokens": input, "total_tokens": input })),
-        Shape::Models | Shape::Other => None,
-    }
-}
-
-fn response(said: &Said, status: &str) -> Value {
+/// OpenAI's response object, as it stands when it begins or ends.
+pub(crate) fn response(reply: &Reply, ended: bool) -> Value {
+    let status = match (ended, reply.is_cut()) {
+        (false, _) => "in_progress",
+        (true, false) => "completed",
+        (true, true) => "incomplete",
+    };
+    let text = if ended { reply.text.whole() } else { String::new() };
+    let why = (ended && reply.is_cut()).then(|| json!({ "reason": "max_output_tokens" }));
     json!({
-        "id": "resp_scripted", "object": "response", "created_at": said.created, "status": status, "model": said.model,
+        "id": "resp_scripted", "object": "response", "created_at": reply.created, "status": status, "model": reply.model,
         "output": [{ "id": "msg_scripted", "type": "message", "status": status, "role": "assistant",
-                     "content": [{ "type": "output_text", "text": WORDS.concat(), "annotations": [] }] }],
-        "error": null, "incomplete_details": null,
+                     "content": [{ "type": "output_text", "text": text, "annotations": [] }] }],
+        "error": null, "incomplete_details": why,
     })
 }
 
-fn chat_events(said: &Said) -> Vec<String> {
-    let chunk = |choices: Value| {
-        json!({
-            "id": "chatcmpl-scripted", "object": "chat.completion.chunk", "created": said.created,
-            "model": said.model, "choices": choices,
-        })
+/// Gemini's answers, whole or the next piece of each.
+pub(crate) fn candidates(reply: &Reply, text: &str, ends: bool) -> Vec<Value> {
+    let one = |index| {
+        let mut one = Map::new();
+        one.insert("index".into(), json!(index));
+        one.insert("content".into(), json!({ "role": "model", "parts": [{ "text": text }] }));
+        if ends {
+            one.insert("finishReason".into(), json!(if reply.is_cut() { "MAX_TOKENS" } else { "STOP" }));
+        }
+        Value::Object(one)
     };
-    let choice =
-        |delta: Value, finish: Value| json!([{ "index": 0, "delta": delta, "finish_reason": finish }]);
-    let mut chunks = vec![chunk(choice(json!({ "role": "assistant", "content": "" }), Value::Null))];
-    chunks.extend(WORDS.map(|word| chunk(choice(json!({ "content": word }), Value::Null))));
-    chunks.push(chunk(choice(json!({}), json!("stop"))));
-    if let Some(usage) = usage(said) {
-        let mut last = chunk(json!([]));
-        if let Some(fields) = last.as_object_mut() {
-            fields.insert("usage".into(), usage);
-        }
-        chunks.push(last);
-    }
-    let mut events: Vec<_> = chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).collect();
-    events.push("data: [DONE]\n\n".into());
-    events
-}
-
-fn messages_events(said: &Said) -> Vec<String> {
-    let mut start = json!({
-        "id": "msg_scripted", "type": "message", "role": "assistant", "model": said.model, "content": [],
-        "stop_reason": null, "stop_sequence": null,
-    });
-    let mut delta =
-        json!({ "type": "message_delta", "delta": { "stop_reason": "end_turn", "stop_sequence": null } });
-    if let (Some(output), Some(start), Some(delta)) =
-        (said.usage, start.as_object_mut(), delta.as_object_mut())
-    {
-        start.insert("usage".into(), json!({ "input_tokens": INPUT_TOKENS, "output_tokens": 1 }));
-        delta.insert("usage".into(), json!({ "output_tokens": output }));
-    }
-    let mut all = vec![
-        json!({ "type": "message_start", "message": start }),
-        json!({ "type": "content_block_start", "index": 0, "content_block": { "type": "text", "text": "" } }),
-    ];
-    all.extend(WORDS.map(|word| {
-        json!({ "type": "content_block_delta", "index": 0, "delta": { "type": "text_delta", "text": word } })
-    }));
-    all.extend([
-        json!({ "type": "content_block_stop", "index": 0 }),
-        delta,
-        json!({ "type": "message_stop" }),
-    ]);
-    named(&all)
-}
-
-fn responses_events(said: &Said) -> Vec<String> {
-    let mut all = vec![json!({ "type": "response.created", "response": response(said, "in_progress") })];
-    all.extend(WORDS.map(|word| {
-        json!({
-            "type": "response.output_text.delta", "item_id": "msg_scripted", "output_index": 0, "content_index": 0,
-            "delta": word,
-        })
-    }));
-    all.push(json!({ "type": "response.completed", "response": document(said) }));
-    for (number, event) in all.iter_mut().enumerate() {
-        if let Some(fields) = event.as_object_mut() {
-            fields.insert("sequence_number".into(), json!(number));
-        }
-    }
-    named(&all)
-}
-
-fn named(all: &[Value]) -> Vec<String> {
-    let name = |event: &Value| event.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
-    all.iter().map(|event| format!("event: {}\ndata: {event}\n\n", name(event))).collect()
+    (0..reply.asked.choices).map(one).collect()
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn said(path: &str, usage: Option<u64>) -> Said {
-        Said { shape: Shape::of(path), model: "m".into(), usage, created: 1 }
+    pub(crate) fn reply(path: &str, body: &str, script: &str) -> Reply {
+        let script = Script::read(script).unwrap();
+        Reply::of(Asked::read(path, body.as_bytes()), &script, 1)
     }
 
     #[test]
     fn each_document_carries_usage_where_its_provider_puts_it() {
         for (path, pointer, tokens) in [
             ("/v1/chat/completions", "/usage/completion_tokens", 7),
+            ("/v1/completions", "/usage/completion_tokens", 7),
             ("/v1/messages", "/usage/output_tokens", 7),
             ("/v1/responses", "/usage/output_tokens", 7),
             ("/v1/embeddings", "/usage/total_tokens", INPUT_TOKENS),
             ("/v1/images/generations", "/usage/total_tokens", 12),
+            ("/v1beta/models/g:generateContent", "/usageMetadata/totalTokenCount", 12),
         ] {
-            assert_eq!(document(&said(path, Some(7))).pointer(pointer), Some(&json!(tokens)), "{path}");
-            assert_eq!(document(&said(path, None)).get("usage"), None, "{path}");
+            assert_eq!(document(&reply(path, "", "")).pointer(pointer), Some(&json!(tokens)), "{path}");
+            let without = document(&reply(path, "", "no_usage"));
+            assert!(!without.to_string().contains("usage"), "{path}: {without}");
         }
-        assert_eq!(document(&said("/webhooks/app", Some(7))), json!({}));
+        assert_eq!(document(&reply("/webhooks/app", "", "")), json!({}));
     }
 
     #[test]
-    fn each_stream_ends_with_its_usage() {
-        let chat = events(&said("/v1/chat/completions", Some(9)));
-        assert!(
-            chat[chat.len() - 2].contains(r#""completion_tokens":9"#)
-                && chat.last().unwrap().contains("[DONE]")
+    fn there_are_as_many_answers_as_asked_for() {
+        let chat = document(&reply("/v1/chat/completions", r#"{"n":3,"max_tokens":2}"#, "model=m"));
+        let ends: Vec<_> = chat["choices"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|c| c["finish_reason"].as_str().unwrap())
+            .collect();
+        assert_eq!((ends, &chat["model"]), (vec!["length"; 3], &json!("m")));
+        assert_eq!(chat["usage"]["completion_tokens"], 6);
+        let images = document(&reply("/v1/images/generations", r#"{"n":2}"#, ""));
+        assert_eq!(images["data"].as_array().unwrap().len(), 2);
+        let cut = document(&reply("/v1/responses", r#"{"max_output_tokens":2}"#, ""));
+        assert_eq!(
+            (&cut["status"], &cut["incomplete_details"]["reason"]),
+            (&json!("incomplete"), &json!("max_output_tokens"))
         );
-        let messages = events(&said("/v1/messages", Some(9))).concat();
-        assert!(
-            messages.starts_with("event: message_start\n")
-                && messages.contains(r#""usage":{"output_tokens":9}"#)
+    }
+
+    #[test]
+    fn a_text_is_as_long_as_the_script_says() {
+        let text =
+            |script: &str| document(&reply("/v1/messages", "", script))["content"][0]["text"].to_string();
+        assert_eq!(
+            (text(""), text("words=4")),
+            (r#""Paid and served.""#.into(), r#""Paid and served.Paid ""#.into())
         );
-        let responses = events(&said("/v1/responses", Some(9)));
-        assert!(responses.last().unwrap().contains(r#""output_tokens":9"#));
-        assert!(!events(&said("/v1/messages", None)).concat().contains("usage"));
+        let long = text("bytes=5000").len();
+        assert!((5000..6000).contains(&long), "{long}");
+        assert!(text("frame=3").contains('🦀'));
     }
 }

@@ -3,45 +3,38 @@
 //! `GET /_requests` tells what came in, `DELETE /_requests` forgets it. HTTP/1.1, and HTTP/2 by prior knowledge.
 
 mod answers;
+mod asked;
+mod delivery;
+mod events;
+mod log;
+mod pieces;
 mod script;
+mod usage;
 
 pub use answers::INPUT_TOKENS;
-pub use script::{HEADER_SCRIPT, Script};
+pub(crate) use delivery::Chunks;
+pub use log::{Item, Said};
+pub use script::{HEADER_SCRIPT, Place, Script, Usage, Wire};
 
 use crate::{During as _, Result, Trouble};
-use answers::{Said, Shape};
+use answers::Reply;
+use asked::{Asked, Shape};
+use delivery::Delivery;
 use http_body_util::{BodyExt as _, Full, combinators::BoxBody};
-use hyper::body::{Body, Bytes, Frame, Incoming};
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, TRAILER};
 use hyper::{Method, Request, Response, StatusCode, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use serde::Serialize;
+use log::{Heard, Note};
+use pieces::{Piece, Pieces, compressed, framed};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::{mpsc, oneshot};
-
-/// How many requests are remembered in full; the count goes on beyond.
-const ITEMS_MAX: usize = 50_000;
-
-/// One request as it arrived.
-#[derive(Clone, Debug, Serialize)]
-pub struct Item {
-    /// `POST`.
-    pub method: String,
-    /// Path and query.
-    pub path: String,
-    /// Names in lower case; values of a repeated header joined by `, `.
-    pub headers: BTreeMap<String, String>,
-    /// SHA-256 of the body, 64 lower-case hexadecimal digits.
-    pub body_sha256: String,
-}
+use tokio::sync::oneshot;
 
 /// A running upstream on a thread of its own; dropping it ends it.
 pub struct Upstream {
@@ -49,19 +42,6 @@ pub struct Upstream {
     heard: Arc<Heard>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
-}
-
-#[derive(Default)]
-struct Heard {
-    log: Mutex<Log>,
-}
-
-#[derive(Default)]
-struct Log {
-    count: u64,
-    items: VecDeque<Item>,
-    /// How often each path and key was asked for, for scripts that fail some of the time.
-    asked: BTreeMap<(String, String), u64>,
 }
 
 type Answer = Response<BoxBody<Bytes, io::Error>>;
@@ -101,24 +81,24 @@ impl Upstream {
     /// What came in since the start or the last [`Upstream::clear`].
     #[must_use]
     pub fn requests(&self) -> Vec<Item> {
-        self.heard.log().items.iter().cloned().collect()
+        self.heard.items()
     }
 
     /// How many came in.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.heard.log().count
+        self.heard.count()
     }
 
     /// How many came in for a path with this key in their scripts.
     #[must_use]
     pub fn asked(&self, path: &str, key: &str) -> u64 {
-        self.heard.log().asked.get(&(path.to_owned(), key.to_owned())).copied().unwrap_or(0)
+        self.heard.asked(path, key)
     }
 
     /// Forgets what came in.
     pub fn clear(&self) {
-        *self.heard.log() = Log::default();
+        self.heard.clear();
     }
 
     /// Waits for as long as it runs.
@@ -136,12 +116,6 @@ impl Drop for Upstream {
             let _ = stop.send(());
             let _ = thread.join();
         }
-    }
-}
-
-impl Heard {
-    fn log(&self) -> MutexGuard<'_, Log> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -176,38 +150,23 @@ async fn answer(request: Request<Incoming>, heard: Arc<Heard>) -> std::result::R
         path: path.to_owned(),
         headers: joined(&head.headers),
         body_sha256: Sha256::digest(&body).iter().map(|byte| format!("{byte:02x}")).collect(),
+        body: log::text(&body),
+        said: None,
     };
     let script = Script::read(item.headers.get(HEADER_SCRIPT).map_or("", String::as_str));
-    let asked = heard.note(item, head.uri.path(), script.as_ref().map_or("", |script| script.key.as_str()));
+    let key = script.as_ref().map_or("", |script| script.key.as_str());
+    let (asked, note) = heard.note(item, head.uri.path(), key);
     match script {
-        Ok(script) => perform(script, asked, head.uri.path(), &body).await,
+        Ok(script) => perform(script, asked, Asked::read(head.uri.path(), &body), note).await,
         Err(complaint) => Ok(whole(StatusCode::BAD_REQUEST, &json!({ "error": { "message": complaint } }))),
-    }
-}
-
-impl Heard {
-    /// Remembers a request; tells how many there were of its path and key, itself included.
-    fn note(&self, item: Item, path: &str, key: &str) -> u64 {
-        let mut log = self.log();
-        log.count = log.count.saturating_add(1);
-        if log.items.len() == ITEMS_MAX {
-            log.items.pop_front();
-        }
-        log.items.push_back(item);
-        let asked = log.asked.entry((path.to_owned(), key.to_owned())).or_default();
-        *asked = asked.saturating_add(1);
-        *asked
     }
 }
 
 fn requests(method: &Method, heard: &Heard) -> Answer {
     match *method {
-        Method::GET => {
-            let log = heard.log();
-            whole(StatusCode::OK, &json!({ "count": log.count, "items": log.items }))
-        }
+        Method::GET => whole(StatusCode::OK, &json!({ "count": heard.count(), "items": heard.items() })),
         Method::DELETE => {
-            *heard.log() = Log::default();
+            heard.clear();
             whole(StatusCode::OK, &json!({ "count": 0, "items": [] }))
         }
         _ => whole(StatusCode::METHOD_NOT_ALLOWED, &json!({ "error": { "message": "GET or DELETE" } })),
@@ -216,9 +175,9 @@ fn requests(method: &Method, heard: &Heard) -> Answer {
 
 async fn perform(
     script: Script,
-    asked: u64,
-    path: &str,
-    body: &[u8],
+    number: u64,
+    asked: Asked,
+    note: Note,
 ) -> std::result::Result<Answer, io::Error> {
     tokio::time::sleep(script.delay).await;
     if script.hang {
@@ -227,89 +186,101 @@ async fn perform(
     if script.reset {
         return Err(io::Error::other("the script asked for a reset"));
     }
-    let fails = asked <= script.fail_first || script.fail_every.is_some_and(|n| asked.is_multiple_of(n));
+    let fails = number <= script.fail_first || script.fail_every.is_some_and(|n| number.is_multiple_of(n));
     let status = StatusCode::from_u16(if fails { 500 } else { script.status }).map_err(io::Error::other)?;
-    let shape = Shape::of(path);
     if status.as_u16() >= 400 {
-        return Ok(with_headers(whole(status, &answers::error(shape, status.as_u16())), &script));
+        let said = Said { status: status.as_u16(), model: asked.model.clone(), ..Said::default() };
+        note.begins(said);
+        let document = answers::error(asked.shape, status.as_u16()).to_string();
+        let piece = Piece { bytes: Bytes::from(document), ..Piece::default() };
+        return Ok(sent(status, JSON, Box::new(std::iter::once(piece)), note, &script));
     }
-    let asked: Value = serde_json::from_slice(body).unwrap_or_default();
-    let streams = script.stream || asked.get("stream") == Some(&Value::Bool(true));
-    // OpenAI tells the usage of a chat stream only to whoever asks for it.
-    let told = shape != Shape::Chat
-        || script.stream
-        || asked.pointer("/stream_options/include_usage") == Some(&Value::Bool(true));
-    let said = Said {
-        shape,
-        model: asked.get("model").and_then(Value::as_str).unwrap_or("scripted").to_owned(),
-        usage: (!script.no_usage && (told || !streams)).then_some(script.tokens),
-        created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-    };
-    let answer = if streams {
-        chunks(status, "text/event-stream; charset=utf-8", answers::events(&said), &script)
-    } else if script.truncate || script.reset_after.is_some() {
-        let document = answers::document(&said).to_string();
-        chunks(status, "application/json", vec![document], &script)
+    let streams = script.stream || asked.stream;
+    let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let reply = Reply::of(asked, &script, created);
+    note.begins(said(&reply, status, streams));
+    Ok(if streams {
+        sent(status, STREAM, stream(reply, &script), note, &script)
     } else {
-        let mut document = answers::document(&said);
-        if let Some(fields) = document.as_object_mut().filter(|_| script.padding > 0) {
-            fields.insert("padding".to_owned(), Value::String("x".repeat(script.padding)));
+        let piece = document(&reply, &script);
+        sent(status, JSON, Box::new(std::iter::once(piece)), note, &script)
+    })
+}
+
+/// What an answer is going to say.
+fn said(reply: &Reply, status: StatusCode, streams: bool) -> Said {
+    let usage::Counts { input, cached, cache_written, output, reasoning, images } = reply.counts;
+    let restated = reply.script.restated.filter(|_| streams && reply.asked.shape == Shape::Messages);
+    Said {
+        status: status.as_u16(),
+        model: reply.model.clone(),
+        input: restated.map_or(input, |input| input.saturating_add(cached).saturating_add(cache_written)),
+        cached,
+        cache_written,
+        output,
+        reasoning,
+        images,
+        words: reply.words(),
+        ..Said::default()
+    }
+}
+
+fn stream(reply: Reply, script: &Script) -> Pieces {
+    let (crlf, no_done) = (script.wire.crlf, script.wire.no_done);
+    let events = events::events(reply).filter(move |event| !no_done || !event.text.contains("[DONE]"));
+    Box::new(events.map(move |event| Piece::of(event, crlf)))
+}
+
+fn document(reply: &Reply, script: &Script) -> Piece {
+    let mut document = answers::document(reply);
+    if let Some(fields) = document.as_object_mut().filter(|_| script.padding > 0) {
+        fields.insert("padding".to_owned(), Value::String("x".repeat(script.padding)));
+    }
+    let usage = reply.usage(reply.counts).is_some();
+    Piece { bytes: Bytes::from(document.to_string()), words: reply.words(), usage }
+}
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
+
+/// An answer whose body is handed over piece by piece, and may break off. A document that comes whole says how long it is.
+fn sent(status: StatusCode, content: HeaderValue, mut pieces: Pieces, note: Note, script: &Script) -> Answer {
+    let wire = &script.wire;
+    let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, content.clone())]);
+    if wire.gzip {
+        pieces = compressed(pieces);
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    if let Some(size) = wire.frame {
+        pieces = framed(pieces, size);
+    }
+    let is_whole = content == JSON && script.reset_after.is_none() && !script.truncate && !wire.trailers;
+    let mut exact = None;
+    if is_whole || script.truncate {
+        let all: Vec<_> = pieces.collect();
+        let length = all.iter().map(|piece| piece.bytes.len()).fold(0_usize, usize::saturating_add);
+        exact = is_whole.then(|| u64::try_from(length).unwrap_or(u64::MAX));
+        if script.truncate {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length.saturating_add(1000)));
         }
-        whole(status, &document)
-    };
-    Ok(with_headers(answer, &script))
+        pieces = Box::new(all.into_iter());
+    }
+    if wire.trailers {
+        headers.insert(TRAILER, HeaderValue::from_static(delivery::TRAILER_NAME));
+    }
+    headers.extend(script.headers.iter().cloned());
+    let mut answer = Response::new(BoxBody::new(Delivery::of(pieces, note, script, exact)));
+    *answer.status_mut() = status;
+    *answer.headers_mut() = headers;
+    answer
 }
 
 fn whole(status: StatusCode, document: &Value) -> Answer {
     let body = Full::new(Bytes::from(document.to_string())).map_err(|never| match never {});
     let mut answer = Response::new(BoxBody::new(body));
     *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer.headers_mut().insert(CONTENT_TYPE, JSON);
     answer
-}
-
-fn with_headers(mut answer: Answer, script: &Script) -> Answer {
-    answer.headers_mut().extend(script.headers.iter().cloned());
-    answer
-}
-
-/// A body that is sent chunk by chunk, and may break off.
-fn chunks(status: StatusCode, content_type: &'static str, chunks: Vec<String>, script: &Script) -> Answer {
-    let (pause, breaks) = (script.chunk_delay, script.truncate.then_some(usize::MAX).or(script.reset_after));
-    let announced = chunks.iter().map(String::len).fold(1_000_usize, usize::saturating_add);
-    let (sender, receiver) = mpsc::channel(1);
-    tokio::spawn(async move {
-        for chunk in chunks.into_iter().take(breaks.unwrap_or(usize::MAX)) {
-            tokio::time::sleep(pause).await;
-            if sender.send(Ok(Frame::data(Bytes::from(chunk)))).await.is_err() {
-                return;
-            }
-        }
-        if breaks.is_some() {
-            // What was sent has to be on its way before the connection goes.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            let _ = sender.send(Err(io::Error::other("the script asked for a broken answer"))).await;
-        }
-    });
-    let mut answer = Response::new(BoxBody::new(Chunks(receiver)));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    if script.truncate {
-        answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(announced));
-    }
-    answer
-}
-
-/// A body whose frames come one by one, and may end with an error.
-pub(crate) struct Chunks(pub(crate) mpsc::Receiver<io::Result<Frame<Bytes>>>);
-
-impl Body for Chunks {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        self.get_mut().0.poll_recv(cx)
-    }
 }
 
 fn joined(headers: &HeaderMap) -> BTreeMap<String, String> {

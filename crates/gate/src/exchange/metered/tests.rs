@@ -2,11 +2,11 @@
 
 use super::*;
 use crate::config::Config;
-use crate::worker::Decided;
 use crate::worker::rig::standing;
-use contract::v1::{Price, Window};
+use crate::worker::{Decided, Report};
+use contract::v1::{Outcome, Price, Window};
 use proptest::prelude::*;
-use units::{Instant, Unit};
+use units::{Amount, Instant, Unit};
 
 const KEY: &str = "tgk_0123456789abcdefghijABCDEFGHIJ01";
 
@@ -81,7 +81,7 @@ impl Story {
     }
 
     fn closed(&mut self, code: Option<u64>, flags: u64) {
-        self.tell(Input::Closed { code, flags });
+        self.tell(Input::Closed { code, flags, usage: None });
     }
 
     fn question(&self) -> &Question {
@@ -98,7 +98,7 @@ impl Story {
 
     fn reports(&self) -> Vec<(i64, Outcome)> {
         let ends = self.effects.iter().filter_map(|effect| match effect {
-            Effect::Tell(Report::Ended { charged, outcome, .. }) => Some((charged.get(), *outcome)),
+            Effect::Tell(Report::Ended(ended)) => Some((ended.charged.get(), ended.outcome)),
             _ => None,
         });
         ends.collect()
@@ -132,7 +132,7 @@ fn pass(hold: i64) -> Answer {
     standing.attributes.insert("Model-Max".into(), "big".into());
     let resets_at = Instant::from_secs(1_800_000_060);
     standing.window = Some(Window { name: "daily".into(), limit: 3, remaining: 1, resets_at });
-    Answer::Ok(Box::new(Pass::new((hold > 0).then_some(9), Rc::new(Decided::new(standing, price)))))
+    Answer::Ok(Box::new(Pass::new((hold > 0).then_some(9), Rc::new(Decided::new(standing, price, None)))))
 }
 
 #[test]
@@ -265,7 +265,8 @@ fn what_passes_while_billing_is_away_says_nothing_of_who_it_is_and_is_charged_la
     let told =
         story.effects.iter().filter_map(|e| if let Effect::Tell(told) = e { Some(told) } else { None });
     let told: Vec<_> = told.collect();
-    assert!(matches!(told[..], [Report::Ended { hold: 9, outcome: Outcome::Charged, .. }]), "{told:?}");
+    let [Report::Ended(ended)] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((ended.hold, ended.outcome), (9, Outcome::Charged));
 }
 
 #[test]
@@ -389,7 +390,7 @@ fn an_attribute_that_is_no_header_lets_nobody_pass() {
         let Answer::Ok(mut granted) = pass(1) else { panic!() };
         let Decided { mut standing, price, .. } = Rc::unwrap_or_clone(granted.decided.take().unwrap());
         standing.attributes.insert(name.into(), value.into());
-        granted.decided = Some(Rc::new(Decided::new(standing, price)));
+        granted.decided = Some(Rc::new(Decided::new(standing, price, None)));
         assert_eq!(story.tell(Input::Answered(Answer::Ok(granted))), Flow::Pause);
         assert_eq!((story.reply().0, story.reports()), (503, vec![(0, Outcome::NotForwarded)]));
     }

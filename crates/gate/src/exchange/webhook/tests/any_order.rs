@@ -89,10 +89,10 @@ impl Watched {
                 brought = status(code);
                 Input::ResponseHeaders { headers: &brought, end: *end }
             }
-            Happening::AnswerPiece { end } => Input::ResponseBody { size: 1, end: *end },
+            Happening::AnswerPiece { end } => Input::ResponseBody { size: 1, end: *end, piece: None },
             Happening::Closed { flags } => {
                 self.closed = true;
-                Input::Closed { code: Some(200), flags: *flags }
+                Input::Closed { code: Some(200), flags: *flags, usage: None }
             }
             Happening::Next | Happening::Millis(_) => return,
         };

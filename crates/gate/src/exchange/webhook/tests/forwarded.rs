@@ -96,7 +96,7 @@ fn f9_an_answer_that_broke_off_is_none() {
         if let Some(code) = code {
             told.hear(&mut world, Input::ResponseHeaders { headers: &status(code), end: is_whole });
         }
-        told.hear(&mut world, Input::Closed { code: Some(200), flags });
+        told.hear(&mut world, Input::Closed { code: Some(200), flags, usage: None });
         let expected = if is_accepted { CompleteOutcome::Accepted } else { CompleteOutcome::Failed };
         assert_eq!(told.completions(), [expected], "{code:?} {is_whole} {flags:#x}");
         let again = world.deliver("/webhooks/app", &event("evt_1"));
@@ -193,9 +193,9 @@ fn a_client_that_left_after_the_last_byte_has_taken_nothing_back() {
         let mut world = World::new();
         let mut told = world.deliver("/webhooks/stripe", &event("evt_1"));
         told.hear(&mut world, Input::ResponseHeaders { headers: &status("200"), end: false });
-        told.hear(&mut world, Input::ResponseBody { size: 2, end: is_whole });
-        told.hear(&mut world, Input::ResponseBody { size: 0, end: false });
-        told.hear(&mut world, Input::Closed { code: Some(200), flags: left });
+        told.hear(&mut world, Input::ResponseBody { size: 2, end: is_whole, piece: None });
+        told.hear(&mut world, Input::ResponseBody { size: 0, end: false, piece: None });
+        told.hear(&mut world, Input::Closed { code: Some(200), flags: left, usage: None });
         assert_eq!(told.outcomes(), ["forwarded", outcome]);
     }
 }
@@ -254,7 +254,7 @@ fn f17_nobody_else_sets_our_headers_in_either_direction() {
     let answer: Headers = [(":status", "200"), ("x-tollgate-duplicate", "true")].into_iter().collect();
     told.hear(&mut world, Input::ResponseHeaders { headers: &answer, end: true });
     assert!(told.effects.contains(&Effect::RemoveResponseHeader("x-tollgate-duplicate".into())));
-    told.hear(&mut world, Input::Closed { code: Some(200), flags: 0 });
+    told.hear(&mut world, Input::Closed { code: Some(200), flags: 0, usage: None });
     // Our own answer passes the same callbacks, and keeps its header.
     let mut again = world.deliver("/webhooks/stripe", &body);
     let before = again.effects.len();
@@ -270,7 +270,7 @@ fn a_client_that_leaves_while_it_waits_frees_its_event() {
         if ends_by_envoy {
             told.hear(&mut world, Input::ResponseHeaders { headers: &status("504"), end: false });
         }
-        told.hear(&mut world, Input::Closed { code: None, flags: 0x4000 });
+        told.hear(&mut world, Input::Closed { code: None, flags: 0x4000, usage: None });
         assert_eq!(told.effects.iter().filter(|e| **e == Effect::Withdraw).count(), 1);
         assert_eq!(told.outcomes(), ["broken_off"]);
         assert!(world.deliver("/webhooks/app", &event("evt_1")).claim().is_some());
@@ -291,7 +291,7 @@ fn a_redirect_is_never_passed_on() {
 fn an_answer_nobody_waits_for_is_a_bug_and_resumes_nothing() {
     let mut world = World::new();
     let mut told = world.delivery();
-    told.hear(&mut world, Input::Closed { code: None, flags: 0 });
+    told.hear(&mut world, Input::Closed { code: None, flags: 0, usage: None });
     assert_eq!(told.effects, [], "an earlier filter's refusal is not ours to count");
     assert_eq!(told.hear(&mut world, Input::Answered(fresh())), Flow::Pause);
     let bug = Effect::Count(Metric::Bug { bug: "answer_without_question" });

@@ -127,8 +127,8 @@ impl Told {
     /// The handler answers with a body, and the stream ends without any flag.
     pub(super) fn finish(&mut self, world: &mut World, code: &str) {
         self.hear(world, Input::ResponseHeaders { headers: &status(code), end: false });
-        self.hear(world, Input::ResponseBody { size: 2, end: true });
-        self.hear(world, Input::Closed { code: code.parse().ok(), flags: 0 });
+        self.hear(world, Input::ResponseBody { size: 2, end: true, piece: None });
+        self.hear(world, Input::Closed { code: code.parse().ok(), flags: 0, usage: None });
     }
 
     pub(super) fn is_forwarded(&self) -> bool {

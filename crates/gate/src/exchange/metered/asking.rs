@@ -1,0 +1,202 @@
+//! What a request asks for: read from its body where the route says so, put to billing, and bounded by what was held.
+
+use crate::config::{Hold, Metering};
+use crate::input::{Headers, Single};
+use crate::worker::{Pass, Question};
+use contract::v1::{NeedMode, NeedShape, PriceList, Repeat, Size, TokenShape, Tokens};
+use core::fmt::Write;
+use meter::Source;
+use meter::request::{Asked, Edit, Unreadable, read};
+use sha2::{Digest, Sha256};
+use units::{EndpointId, Subject};
+
+/// The longest `Idempotency-Key` (the draft names no bound; Stripe's is 255 characters).
+const KEY_BYTES_MAX: usize = 255;
+
+/// A question that waits for the request's body.
+#[derive(Debug)]
+pub(super) struct Asking {
+    pub(super) subject: Subject,
+    pub(super) endpoint: EndpointId,
+    pub(super) mode: NeedMode,
+    pub(super) allow: u32,
+    /// The digest of the `Idempotency-Key`.
+    pub(super) key: Option<String>,
+    /// The model that the path names.
+    pub(super) model: Option<String>,
+}
+
+/// What was read of a request.
+#[derive(Debug)]
+pub(super) struct Measured {
+    asked: Asked,
+    pub(super) shape: TokenShape,
+}
+
+/// A change of a request's body, to be made before it goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BodyEdit {
+    asked: Asked,
+    edit: Edit,
+}
+
+impl BodyEdit {
+    /// The body as it is to go on. `None` if nothing changes, which nobody asks for.
+    #[must_use]
+    pub fn apply(&self, body: &[u8]) -> Option<Vec<u8>> {
+        self.asked.edited(body, &self.edit)
+    }
+
+    /// True if it makes the answer tell what it used, which the client did not ask for.
+    pub(super) fn tells_usage(&self) -> bool {
+        self.edit.include_usage
+    }
+}
+
+/// The digest of the request's `Idempotency-Key`, if it has one.
+///
+/// # Errors
+/// It is repeated, empty, too long or no text.
+pub(super) fn key_digest(headers: &Headers) -> Result<Option<String>, ()> {
+    match headers.single("idempotency-key") {
+        Single::Absent => Ok(None),
+        Single::One(key) if (1..=KEY_BYTES_MAX).contains(&key.len()) && key.is_ascii() => {
+            Ok(Some(hex(&[key])))
+        }
+        Single::One(_) | Single::Repeated => Err(()),
+    }
+}
+
+/// The model in a path such as `/v1beta/models/gemini-3:generateContent`.
+pub(super) fn model_in(path: &str) -> Option<String> {
+    let (_, rest) = path.split_once("/models/")?;
+    let model = rest.split([':', '/', '?']).next()?;
+    Some(model.to_owned()).filter(|model| !model.is_empty())
+}
+
+impl Asking {
+    /// The question, and what was read of the body if somebody reads it.
+    ///
+    /// # Errors
+    /// The body cannot be read, and what is held depends on it.
+    pub(super) fn put(
+        self,
+        metering: &Metering,
+        body: &[u8],
+    ) -> Result<(Question, Option<Box<Measured>>), Unreadable> {
+        let Self { subject, endpoint, mode, allow, key, model } = self;
+        let measured = match &metering.request {
+            None => None,
+            Some(source) => match Measured::of(source, metering.hold, model.as_deref(), body) {
+                Ok(measured) => Some(Box::new(measured)),
+                Err(why) if metering.hold != Hold::Fixed => return Err(why),
+                // Its price does not depend on it; the upstream may say what is wrong with it.
+                Err(_) => None,
+            },
+        };
+        let shape = match &measured {
+            Some(measured) if metering.hold != Hold::Fixed => NeedShape::Tokens(measured.shape.clone()),
+            Some(_) | None => NeedShape::Fixed,
+        };
+        let repeat =
+            key.map(|key| Box::new(Repeat { key, body: hex(&[endpoint.as_str().as_bytes(), b"\0", body]) }));
+        Ok((Question::Need { subject, endpoint, mode, shape, allow, repeat }, measured))
+    }
+}
+
+impl Measured {
+    fn of(source: &Source, hold: Hold, model: Option<&str>, body: &[u8]) -> Result<Self, Unreadable> {
+        let asked = read(source, model, body)?;
+        let shape = TokenShape {
+            input_max: asked.input_bytes,
+            output_max: if asked.generates { asked.output_max } else { Some(0) },
+            model: asked.model.clone(),
+            choices: asked.choices,
+            images: asked.images,
+            makes: asked.makes,
+            tools: asked.tools,
+            open: asked.open,
+            size: if hold == Hold::Estimate { Size::Estimate } else { Size::Most },
+            clamp: hold == Hold::MaxTokens && asked.generates,
+        };
+        Ok(Self { asked, shape })
+    }
+
+    /// What has to be changed in the body before it goes on, with this pass.
+    pub(super) fn edit(&self, metering: &Metering, pass: &Pass) -> Option<BodyEdit> {
+        let list = pass.decided.as_ref().and_then(|decided| decided.list());
+        let output_max = list.filter(|_| self.shape.clamp).and_then(|list| self.limit(list, pass));
+        let chats = metering.request == Some(Source::OpenAi) && self.asked.generates;
+        // What is not charged need not be told.
+        let include_usage = pass.hold.is_some() && chats && self.asked.streams && !self.asked.tells_usage;
+        let wanted = output_max.is_some() || include_usage;
+        let edit = Edit { output_max, limit_field: metering.limit_field, include_usage };
+        wanted.then(|| BodyEdit { asked: self.asked.clone(), edit })
+    }
+
+    /// What it turned out to be, for billing to price a request that nobody decided about.
+    pub(super) fn afterwards(&self, tokens: Option<&Tokens>) -> NeedShape {
+        let Some(tokens) = tokens else { return NeedShape::Tokens(self.shape.clone()) };
+        NeedShape::Tokens(TokenShape {
+            input_max: tokens.input,
+            output_max: Some(tokens.output),
+            model: tokens.model.clone(),
+            choices: 1,
+            images: 0,
+            makes: tokens.images,
+            tools: false,
+            open: false,
+            size: Size::Most,
+            clamp: false,
+        })
+    }
+
+    /// The limit that the request is to have, if it is not the one that it has.
+    fn limit(&self, list: &PriceList, pass: &Pass) -> Option<u64> {
+        // Whose model is in no list was not let through on one.
+        let paid = list.output_for(&self.shape, pass.held).unwrap_or(0);
+        match self.shape.output_max {
+            Some(stated) if stated <= paid => None,
+            Some(_) | None => Some(paid),
+        }
+    }
+}
+
+/// SHA-256 over the parts, in lower-case hexadecimal digits.
+fn hex(parts: &[&[u8]]) -> String {
+    let digest = parts.iter().fold(Sha256::new(), |digest, part| digest.chain_update(part)).finalize();
+    digest.iter().fold(String::with_capacity(64), |mut text, byte| {
+        // Writing into a string does not fail.
+        _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_may_name_the_model() {
+        for (path, model) in [
+            ("/v1beta/models/gemini-3-pro:generateContent", Some("gemini-3-pro")),
+            ("/v1beta/models/gemini-3-pro:streamGenerateContent?alt=sse", Some("gemini-3-pro")),
+            ("/v1/models/", None),
+            ("/v1/chat/completions", None),
+        ] {
+            assert_eq!(model_in(path).as_deref(), model, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_one_text_or_none() {
+        let of = |pairs: &[(&str, &str)]| key_digest(&pairs.iter().copied().collect());
+        assert_eq!(of(&[]), Ok(None));
+        let digest = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
+        assert_eq!(of(&[("idempotency-key", "foo")]), Ok(Some(digest.into())));
+        assert_eq!(of(&[("idempotency-key", "")]), Err(()));
+        assert_eq!(of(&[("idempotency-key", "é")]), Err(()));
+        assert_eq!(of(&[("idempotency-key", &"x".repeat(256))]), Err(()));
+        assert_eq!(of(&[("idempotency-key", "a"), ("Idempotency-Key", "a")]), Err(()));
+    }
+}

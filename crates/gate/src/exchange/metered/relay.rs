@@ -1,0 +1,184 @@
+//! An answer on its way to the client: its usage is read as it passes, and nothing of it waits.
+
+use super::bill::Heard;
+use crate::config::{Usage, UsageHeaders};
+use crate::input::{EnvoyUsage, Headers};
+use meter::{Certainty, Counts, Format, Hider, Meter, Passed, Reading};
+
+/// The largest number of tokens that means anything: beyond it, JSON readers do not agree (RFC 8259, section 6).
+const COUNT_MAX: u64 = 9_007_199_254_740_991;
+
+/// What reads one answer.
+#[derive(Debug)]
+pub(super) enum Relay {
+    /// Its body is read.
+    Body {
+        /// In which form it comes.
+        format: Format,
+        /// The reader.
+        meter: Box<Meter>,
+        /// Takes out what the client did not ask for.
+        hider: Option<Box<Hider>>,
+    },
+    /// Its headers said it.
+    Headers(Heard),
+    /// Nobody reads it: it says nothing, or in a form that nobody here knows.
+    Unread,
+}
+
+impl Relay {
+    /// For an answer with these headers. `hides`: its usage was asked for on the way, and not by the client.
+    pub(super) fn new(usage: &Usage, headers: &Headers, hides: bool) -> Self {
+        match usage {
+            Usage::None | Usage::EnvoyAi => Self::Unread,
+            Usage::Headers(names) => Self::Headers(of_headers(names, headers)),
+            Usage::Body(source) => {
+                let plain =
+                    headers.text("content-encoding").is_none_or(|it| it.eq_ignore_ascii_case("identity"))
+                        && !headers.all("content-encoding").any(|it| !it.eq_ignore_ascii_case(b"identity"));
+                let kind = headers.all("content-type").next().and_then(Format::of);
+                match kind.filter(|_| plain) {
+                    Some(format) => {
+                        let hides = hides && format == Format::Events;
+                        let hider = hides.then(|| Box::new(Hider::new()));
+                        Self::Body { format, meter: Box::new(Meter::new(source, format)), hider }
+                    }
+                    None => Self::Unread,
+                }
+            }
+        }
+    }
+
+    /// True if it has to see the answer's body.
+    pub(super) const fn reads(&self) -> bool {
+        matches!(self, Self::Body { .. })
+    }
+
+    /// True if pieces of the answer may become shorter.
+    pub(super) const fn hides(&self) -> bool {
+        matches!(self, Self::Body { hider: Some(_), .. })
+    }
+
+    /// Reads on. What passes in the piece's place, if it is not the piece itself.
+    pub(super) fn pass(&mut self, piece: &[u8], end: bool) -> Option<Vec<u8>> {
+        let Self::Body { meter, hider, .. } = self else { return None };
+        match hider {
+            Some(hider) => match hider.pass(meter, piece, end) {
+                Passed::Same => None,
+                Passed::Instead(bytes) => Some(bytes),
+            },
+            None => {
+                meter.feed(piece);
+                None
+            }
+        }
+    }
+
+    /// What is known of the answer.
+    pub(super) fn heard(&self) -> Heard {
+        match self {
+            Self::Body { format, meter, .. } => {
+                let Reading { counts, certainty, model, written, odd } = meter.read();
+                let complete = certainty == Certainty::Exact;
+                Heard { counts, complete, model, written: Some((*format, written)), odd }
+            }
+            Self::Headers(heard) => heard.clone(),
+            Self::Unread => Heard::default(),
+        }
+    }
+}
+
+/// What Envoy's own reader found.
+pub(super) fn of_envoy(usage: &EnvoyUsage) -> Heard {
+    let EnvoyUsage { input, output, cached, model } = usage;
+    let sane = |count: &Option<u64>| count.filter(|count| *count <= COUNT_MAX);
+    let odd = [input, output, cached].into_iter().any(|count| count.is_some() && sane(count).is_none());
+    let counts = match (sane(input), sane(output)) {
+        // A usage object without either is told as zeros (Envoy 1.40).
+        (None, None) | (Some(0), Some(0)) => None,
+        (input, output) => {
+            let input = input.unwrap_or(0);
+            let cached = sane(cached).unwrap_or(0).min(input);
+            Some(Counts { input, cached, output: output.unwrap_or(0), ..Counts::default() })
+        }
+    };
+    Heard { counts: counts.filter(|_| !odd), complete: false, model: model.clone(), written: None, odd }
+}
+
+fn of_headers(names: &UsageHeaders, headers: &Headers) -> Heard {
+    let count = |name: &Option<String>| {
+        let name = name.as_ref()?;
+        if !headers.has(name) {
+            return None;
+        }
+        let digits = headers.text(name).filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+        Some(digits.and_then(|text| text.parse().ok()).filter(|count| *count <= COUNT_MAX))
+    };
+    let (input, output): (Option<Option<u64>>, Option<Option<u64>>) =
+        (count(&names.input), count(&names.output));
+    let odd = input == Some(None) || output == Some(None);
+    let stated = input.is_some() || output.is_some();
+    let sum = |count: Option<Option<u64>>| count.flatten().unwrap_or(0);
+    let counts = Counts { input: sum(input), output: sum(output), ..Counts::default() };
+    let model = names.model.as_ref().and_then(|name| headers.text(name)).map(str::to_owned);
+    let model = model.filter(|model| model.len() <= 256);
+    Heard { counts: (stated && !odd).then_some(counts), complete: true, model, written: None, odd }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heard(pairs: &[(&str, &str)]) -> Heard {
+        let name = |name: &str| Some(name.to_owned());
+        let names = UsageHeaders { input: name("x-in"), output: name("x-out"), model: name("x-model") };
+        of_headers(&names, &pairs.iter().copied().collect())
+    }
+
+    #[test]
+    fn headers_state_whole_numbers_or_nothing() {
+        let all = heard(&[("x-in", "12"), ("x-out", "3"), ("x-model", "m")]);
+        let counts = Counts { input: 12, output: 3, ..Counts::default() };
+        assert_eq!((all.counts, all.complete, all.model.as_deref()), (Some(counts), true, Some("m")));
+        let one = heard(&[("x-out", "3")]).counts.unwrap();
+        assert_eq!((one.input, one.output), (0, 3));
+        assert_eq!((heard(&[]).counts, heard(&[]).odd), (None, false));
+        for odd in ["-1", "1.5", "", "+3", "9007199254740992", "many"] {
+            let it = heard(&[("x-in", "12"), ("x-out", odd)]);
+            assert_eq!((it.counts, it.odd), (None, true), "{odd}");
+        }
+        assert!(heard(&[("x-in", "1"), ("x-in", "2")]).odd, "which one is meant?");
+    }
+
+    #[test]
+    fn what_envoy_counted_is_believed_within_reason() {
+        let of = |input, output| of_envoy(&EnvoyUsage { input, output, cached: Some(50), model: None });
+        let counts = of(Some(20), Some(3)).counts.unwrap();
+        assert_eq!((counts.input, counts.cached, counts.output), (20, 20, 3));
+        assert_eq!(of(Some(0), Some(0)).counts, None);
+        assert_eq!(of(None, None).counts, None);
+        let odd = of(Some(u64::MAX), Some(3));
+        assert_eq!((odd.counts, odd.odd), (None, true));
+    }
+
+    #[test]
+    fn an_answer_that_is_compressed_or_of_another_kind_is_not_read() {
+        let usage = Usage::Body(meter::Source::OpenAi);
+        let reads =
+            |pairs: &[(&str, &str)]| Relay::new(&usage, &pairs.iter().copied().collect(), true).reads();
+        assert!(reads(&[("content-type", "application/json; charset=utf-8")]));
+        assert!(reads(&[("content-type", "text/event-stream"), ("content-encoding", "identity")]));
+        for pairs in [
+            &[][..],
+            &[("content-type", "text/html")],
+            &[("content-type", "application/json"), ("content-encoding", "gzip")],
+            &[
+                ("content-type", "application/json"),
+                ("content-encoding", "identity"),
+                ("content-encoding", "br"),
+            ],
+        ] {
+            assert!(!reads(pairs), "{pairs:?}");
+        }
+    }
+}

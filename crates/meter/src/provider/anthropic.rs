@@ -1,0 +1,128 @@
+//! Anthropic's Messages (platform.claude.com/docs/en/api/messages): input by three numbers, restated while a stream goes on.
+//!
+//! `message_start` states the input, `message_delta` the output so far and, where tools ran at the provider, a larger
+//! input than before: of each number the last one counts.
+
+use super::{Found, Known, Stated, path};
+use crate::reading::Counts;
+use crate::walk::{Field, Path};
+
+pub(crate) const PATHS: &[Path] = &[
+    path(Field::Usage, &["usage"]),
+    path(Field::Input, &["usage", "input_tokens"]),
+    path(Field::Cached, &["usage", "cache_read_input_tokens"]),
+    path(Field::CacheWritten, &["usage", "cache_creation_input_tokens"]),
+    path(Field::Output, &["usage", "output_tokens"]),
+    path(Field::Usage, &["message", "usage"]).at(1),
+    path(Field::Input, &["message", "usage", "input_tokens"]).at(1),
+    path(Field::Cached, &["message", "usage", "cache_read_input_tokens"]).at(1),
+    path(Field::CacheWritten, &["message", "usage", "cache_creation_input_tokens"]).at(1),
+    path(Field::Output, &["message", "usage", "output_tokens"]).at(1),
+    path(Field::Model, &["model"]),
+    path(Field::Model, &["message", "model"]).at(1),
+    path(Field::Kind, &["type"]),
+    path(Field::Text, &["delta", "text"]),
+    path(Field::Text, &["delta", "thinking"]),
+    path(Field::Text, &["delta", "partial_json"]),
+    path(Field::Text, &["content_block", "name"]),
+    path(Field::Text, &["content", "*", "text"]),
+    path(Field::Text, &["content", "*", "thinking"]),
+    path(Field::Text, &["content", "*", "name"]),
+];
+
+pub(crate) fn settle(found: &Found<'_>, known: &mut Known) {
+    found.deliver(found.walk.text(), known);
+    if found.is_event && found.name(Field::Kind, 0) == Some("message_stop") {
+        known.complete = true;
+    }
+    for place in [1, 0] {
+        let Some(new) = found.usage(place, known) else { continue };
+        let old = known.stated;
+        known.stated = Stated {
+            input: new.input.or(old.input),
+            cached: new.cached.or(old.cached),
+            cache_written: new.cache_written.or(old.cache_written),
+            output: new.output.or(old.output),
+            ..old
+        };
+        known.counts = Some(counts(known.stated));
+    }
+}
+
+/// `input_tokens` are those beside the cache.
+fn counts(stated: Stated) -> Counts {
+    let (cached, cache_written) = (stated.cached.unwrap_or(0), stated.cache_written.unwrap_or(0));
+    let input = stated.input.unwrap_or(0).saturating_add(cached).saturating_add(cache_written);
+    Counts { input, cached, cache_written, output: stated.output.unwrap_or(0), ..Counts::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use crate::{Certainty, Counts, Source};
+
+    const SOURCE: Source = Source::Anthropic;
+
+    fn event(data: &str) -> String {
+        format!("event: whatever\ndata: {data}\n\n")
+    }
+
+    fn start() -> String {
+        event(
+            r#"{"type":"message_start","message":{"model":"claude","usage":{"input_tokens":2039,
+"cache_creation_input_tokens":5,"cache_read_input_tokens":7,"output_tokens":1}}}"#
+                .replace('\n', "")
+                .as_str(),
+        )
+    }
+
+    #[test]
+    fn a_document_adds_up_its_input() {
+        let read = document(
+            &SOURCE,
+            r#"{"type":"message","model":"claude","content":[{"type":"text","text":"abc"}],"usage":{"input_tokens":10,
+                "cache_creation_input_tokens":20,"cache_read_input_tokens":30,"output_tokens":4}}"#,
+        );
+        let counts = Counts { input: 60, cached: 30, cache_written: 20, output: 4, ..NONE };
+        assert_eq!((read.counts, read.certainty), (Some(counts), Certainty::Exact));
+        assert_eq!((read.model.as_deref(), read.written.bytes), (Some("claude"), 3));
+    }
+
+    #[test]
+    fn t13_the_last_of_each_number_counts() {
+        let first = Counts { input: 2051, cached: 7, cache_written: 5, output: 1, ..NONE };
+        assert_eq!(events(&SOURCE, &start()).counts, Some(first));
+        let output = start() + &event(r#"{"type":"message_delta","usage":{"output_tokens":108}}"#);
+        let read = events(&SOURCE, &output);
+        assert_eq!(
+            (read.counts, read.certainty),
+            (Some(Counts { output: 108, ..first }), Certainty::AtLeast)
+        );
+        let larger =
+            output + &event(r#"{"type":"message_delta","usage":{"input_tokens":10423,"output_tokens":110}}"#);
+        let counts = Counts { input: 10435, output: 110, ..first };
+        assert_eq!(events(&SOURCE, &larger).counts, Some(counts));
+        let read = events(&SOURCE, &(larger + &event(r#"{"type":"message_stop"}"#)));
+        assert_eq!((read.counts, read.certainty), (Some(counts), Certainty::Exact));
+    }
+
+    #[test]
+    fn t12_what_was_delivered_is_counted() {
+        let deltas =
+            [r#"{"type":"text_delta","text":"ab"}"#, r#"{"thinking":"c"}"#, r#"{"partial_json":"{}"}"#, "{}"]
+                .map(|delta| event(&format!("{{\"type\":\"content_block_delta\",\"delta\":{delta}}}")));
+        let read = events(&SOURCE, &(start() + &deltas.concat()));
+        assert_eq!((read.written.events, read.written.bytes, read.certainty), (3, 5, Certainty::AtLeast));
+    }
+
+    #[test]
+    fn an_odd_number_leaves_what_was_stated() {
+        let before = events(&SOURCE, &start()).counts;
+        for bad in ["-1", "1.5", "\"9\"", "{}"] {
+            let stream =
+                start() + &event(&format!("{{\"usage\":{{\"output_tokens\":{bad},\"input_tokens\":1}}}}"));
+            let read = events(&SOURCE, &stream);
+            assert_eq!((read.counts, read.odd), (before, true), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The fields that are understood, place by place.
+
+use super::scan::Shape;
+
+/// A field, whatever each provider calls it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Key {
+    Model,
+    /// A list of messages or items.
+    Messages,
+    /// Parts without a message around them.
+    System,
+    Prompt,
+    /// What embeddings are made of.
+    Embedded,
+    Limit,
+    /// The other field that states a limit.
+    OtherLimit,
+    Choices,
+    BestOf,
+    Stream,
+    StreamOptions,
+    IncludeUsage,
+    Config,
+    Tools,
+    Functions,
+    /// What refers to input that is not in the body.
+    Elsewhere,
+    /// What kind of thing it is.
+    Kind,
+    /// A text or a list of parts.
+    Content,
+    /// An image, as a text or an object.
+    Image,
+    /// Gemini's data with its type.
+    Inline,
+    /// An object that may hold parts.
+    Answer,
+    Url,
+    Data,
+    /// What changes nothing.
+    Plain,
+    #[default]
+    Unknown,
+}
+
+/// An object or array that is understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Top,
+    Options,
+    Config,
+    Messages,
+    Message,
+    Parts,
+    Part,
+    /// The object that holds an image, or whatever its type says.
+    Image,
+    /// The same for Gemini.
+    Inline,
+    Answer,
+    Tools,
+    Tool,
+    Functions,
+    Prompts,
+    /// Anything else, with all that is in it.
+    Other,
+}
+
+type Fields = &'static [(&'static str, Key)];
+
+const OPENAI: Fields = &[
+    ("model", Key::Model),
+    ("messages", Key::Messages),
+    ("prompt", Key::Prompt),
+    ("input", Key::Embedded),
+    ("max_tokens", Key::Limit),
+    ("max_completion_tokens", Key::OtherLimit),
+    ("n", Key::Choices),
+    ("best_of", Key::BestOf),
+    ("stream", Key::Stream),
+    ("stream_options", Key::StreamOptions),
+    ("tools", Key::Tools),
+    ("functions", Key::Functions),
+    ("web_search_options", Key::Elsewhere),
+];
+
+const IMAGES: Fields = &[("model", Key::Model), ("n", Key::Choices), ("stream", Key::Stream)];
+
+const RESPONSES: Fields = &[
+    ("model", Key::Model),
+    ("input", Key::Messages),
+    ("max_output_tokens", Key::Limit),
+    ("stream", Key::Stream),
+    ("tools", Key::Tools),
+    ("previous_response_id", Key::Elsewhere),
+    ("conversation", Key::Elsewhere),
+    ("prompt", Key::Elsewhere),
+];
+
+const ANTHROPIC: Fields = &[
+    ("model", Key::Model),
+    ("messages", Key::Messages),
+    ("system", Key::System),
+    ("max_tokens", Key::Limit),
+    ("stream", Key::Stream),
+    ("tools", Key::Tools),
+    ("container", Key::Elsewhere),
+    ("mcp_servers", Key::Elsewhere),
+];
+
+/// Each in both spellings of protobuf's JSON (protobuf.dev/programming-guides/json).
+const GEMINI: Fields = &[
+    ("model", Key::Model),
+    ("contents", Key::Messages),
+    ("systemInstruction", Key::System),
+    ("system_instruction", Key::System),
+    ("content", Key::Embedded),
+    ("requests", Key::Embedded),
+    ("generationConfig", Key::Config),
+    ("generation_config", Key::Config),
+    ("tools", Key::Tools),
+    ("cachedContent", Key::Elsewhere),
+    ("cached_content", Key::Elsewhere),
+];
+
+const GEMINI_CONFIG: Fields = &[
+    ("maxOutputTokens", Key::Limit),
+    ("max_output_tokens", Key::Limit),
+    ("candidateCount", Key::Choices),
+    ("candidate_count", Key::Choices),
+];
+
+const GEMINI_PART: Fields = &[
+    ("inlineData", Key::Inline),
+    ("inline_data", Key::Inline),
+    ("functionResponse", Key::Answer),
+    ("function_response", Key::Answer),
+    ("text", Key::Plain),
+    ("thought", Key::Plain),
+    ("thoughtSignature", Key::Plain),
+    ("thought_signature", Key::Plain),
+    ("functionCall", Key::Plain),
+    ("function_call", Key::Plain),
+    ("executableCode", Key::Plain),
+    ("executable_code", Key::Plain),
+    ("codeExecutionResult", Key::Plain),
+    ("code_execution_result", Key::Plain),
+];
+
+const GEMINI_TOOL: Fields = &[("functionDeclarations", Key::Plain), ("function_declarations", Key::Plain)];
+
+/// The fields that are understood in such a place.
+pub(super) const fn fields(shape: Shape, place: Place) -> Fields {
+    match (place, shape) {
+        (Place::Top, Shape::OpenAi) => OPENAI,
+        (Place::Top, Shape::Images) => IMAGES,
+        (Place::Top, Shape::Responses) => RESPONSES,
+        (Place::Top, Shape::Anthropic) => ANTHROPIC,
+        (Place::Top, Shape::Gemini) => GEMINI,
+        (Place::Top, Shape::Any) => &[("model", Key::Model), ("stream", Key::Stream)],
+        (Place::Options, _) => &[("include_usage", Key::IncludeUsage)],
+        (Place::Config, _) => GEMINI_CONFIG,
+        // What was said aloud before is referred to by its id.
+        (Place::Message, Shape::OpenAi) => &[("content", Key::Content), ("audio", Key::Elsewhere)],
+        (Place::Message, Shape::Responses) => {
+            &[("type", Key::Kind), ("content", Key::Content), ("output", Key::Content)]
+        }
+        (Place::Message | Place::Answer, Shape::Gemini) => &[("parts", Key::Content)],
+        (Place::Message, _) => &[("content", Key::Content)],
+        (Place::Part, Shape::Gemini) => GEMINI_PART,
+        (Place::Part, Shape::Anthropic) => {
+            &[("type", Key::Kind), ("source", Key::Image), ("content", Key::Content)]
+        }
+        (Place::Part, _) => &[("type", Key::Kind), ("image_url", Key::Image)],
+        (Place::Image, Shape::Anthropic) => {
+            &[("type", Key::Kind), ("data", Key::Data), ("content", Key::Content)]
+        }
+        (Place::Image, _) => &[("url", Key::Url)],
+        (Place::Inline, _) => &[("mimeType", Key::Kind), ("mime_type", Key::Kind), ("data", Key::Data)],
+        (Place::Tool, Shape::Gemini) => GEMINI_TOOL,
+        (Place::Tool, _) => &[("type", Key::Kind)],
+        _ => &[],
+    }
+}
+
+/// Where a container is that stands at a field, or in a list.
+pub(super) const fn below(place: Place, key: Key, shape: Shape, object: bool) -> Place {
+    match (place, key, object) {
+        // Google's servers take a single thing for a list of one.
+        (Place::Top, Key::Messages, true) if matches!(shape, Shape::Gemini) => Place::Message,
+        (Place::Top, Key::Tools, true) if matches!(shape, Shape::Gemini) => Place::Tool,
+        (Place::Message | Place::Answer, Key::Content, true) if matches!(shape, Shape::Gemini) => Place::Part,
+        (Place::Top, Key::Messages, false) => Place::Messages,
+        // A list of parts, and for Gemini a message.
+        (Place::Top, Key::System, true) if matches!(shape, Shape::Gemini) => Place::Message,
+        (Place::Top, Key::System, false) => Place::Parts,
+        (Place::Top, Key::Prompt, false) => Place::Prompts,
+        (Place::Top, Key::StreamOptions, true) => Place::Options,
+        (Place::Top, Key::Config, true) => Place::Config,
+        (Place::Top, Key::Tools, false) => Place::Tools,
+        (Place::Top, Key::Functions, false) => Place::Functions,
+        (Place::Messages, _, true) => Place::Message,
+        (Place::Message | Place::Part | Place::Image | Place::Answer, Key::Content, false) => Place::Parts,
+        (Place::Parts, _, true) => Place::Part,
+        (Place::Part, Key::Image, true) => Place::Image,
+        (Place::Part, Key::Inline, true) => Place::Inline,
+        (Place::Part, Key::Answer, true) => Place::Answer,
+        (Place::Tools, _, true) => Place::Tool,
+        _ => Place::Other,
+    }
+}
