@@ -162,6 +162,6 @@ impl Sqlite {
 
 /// Upper and lower bits put together again.
 fn whole(upper: u64, lower: u64) -> u64 {
-    let upper = upper.checked_mul(1 << LOWER_BITS).unwrap_or(u64::MAX);
+    let upper = upper.saturating_mul(1 << LOWER_BITS);
     upper.saturating_add(lower).min(UsageSum::MOST)
 }
