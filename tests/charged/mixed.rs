@@ -127,7 +127,7 @@ fn price(path: &str, said: &Said) -> u64 {
 fn expected(item: &Item, sent: &Sent) -> (u64, u64) {
     let Some(said) = item.said.as_ref().filter(|said| said.status < 300) else { return (0, 0) };
     let script = &item.headers["x-script"];
-    let [input, _, output, reasoning] = prices(&said.model);
+    let [input, _, output, _] = prices(&said.model);
     let held: f64 = item.headers["x-tollgate-hold"].parse().unwrap();
     // A test may read what it is told; no amount is reckoned by it but to compare.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -149,11 +149,10 @@ fn expected(item: &Item, sent: &Sent) -> (u64, u64) {
     let probable = u64::try_from(sent.asked.probable_input()).unwrap() * input;
     let speaks = !item.path.ends_with("/embeddings");
     if whole {
-        // Sixteen bytes in three pieces, or more pieces than that for each answer: counted by whichever is more.
-        let pieces = if script.contains("words=30") { 30 } else { 3 };
-        let least = if speaks { probable + output.min(reasoning) * 4 } else { probable };
-        let most = probable + output.max(reasoning) * pieces.max(4) * 3 * 2;
-        return (least.min(held), most.min(held));
+        // Sixteen bytes in three pieces for each answer: by their bytes they are four tokens.
+        let answers = if speaks { sent.asked.number("n").unwrap_or(1) } else { 0 };
+        let cost = (probable + answers * 4 * output).min(held);
+        return (cost, cost);
     }
     // It broke off, or was left: nothing if not even its head was sent on, else what came, and never more than was held.
     (0, held)
