@@ -289,6 +289,7 @@ fn scaled(amount: Amount) -> u128 {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod tests {
     use super::*;
 
