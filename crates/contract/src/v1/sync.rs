@@ -1,7 +1,7 @@
 //! The one call of the hot path: what was spent travels up as running totals, what may be spent comes down.
 //!
 //! A *cell* is what one process may spend of one grant. Its key is (grant, node, incarnation, generation) and it
-//! holds five totals that only grow. A lease that a process's workers share has a small generation (1, 2, …);
+//! holds six totals that only grow. A lease that a process's workers share has a small generation (1, 2, …);
 //! the hold of a single request has `worker << 40 | need id`, so that a repeated need finds its own cells.
 
 use super::{Basis, PriceList, Refusal, TokenShape, Tokens};
