@@ -287,9 +287,10 @@ pub enum NeedDecision {
         price: Price,
         /// Where it is held, in the order of spending; empty if nothing is.
         cells: Vec<CellLease>,
-        /// True if the request repeats one that was charged, by [`Need::repeat`]: nothing is held for it, and nothing charged.
-        #[serde(default, skip_serializing_if = "is_false")]
-        repeats: bool,
+        /// What was charged for earlier requests of this name ([`Need::repeat`]), in the unit of the price: it is taken off what
+        /// this one costs.
+        #[serde(default, skip_serializing_if = "is_nothing")]
+        paid: Amount,
     },
     /// Not now: credits held by requests in flight may come back. Ask again with the same id.
     Retry {

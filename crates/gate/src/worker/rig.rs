@@ -110,7 +110,7 @@ impl Desk {
         let price = Price { unit: Unit::Credits, hold, scope: String::new(), version: 1 };
         let standing = Box::new(standing(&need.subject.value));
         let decision = if need.mode == NeedMode::Identify {
-            NeedDecision::Ok { standing, price, cells: vec![], repeats: false }
+            NeedDecision::Ok { standing, price, cells: vec![], paid: Amount::ZERO }
         } else if self.held.contains_key(&generation) || self.free >= PRICE {
             if self.held.insert(generation, PRICE).is_none() {
                 self.free -= PRICE;
@@ -127,7 +127,7 @@ impl Desk {
                 scope,
                 keep: true,
             };
-            NeedDecision::Ok { standing, price, cells: vec![lease], repeats: false }
+            NeedDecision::Ok { standing, price, cells: vec![lease], paid: Amount::ZERO }
         } else if self.retry && need.wait_ms > 0 {
             NeedDecision::Retry { retry_ms: 50 }
         } else {

@@ -58,8 +58,8 @@ impl Metered {
             let delivered = matches!(status, 200..=299) && !free;
             let listed = pass.decided.as_ref().is_some_and(|decided| decided.list().is_some());
             let charged = match &self.relay {
-                _ if !delivered || pass.repeats => Some(Amount::ZERO),
-                _ if !listed => Some(pass.held),
+                _ if !delivered => Some(Amount::ZERO),
+                _ if !listed => Some(pass.held.saturating_sub(pass.paid)),
                 Relay::Headers(heard) => {
                     let shape = self.measured.as_ref().map(|measured| &measured.shape);
                     Some(bill(pass, metering, shape, heard, Outcome::Charged).charged)
