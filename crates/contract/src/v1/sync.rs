@@ -1,13 +1,13 @@
 //! The one call of the hot path: what was spent travels up as running totals, what may be spent comes down.
 //!
 //! A *cell* is what one process may spend of one grant. Its key is (grant, node, incarnation, generation) and it
-//! holds five totals that only grow. A lease that a process's workers share has a small generation (1, 2, …);
+//! holds six totals that only grow. A lease that a process's workers share has a small generation (1, 2, …);
 //! the hold of a single request has `worker << 40 | need id`, so that a repeated need finds its own cells.
 
-use super::{PriceList, Refusal, UsageRecord};
+use super::{Basis, PriceList, Refusal, TokenShape, Tokens};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use units::{AccountId, Amount, EndpointId, Instant, NodeName, Subject, TierId, Unit};
+use units::{AccountId, Amount, EndpointId, Instant, NodeName, RequestId, Subject, TierId, Unit};
 
 /// What one worker tells and asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,15 +99,19 @@ pub struct Repeat {
     pub body: String,
 }
 
-const fn first() -> u64 {
+pub(super) const fn first() -> u64 {
     1
 }
 
-const fn is_first(generation: &u64) -> bool {
+pub(super) const fn is_first(generation: &u64) -> bool {
     *generation == 1
 }
 
-pub(super) const fn is_nothing(amount: &Amount) -> bool {
+pub(super) const fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+const fn is_nothing(amount: &Amount) -> bool {
     amount.is_zero()
 }
 
@@ -133,62 +137,80 @@ pub enum NeedShape {
     Tokens(TokenShape),
 }
 
-/// How much a request that is priced by tokens can use.
+/// Evidence of one finished request, keyed (node, incarnation, worker, n).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TokenShape {
-    /// The most input tokens that the text of the body can be.
-    pub input_max: u64,
-    /// The most output tokens that the request allows for each answer; absent if it states none.
+pub struct UsageRecord {
+    /// Dense per (node, incarnation, worker), from 1.
+    pub n: u64,
+    /// The request as the client knows it.
+    pub request_id: RequestId,
+    /// Whose.
+    pub account: AccountId,
+    /// What for.
+    pub endpoint: EndpointId,
+    /// What was charged, cell by cell.
+    pub charges: Vec<Charge>,
+    /// Held but not charged, in all.
+    pub returned: Amount,
+    /// Charged beyond what was held, in all; it stands in a cell's `short` too.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub beyond: Amount,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What the provider said was used, where it said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub output_max: Option<u64>,
-    /// The model asked for.
-    pub model: String,
-    /// How many answers are asked for.
-    #[serde(default = "first", skip_serializing_if = "is_first")]
-    pub choices: u64,
-    /// Images in the input.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub images: u64,
-    /// Images to be made.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub makes: u64,
-    /// True if tools are given, for which the provider adds a prompt of its own.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub tools: bool,
-    /// True if the body does not bound the input: it refers to what is stored elsewhere, or has the provider search.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub open: bool,
-    /// How much of it is held.
-    #[serde(default, skip_serializing_if = "Size::is_most")]
-    pub size: Size,
-    /// True if the gateway can lower the limit to what the customer can afford.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub clamp: bool,
+    pub tokens: Option<Tokens>,
+    /// By what it was charged, where its price depends on what was used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basis: Option<Basis>,
+    /// The price list by which it was charged.
+    pub price_version: u64,
+    /// The gateway's clock when it ended; for people, never compared.
+    pub at: Instant,
 }
 
-/// How much of a request's possible cost is held before it passes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What one request was charged on one cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Charge {
+    /// Which cell.
+    #[serde(flatten)]
+    pub key: CellKey,
+    /// How much of its hold on that cell was used.
+    pub amount: Amount,
+}
+
+/// How a request ended, as far as charging is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Size {
-    /// All of it: the cost cannot be more than the hold.
-    #[default]
-    Most,
-    /// What such requests usually cost: the rest may become a debt.
-    Estimate,
+pub enum Outcome {
+    /// The upstream answered and the price is known.
+    Charged,
+    /// The client left before the answer was complete; what was delivered is charged.
+    ClientLeft,
+    /// The upstream's answer broke off after it began; what was delivered is charged.
+    Broken,
+    /// The upstream answered with an error, or a trusted header said not to charge: nothing is charged.
+    Failed,
+    /// The request never reached the upstream: nothing is charged.
+    NotForwarded,
 }
 
-impl Size {
-    const fn is_most(&self) -> bool {
-        matches!(self, Self::Most)
+impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Outcome; 5] =
+        [Self::Charged, Self::ClientLeft, Self::Broken, Self::Failed, Self::NotForwarded];
+
+    /// As it is written on the wire, in metric labels and in the billing service's books.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Charged => "charged",
+            Self::ClientLeft => "client_left",
+            Self::Broken => "broken",
+            Self::Failed => "failed",
+            Self::NotForwarded => "not_forwarded",
+        }
     }
-}
-
-pub(super) const fn is_zero(count: &u64) -> bool {
-    *count == 0
-}
-
-const fn is_false(flag: &bool) -> bool {
-    !*flag
 }
 
 /// What the server answers to one [`Sync`].
@@ -418,6 +440,18 @@ impl SubscriptionState {
             Self::Paused => "paused",
             Self::Canceled => "canceled",
             Self::Expired => "expired",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_is_called_the_same_everywhere() {
+        for outcome in Outcome::ALL {
+            assert_eq!(serde_json::to_value(outcome).unwrap(), outcome.as_str());
         }
     }
 }

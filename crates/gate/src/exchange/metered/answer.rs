@@ -144,6 +144,9 @@ impl Metered {
         let Bill { charged, beyond, tokens, basis, .. } = bill;
         let all = charged.checked_add(beyond).unwrap_or(Amount::MAX);
         self.note("tollgate.charged", terms::charge_text(pass, all));
+        if let Some(basis) = basis {
+            self.note("tollgate.basis", basis.as_str());
+        }
         let shape = match (&pass.decided, &self.measured) {
             (None, Some(measured)) => measured.afterwards(tokens.as_ref()),
             _ => NeedShape::Fixed,
