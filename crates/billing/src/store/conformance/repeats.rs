@@ -1,7 +1,7 @@
 //! Both stores on requests that clients named.
 
 use super::*;
-use crate::store::{HoldName, RepeatRow};
+use crate::store::{Charged, HoldName, RepeatRow};
 
 fn name(generation: u64) -> HoldName {
     HoldName { node: node(), incarnation: 1, generation }
@@ -10,26 +10,28 @@ fn name(generation: u64) -> HoldName {
 #[test]
 fn a_name_is_kept_in_its_account_replaced_and_forgotten_in_its_turn() {
     each(|store| {
-        let (key, other) = ("a".repeat(64), "b".repeat(64));
-        let row = |at: u64, repeated: Vec<HoldName>| RepeatRow {
+        let (key, other, none) = ("a".repeat(64), "b".repeat(64), Charged::default());
+        let row = |at: u64, paid: Charged, count: u32| RepeatRow {
             body: "c".repeat(64),
             hold: name(HOLD),
             at: NOW.plus(Span::from_secs(at)),
-            repeated,
+            paid,
+            count,
         };
         commit(store, |store| {
             open(store, "a");
             open(store, "b");
             assert_eq!(store.oldest_repeat().unwrap(), None);
-            store.put_repeat(&account("a"), &key, &row(2, Vec::new())).unwrap();
-            store.put_repeat(&account("a"), &other, &row(1, Vec::new())).unwrap();
-            store.put_repeat(&account("b"), &key, &row(0, Vec::new())).unwrap();
+            store.put_repeat(&account("a"), &key, &row(2, none, 0)).unwrap();
+            store.put_repeat(&account("a"), &other, &row(1, none, 0)).unwrap();
+            store.put_repeat(&account("b"), &key, &row(0, none, 0)).unwrap();
         });
         let at = |store: &mut dyn Store, of: &str, key: &str| store.repeat(&account(of), key).unwrap();
-        assert_eq!(at(store, "a", &key), Some(row(2, Vec::new())));
+        assert_eq!(at(store, "a", &key), Some(row(2, none, 0)));
         assert_eq!(at(store, "b", &other), None);
         assert_eq!(store.oldest_repeat().unwrap(), Some(NOW));
-        let counted = row(3, vec![name(HOLD + 1), name(HOLD + 2)]);
+        let paid = Charged { credits: Amount::MAX, requests: amount(1) };
+        let counted = RepeatRow { hold: name(HOLD + 1), ..row(3, paid, 2) };
         commit(store, |store| store.put_repeat(&account("a"), &key, &counted).unwrap());
         assert_eq!(at(store, "a", &key), Some(counted.clone()));
         // The oldest go first, those of that very instant too, and no more than asked for.
