@@ -1,7 +1,7 @@
 //! Both stores on requests that clients named.
 
 use super::*;
-use crate::store::{Charged, HoldName, RepeatRow};
+use crate::store::{Charged, HoldName, RepeatRow, Repeats};
 
 fn name(generation: u64) -> HoldName {
     HoldName { node: node(), incarnation: 1, generation }
@@ -61,4 +61,25 @@ fn the_cells_of_a_hold_are_found_closed_or_not() {
         let elsewhere = HoldName { incarnation: 2, ..name(HOLD) };
         assert!(store.cells_of_hold(&elsewhere).unwrap().is_empty());
     });
+}
+
+#[test]
+fn names_of_an_earlier_release_are_known_and_so_is_how_often_they_came() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.db");
+    drop(Sqlite::open(&path).unwrap());
+    let db = rusqlite::Connection::open(&path).unwrap();
+    // As it was before the eleventh change.
+    let key = "a".repeat(64);
+    db.execute_batch(&format!(
+        "DROP TABLE repeated; DELETE FROM migration WHERE version > 10; {};
+         INSERT INTO account (id, stage, suspended, credited, debt, epoch, ver)
+            VALUES ('a', 'no_subscription', 0, 0, 0, 0, 1);
+         INSERT INTO repeated VALUES ('a', '{key}', '{key}', 'n1', 1, {HOLD}, 7, '[{{}}, {{}}]')",
+        include_str!("../sqlite/schema-9.sql")
+    ))
+    .unwrap();
+    drop(db);
+    let row = Sqlite::open(&path).unwrap().repeat(&account("a"), &key).unwrap().unwrap();
+    assert_eq!((row.count, row.paid, row.hold.generation), (2, Charged::default(), HOLD));
 }
