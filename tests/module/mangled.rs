@@ -1,5 +1,6 @@
 //! A billing service whose answers are nearly right: each is refused whole, passes nobody, and spoils nothing after it.
 
+use crate::priced::{self, RICH, sells};
 use crate::support::{
     CHAT, CHAT_BODY, ai_json, answer, assert_no_bug, billing, delivery, document, event, pays, refusal,
     webhook, worker,
@@ -193,5 +194,167 @@ fn a_claim_that_is_nearly_right_forwards_nothing() -> Result<(), Failure> {
         billing(&vm, &pays)?;
         assert_no_bug(&envoy);
     }
+    Ok(())
+}
+
+/// What can be wrong with prices, holds and repetitions. Nobody passes on any of them.
+const PRICED: [(&str, Mangle); 16] = [
+    ("a list of the wrong shape", |sync| sync["lists"] = json!([])),
+    ("a list that is null", |sync| sync["lists"]["chat"] = json!(null)),
+    ("a list that is empty", |sync| sync["lists"]["chat"] = json!({})),
+    ("no models", |sync| sync["lists"]["chat"]["models"] = json!(null)),
+    ("a negative price", |sync| sync["lists"]["chat"]["models"][0]["input"] = json!(-1)),
+    ("half a price", |sync| sync["lists"]["chat"]["models"][0]["output"] = json!(0.5)),
+    ("a price beyond 2^53", |sync| sync["lists"]["chat"]["models"][0]["output"] = json!(1_i64 << 53)),
+    ("a price in words", |sync| sync["lists"]["chat"]["models"][0]["output"] = json!("free")),
+    ("a price left out", |sync| {
+        sync["lists"]["chat"]["models"][0].as_object_mut().unwrap().remove("output");
+    }),
+    ("a matching of another kind", |sync| sync["lists"]["chat"]["models"][0]["matching"] = json!("regex")),
+    ("a negative context", |sync| sync["lists"]["chat"]["models"][0]["context"] = json!(-1)),
+    ("an unknown word for the unknown", |sync| sync["lists"]["chat"]["unknown"] = json!("free")),
+    ("a list of no endpoint", |sync| sync["lists"][""] = sync["lists"]["chat"].clone()),
+    ("a repetition of what was no repetition", |sync| {
+        (sync["needs"][0]["repeats"], sync["needs"][0]["cells"]) = (json!(true), json!([]));
+    }),
+    ("a repetition that holds", |sync| sync["needs"][0]["repeats"] = json!(true)),
+    ("a hold of nothing", |sync| {
+        sync["needs"][0]["price"]["hold"] = json!(0);
+        for field in ["granted", "held"] {
+            sync["needs"][0]["cells"][0][field] = json!(0);
+        }
+    }),
+];
+
+/// What is odd, and lets a request pass all the same: with what is held, and never for nothing.
+const ODD: [(&str, Mangle); 8] = [
+    ("no list", |sync| sync["lists"] = json!({})),
+    ("another's list", |sync| sync["lists"] = json!({"image": sync["lists"]["chat"].clone()})),
+    ("a list of no models", |sync| sync["lists"]["chat"]["models"] = json!([])),
+    ("a list of ten thousand models", |sync| {
+        let models = sync["lists"]["chat"]["models"].as_array_mut().unwrap();
+        for n in 0..10_000 {
+            let mut model = models[0].clone();
+            (model["name"], model["matching"]) = (json!(format!("gpt-{n}")), json!("exact"));
+            models.push(model);
+        }
+    }),
+    ("the same model twice", |sync| {
+        let models = sync["lists"]["chat"]["models"].as_array_mut().unwrap();
+        models.push(models[0].clone());
+    }),
+    ("prices as high as they go", |sync| {
+        let model = &mut sync["lists"]["chat"]["models"][0];
+        for field in ["input", "cached", "cache_written", "output", "reasoning", "image"] {
+            model[field] = json!((1_i64 << 53) - 1);
+        }
+        for field in ["context", "output_max", "output_usual", "image_tokens", "tools_tokens"] {
+            model[field] = json!(u64::MAX);
+        }
+    }),
+    ("a hold below what the request can cost", |sync| {
+        for field in ["granted", "held"] {
+            sync["needs"][0]["cells"][0][field] = json!(1);
+        }
+        sync["needs"][0]["price"]["hold"] = json!(1);
+    }),
+    ("a hold far above it", |sync| {
+        for field in ["granted", "held"] {
+            sync["needs"][0]["cells"][0][field] = json!((1_i64 << 53) - 1);
+        }
+        sync["needs"][0]["price"]["hold"] = json!((1_i64 << 53) - 1);
+    }),
+];
+
+/// Answers what is asked, that with needs in it mangled, until the stream has its answer.
+fn sell_mangled(vm: &Vm, stream: &Stream, mangle: Mangle) -> Result<(), Failure> {
+    for _ in 0..60 {
+        for call in vm.calls()? {
+            let mut answer = sells(&call, RICH);
+            if call.path() == SYNC && document(&call)["needs"] != json!([]) {
+                mangle(&mut answer);
+            }
+            vm.answer(&call, Answer::json(200, answer.to_string()))?;
+        }
+        if stream.reply().is_some() || stream.passed() {
+            return Ok(());
+        }
+        vm.pass(100)?;
+    }
+    panic!("nobody answers the stream");
+}
+
+fn put(vm: &Vm, path: &'static str, mangle: Mangle) -> Result<Stream, Failure> {
+    let body = priced::chat(&json!({"max_tokens": 50}));
+    let stream = vm.stream()?;
+    stream.request(&priced::fields(path, Some(body.len())), &body)?;
+    sell_mangled(vm, &stream, mangle)?;
+    Ok(stream)
+}
+
+/// An honest request, served and charged by what it used.
+fn serves_priced(vm: &Vm, what: &str) -> Result<(), Failure> {
+    for _ in 0..20 {
+        priced::sell(vm, RICH)?;
+        vm.pass(100)?;
+    }
+    let stream = put(vm, "/v1/chat/completions", |_| ())?;
+    assert!(stream.passed(), "after {what}: {:?}", stream.reply());
+    priced::answer(&stream, &priced::JSON, [priced::completion(&priced::usage(7, 2))])?;
+    assert_eq!(priced::charged(&priced::end(vm, &stream, 0)?), 15, "after {what}");
+    Ok(())
+}
+
+#[test]
+fn prices_that_are_nearly_right_pass_nobody() -> Result<(), Failure> {
+    for path in ["/v1/chat/completions", "/v1/leased", "/v1/estimated"] {
+        for (what, mangle) in PRICED {
+            let (envoy, vm) = priced::priced()?;
+            let stream = put(&vm, path, mangle)?;
+            assert_eq!(refusal(&stream), (503, "service_unavailable".to_owned()), "{path}: {what}");
+            assert!(stream.forwarded_body().is_empty());
+            stream.close(0)?;
+            serves_priced(&vm, what)?;
+            assert_no_bug(&envoy);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn odd_prices_are_no_trap_and_nobody_passes_for_nothing() -> Result<(), Failure> {
+    for path in ["/v1/chat/completions", "/v1/leased", "/v1/estimated"] {
+        for (what, mangle) in ODD {
+            let (envoy, vm) = priced::priced()?;
+            // Its own answer says what it used, another one nothing, and a third that it was nothing at all.
+            for text in [priced::completion(&priced::usage(7, 2)), "{}".into(), priced::completion(&json!(null))] {
+                let stream = put(&vm, path, mangle)?;
+                assert!(stream.passed(), "{path}: {what}: {:?}", stream.reply());
+                let held = stream.forwarded_header("x-tollgate-hold");
+                assert!(!held.is_empty() && held != "0", "{path}: {what}: {held}");
+                priced::answer(&stream, &priced::JSON, [text])?;
+                stream.close(0)?;
+                let note = stream.note("tollgate.charged");
+                assert!(!note.is_empty() && note != "0", "{path}: {what}: {note}");
+                vm.pass(2_000)?;
+                priced::sell(&vm, RICH)?;
+            }
+            vm.pass(61_000)?;
+            serves_priced(&vm, what)?;
+            assert_no_bug(&envoy);
+        }
+    }
+    Ok(())
+}
+
+/// The limit is lowered to what the hold pays for, be that nothing: the upstream is never asked for more.
+#[test]
+fn a_hold_below_the_request_bounds_it() -> Result<(), Failure> {
+    let (envoy, vm) = priced::priced()?;
+    let (_, mangle) = ODD[6];
+    let stream = put(&vm, "/v1/chat/completions", mangle)?;
+    let body: Value = serde_json::from_slice(&stream.forwarded_body()).unwrap();
+    assert_eq!(body["max_tokens"], json!(0));
+    assert_no_bug(&envoy);
     Ok(())
 }
