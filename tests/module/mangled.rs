@@ -218,27 +218,14 @@ const PRICED: [(&str, Mangle); 16] = [
         (sync["needs"][0]["repeats"], sync["needs"][0]["cells"]) = (json!(true), json!([]));
     }),
     ("a repetition that holds", |sync| sync["needs"][0]["repeats"] = json!(true)),
-    ("a hold of nothing", |sync| {
-        sync["needs"][0]["price"]["hold"] = json!(0);
-        for field in ["granted", "held"] {
-            sync["needs"][0]["cells"][0][field] = json!(0);
-        }
-    }),
+    ("a hold of nothing", |sync| hold(sync, 0)),
 ];
 
 /// What is odd, and lets a request pass all the same: with what is held, and never for nothing.
-const ODD: [(&str, Mangle); 8] = [
+const ODD: [(&str, Mangle); 7] = [
     ("no list", |sync| sync["lists"] = json!({})),
     ("another's list", |sync| sync["lists"] = json!({"image": sync["lists"]["chat"].clone()})),
     ("a list of no models", |sync| sync["lists"]["chat"]["models"] = json!([])),
-    ("a list of ten thousand models", |sync| {
-        let models = sync["lists"]["chat"]["models"].as_array_mut().unwrap();
-        for n in 0..10_000 {
-            let mut model = models[0].clone();
-            (model["name"], model["matching"]) = (json!(format!("gpt-{n}")), json!("exact"));
-            models.push(model);
-        }
-    }),
     ("the same model twice", |sync| {
         let models = sync["lists"]["chat"]["models"].as_array_mut().unwrap();
         models.push(models[0].clone());
@@ -252,19 +239,20 @@ const ODD: [(&str, Mangle); 8] = [
             model[field] = json!(u64::MAX);
         }
     }),
-    ("a hold below what the request can cost", |sync| {
-        for field in ["granted", "held"] {
-            sync["needs"][0]["cells"][0][field] = json!(1);
-        }
-        sync["needs"][0]["price"]["hold"] = json!(1);
-    }),
-    ("a hold far above it", |sync| {
-        for field in ["granted", "held"] {
-            sync["needs"][0]["cells"][0][field] = json!((1_i64 << 53) - 1);
-        }
-        sync["needs"][0]["price"]["hold"] = json!((1_i64 << 53) - 1);
-    }),
+    ("a hold below what the request can cost", |sync| hold(sync, 1)),
+    ("a hold far above it", |sync| hold(sync, 900_000_000)),
 ];
+
+/// Holds so much for the need, or takes so much of the lease.
+fn hold(sync: &mut Value, micro: i64) {
+    let need = &mut sync["needs"][0];
+    need["price"]["hold"] = json!(micro);
+    if need["cells"][0]["held"] != json!(0) {
+        for field in ["granted", "held"] {
+            need["cells"][0][field] = json!(micro);
+        }
+    }
+}
 
 /// Answers what is asked, that with needs in it mangled, until the stream has its answer.
 fn sell_mangled(vm: &Vm, stream: &Stream, mangle: Mangle) -> Result<(), Failure> {
@@ -327,7 +315,9 @@ fn odd_prices_are_no_trap_and_nobody_passes_for_nothing() -> Result<(), Failure>
         for (what, mangle) in ODD {
             let (envoy, vm) = priced::priced()?;
             // Its own answer says what it used, another one nothing, and a third that it was nothing at all.
-            for text in [priced::completion(&priced::usage(7, 2)), "{}".into(), priced::completion(&json!(null))] {
+            for text in
+                [priced::completion(&priced::usage(7, 2)), "{}".into(), priced::completion(&json!(null))]
+            {
                 let stream = put(&vm, path, mangle)?;
                 assert!(stream.passed(), "{path}: {what}: {:?}", stream.reply());
                 let held = stream.forwarded_header("x-tollgate-hold");
@@ -347,11 +337,34 @@ fn odd_prices_are_no_trap_and_nobody_passes_for_nothing() -> Result<(), Failure>
     Ok(())
 }
 
+/// Some megabytes of prices: what reading them takes is bounded by how long an answer may be, and is paid once for each.
+#[test]
+fn a_list_may_be_long() -> Result<(), Failure> {
+    let (envoy, vm) = priced::priced()?;
+    vm.limit_fuel(1_500_000_000);
+    let long: Mangle = |sync| {
+        let models = sync["lists"]["chat"]["models"].as_array_mut().unwrap();
+        for n in 0..10_000 {
+            let mut model = models[0].clone();
+            (model["name"], model["matching"]) = (json!(format!("gpt-{n}")), json!("exact"));
+            models.push(model);
+        }
+    };
+    let stream = put(&vm, "/v1/leased", long)?;
+    assert!(stream.passed());
+    priced::answer(&stream, &priced::JSON, [priced::completion(&priced::usage(7, 2))])?;
+    stream.close(0)?;
+    assert_eq!(stream.note("tollgate.charged"), "0.000015");
+    serves_priced(&vm, "a long list")?;
+    assert_no_bug(&envoy);
+    Ok(())
+}
+
 /// The limit is lowered to what the hold pays for, be that nothing: the upstream is never asked for more.
 #[test]
 fn a_hold_below_the_request_bounds_it() -> Result<(), Failure> {
     let (envoy, vm) = priced::priced()?;
-    let (_, mangle) = ODD[6];
+    let (_, mangle) = ODD[5];
     let stream = put(&vm, "/v1/chat/completions", mangle)?;
     let body: Value = serde_json::from_slice(&stream.forwarded_body()).unwrap();
     assert_eq!(body["max_tokens"], json!(0));

@@ -97,7 +97,8 @@ pub(crate) const RICH: i64 = 1 << 40;
 
 /// The headers of a request to one of the routes; `length` if it says how long it is.
 pub(crate) fn fields(path: &'static str, length: Option<usize>) -> Vec<(&'static str, String)> {
-    let line = CHAT.iter().map(|(name, value)| (*name, if *name == ":path" { path } else { value }.to_owned()));
+    let line =
+        CHAT.iter().map(|(name, value)| (*name, if *name == ":path" { path } else { value }.to_owned()));
     line.chain(length.map(|length| ("content-length", length.to_string()))).collect()
 }
 
@@ -192,5 +193,6 @@ pub(crate) fn record(vm: &Vm) -> Result<Value, Failure> {
 /// What of it was charged, beyond the hold too.
 pub(crate) fn charged(record: &Value) -> i64 {
     let charges = record["charges"].as_array().unwrap().iter();
-    charges.map(|charge| charge["amount"].as_i64().unwrap()).sum::<i64>() + record["beyond"].as_i64().unwrap_or(0)
+    charges.map(|charge| charge["amount"].as_i64().unwrap()).sum::<i64>()
+        + record["beyond"].as_i64().unwrap_or(0)
 }

@@ -54,10 +54,9 @@ fn what_an_answer_says_is_charged_however_it_is_cut() -> Result<(), Failure> {
     let asked = chat(&json!({"stream": true, "stream_options": {"include_usage": true}}));
     let document = completion(&cached);
     let stream_of = events(3, &usage(20, 5));
-    for (body, kind, text, cost) in [
-        (chat(&json!({})), JSON, &document, 10 + 1 + 5 * 4),
-        (asked, EVENTS, &stream_of, 20 + 5 * 4),
-    ] {
+    for (body, kind, text, cost) in
+        [(chat(&json!({})), JSON, &document, 10 + 1 + 5 * 4), (asked, EVENTS, &stream_of, 20 + 5 * 4)]
+    {
         for size in [1, 7, text.len()] {
             let stream = ask(&vm, "/v1/chat/completions", &body, RICH)?;
             answer(&stream, &kind, text.as_bytes().chunks(size))?;
@@ -207,11 +206,9 @@ fn an_estimate_that_falls_short_is_charged_beyond_its_hold() -> Result<(), Failu
     let body = chat(&json!({"max_tokens": 50}));
     // A quarter of its bytes, and the usual twenty tokens.
     let hold = i64::try_from(body.len().div_ceil(4)).unwrap() + 4 * 20;
-    for (usage, cost) in [
-        (usage(10, 5), 10 + 5 * 4),
-        (usage(10, 50), 10 + 50 * 4),
-        (usage(10, 5_000), hold_of(&body, 50)),
-    ] {
+    for (usage, cost) in
+        [(usage(10, 5), 10 + 5 * 4), (usage(10, 50), 10 + 50 * 4), (usage(10, 5_000), hold_of(&body, 50))]
+    {
         let stream = ask(&vm, "/v1/estimated", &body, RICH)?;
         assert_eq!(stream.forwarded_body(), body.as_bytes(), "an estimate bounds nothing");
         answer(&stream, &JSON, [completion(&usage)])?;
@@ -302,7 +299,8 @@ fn what_a_lease_pays_for_is_bounded_and_charged_alike() -> Result<(), Failure> {
     }
     vm.pass(2_000)?;
     told.extend(sell(&vm, RICH)?);
-    let records = told.iter().flat_map(|call| document(call)["usage"].as_array().cloned().unwrap_or_default());
+    let records =
+        told.iter().flat_map(|call| document(call)["usage"].as_array().cloned().unwrap_or_default());
     let costs: std::collections::BTreeMap<u64, i64> =
         records.map(|record| (record["n"].as_u64().unwrap(), charged(&record))).collect();
     assert_eq!(costs.into_values().collect::<Vec<_>>(), [40; 6]);

@@ -214,7 +214,9 @@ impl Metered {
             let question = Question::Need { subject, endpoint, mode, shape, allow, repeat };
             return self.ask(question, end || config.wait == Wait::Head, length.is_some());
         };
-        self.on_priced(headers, (subject, priced, model_in(path)), end, length.is_some(), now)
+        // Where nobody reads the request, nobody asks for its model.
+        let model = if priced.metering.request.is_some() { model_in(path) } else { None };
+        self.on_priced(headers, (subject, priced, model), end, length.is_some(), now)
     }
 
     /// A request that has a price: what it can cost is known at its headers, or at its last byte.
