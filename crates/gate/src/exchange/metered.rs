@@ -472,4 +472,6 @@ impl Metered {
 }
 
 #[cfg(test)]
+mod metering_tests;
+#[cfg(test)]
 mod tests;
