@@ -138,6 +138,8 @@ struct Story {
     read: bool,
     allowed: bool,
     let_through: bool,
+    /// Its body had to be changed, and could not be.
+    broken: bool,
 }
 
 impl Story {
@@ -149,6 +151,7 @@ impl Story {
                 let edited = edit.apply(self.body.as_bytes()).expect("a change of the body that was read");
                 serde_json::from_slice::<serde_json::Value>(&edited).expect("and it is JSON still");
                 if breaks {
+                    self.broken = true;
                     flow = self.exchange.handle(Input::EditFailed, now);
                 }
             }
@@ -286,13 +289,14 @@ proptest! {
         let exchange = Metered::new(config(hold, usage), 7);
         let (effects, passes) = (Vec::new(), Vec::new());
         let mut story =
-            Story { exchange, body, effects, passes, read: false, allowed: false, let_through: false };
+            Story { exchange, body, effects, passes, read: false, allowed: false, let_through: false, broken: false };
         for event in &events {
             story.happen(event);
             prop_assert!(story.replies() <= 1);
             prop_assert!(story.read || !story.asked(), "asked before the body was read");
             let free = story.allowed && story.replies() == 0;
             prop_assert!(!story.let_through || free, "passed without leave, or after a no");
+            prop_assert!(!story.let_through || !story.broken, "passed as it was not to");
             let edits = story.effects.iter().filter(|effect| matches!(effect, Effect::EditRequestBody(_)));
             prop_assert!(edits.count() <= 1);
         }
