@@ -185,10 +185,17 @@ pub(crate) fn done() {
 }
 
 /// Sends a call; `None` if the host will not.
-pub(crate) fn call(cluster: &str, token: &str, path: &str, body: &[u8], timeout: Span) -> Option<u32> {
+/// With a body it is a `POST`, else a `GET`.
+pub(crate) fn call(
+    cluster: &str,
+    token: &str,
+    path: &str,
+    body: Option<&[u8]>,
+    timeout: Span,
+) -> Option<u32> {
     let authorization = format!("Bearer {token}");
     let headers = vec![
-        (":method", "POST"),
+        (":method", if body.is_some() { "POST" } else { "GET" }),
         (":path", path),
         (":authority", cluster),
         ("authorization", authorization.as_str()),
@@ -197,7 +204,7 @@ pub(crate) fn call(cluster: &str, token: &str, path: &str, body: &[u8], timeout:
     ];
     // Zero would mean no timeout at all.
     let timeout = Duration::from_millis(timeout.millis().max(1));
-    hostcalls::dispatch_http_call(cluster, headers, Some(body), vec![], timeout).ok()
+    hostcalls::dispatch_http_call(cluster, headers, body, vec![], timeout).ok()
 }
 
 /// What became of a call. Envoy's own answers lack the header that tells how long the upstream took; and no headers at

@@ -3,6 +3,7 @@
 use crate::host::{self, Clock, Phase};
 use crate::shelf::SharedData;
 use crate::telemetry::Telemetry;
+use contract::v1::PATH_WATCH;
 use gate::config::{Billing, Config, Identity};
 use gate::worker::{Answer, Settings, Worker, WorkerEffect};
 use gate::{Effect, Exchange, Flow, Input, Level, Metric, Now, Role};
@@ -48,7 +49,8 @@ impl Shared {
         };
         let telemetry = Telemetry::default();
         gate::metrics::all(&config).iter().for_each(|metric| telemetry.define(metric));
-        let settings = Settings { node: billing.node.clone(), call: billing.timeout, wait };
+        let watch = matches!(config, Config::Ai(_));
+        let settings = Settings { node: billing.node.clone(), call: billing.timeout, wait, watch };
         let salt = host::random();
         host::tick_every(TICK);
         Self {
@@ -203,7 +205,13 @@ impl Shared {
             }
             for effect in effects {
                 match effect {
-                    WorkerEffect::Call { id, path, body, timeout } => self.call(id, path, &body, timeout),
+                    WorkerEffect::Call { id, path, body, timeout } => {
+                        self.call(id, path, Some(&body), timeout);
+                    }
+                    WorkerEffect::Watch { id, after, wait_ms, timeout } => {
+                        let path = format!("{PATH_WATCH}?after={after}&wait_ms={wait_ms}");
+                        self.call(id, &path, None, timeout);
+                    }
                     WorkerEffect::Wake { stream, answer } => self.wake(stream, answer),
                     WorkerEffect::Count(metric) => self.telemetry.count(&metric),
                     WorkerEffect::Log(level, line) => host::log(level, &line),
@@ -225,7 +233,7 @@ impl Shared {
         self.worker.borrow().is_idle()
     }
 
-    fn call(&self, id: u64, path: &'static str, body: &[u8], timeout: Span) {
+    fn call(&self, id: u64, path: &str, body: Option<&[u8]>, timeout: Span) {
         match host::call(&self.billing.cluster, self.billing.token.expose(), path, body, timeout) {
             Some(token) => _ = self.calls.borrow_mut().insert(token, id),
             None => {

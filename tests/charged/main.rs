@@ -8,5 +8,6 @@
 )]
 
 mod bounds;
+mod mixed;
 mod outcomes;
 mod rig;

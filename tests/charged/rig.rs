@@ -58,6 +58,11 @@ impl Asked {
         Call::post(&self.url).bearer(&self.key).header("x-script", &self.script).json(&self.body)
     }
 
+    /// A number in its body.
+    pub(crate) fn number(&self, name: &str) -> Option<u64> {
+        self.body[name].as_u64()
+    }
+
     /// The most input tokens that it can be.
     pub(crate) fn bytes(&self) -> i64 {
         i64::try_from(self.body.to_string().len()).unwrap()

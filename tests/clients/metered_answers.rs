@@ -45,7 +45,6 @@ fn price(path: &str, said: &Said) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "until the filter meters"]
 async fn an_sdk_gets_every_object_as_it_was_sent_and_pays_by_its_tokens() {
     let stage = Stage::start(Options::default().catalog(include_str!("metered.yaml")));
     for sdk in SDKS {

@@ -2,8 +2,8 @@
 
 use crate::priced::{self, RICH, sells};
 use crate::support::{
-    CHAT, CHAT_BODY, ai_json, answer, assert_no_bug, billing, delivery, document, event, pays, refusal,
-    webhook, worker,
+    CHAT, CHAT_BODY, ai_json, answer, assert_no_bug, billing, calls, delivery, document, event, pays,
+    refusal, webhook, worker,
 };
 use host::{Answer, Envoy, Failure, Stream, Vm};
 use serde_json::{Value, json};
@@ -12,6 +12,7 @@ type Mangle = fn(&mut Value);
 
 const HELLO: &str = "/gateway/v1/hello";
 const SYNC: &str = "/gateway/v1/sync";
+const WATCH: &str = "/gateway/v1/watch?";
 const CLAIM: &str = "/gateway/v1/events/claim";
 
 /// What can be wrong with any answer.
@@ -109,7 +110,7 @@ fn chat(vm: &Vm) -> Result<Stream, Failure> {
 /// Answers what the module asks, that of one path mangled, until the stream has its answer.
 fn answer_mangled(vm: &Vm, stream: &Stream, path: &str, mangle: Mangle) -> Result<(), Failure> {
     for _ in 0..60 {
-        for call in vm.calls()? {
+        for call in calls(vm)? {
             let mut answer = answer(&call, &pays);
             let asks = path != SYNC || document(&call)["needs"] != json!([]);
             if call.path() == path && asks {
@@ -168,6 +169,44 @@ fn a_hello_or_sync_that_is_nearly_right_passes_nobody() -> Result<(), Failure> {
     Ok(())
 }
 
+/// News only make things faster: whatever is answered to the poll for them, requests are served as before, and it is not
+/// repeated without a pause.
+#[test]
+fn news_that_make_no_sense_change_nothing() -> Result<(), Failure> {
+    let note = |epoch: Value| json!([{"payer": "alice", "epoch": epoch, "kind": "recall"}]);
+    let absurd = [
+        json!(null),
+        json!([]),
+        json!({"after": -1, "reset": false, "notes": []}),
+        json!({"after": 1, "reset": "no", "notes": []}),
+        json!({"after": 1, "reset": false, "notes": note(json!(-1))}),
+        json!({"after": 1, "reset": false, "notes": [{"payer": "", "epoch": 1, "kind": "recall"}]}),
+        json!({"after": 1, "reset": false, "notes": [{"payer": "alice", "epoch": 1, "kind": "bankrupt"}]}),
+        json!({"after": u64::MAX, "reset": true, "notes": note(json!(u64::MAX))}),
+        json!({"after": 0, "reset": true, "notes": note(json!(0))}),
+    ];
+    let (envoy, vm) = worker_ai()?;
+    serves(&vm, "nothing")?;
+    for news in absurd {
+        vm.pass(30_000)?;
+        billing(&vm, &pays)?;
+        let poll = vm.calls()?.into_iter().find(|call| call.path().starts_with(WATCH));
+        let poll = poll.unwrap_or_else(|| panic!("nobody asks for news before {news}"));
+        assert_eq!((poll.header(":method"), poll.body.len()), ("GET".to_owned(), 0));
+        vm.answer(&poll, Answer::json(200, news.to_string()))?;
+        serves(&vm, &news.to_string())?;
+    }
+    assert_no_bug(&envoy);
+    Ok(())
+}
+
+fn worker_ai() -> Result<(Envoy, Vm), Failure> {
+    let mut json = ai_json();
+    json["routes"][0]["consult"] = json!("lease");
+    let envoy = Envoy::new();
+    worker(&envoy, &json).map(|vm| (envoy, vm))
+}
+
 #[test]
 fn a_claim_that_is_nearly_right_forwards_nothing() -> Result<(), Failure> {
     for (what, mangle) in SHAPES.iter().chain(&CLAIMS) {
@@ -198,7 +237,7 @@ fn a_claim_that_is_nearly_right_forwards_nothing() -> Result<(), Failure> {
 }
 
 /// What can be wrong with prices, holds and repetitions. Nobody passes on any of them.
-const PRICED: [(&str, Mangle); 16] = [
+const PRICED: [(&str, Mangle); 17] = [
     ("a list of the wrong shape", |sync| sync["lists"] = json!([])),
     ("a list that is null", |sync| sync["lists"]["chat"] = json!(null)),
     ("a list that is empty", |sync| sync["lists"]["chat"] = json!({})),
@@ -214,17 +253,17 @@ const PRICED: [(&str, Mangle); 16] = [
     ("a negative context", |sync| sync["lists"]["chat"]["models"][0]["context"] = json!(-1)),
     ("an unknown word for the unknown", |sync| sync["lists"]["chat"]["unknown"] = json!("free")),
     ("a list of no endpoint", |sync| sync["lists"][""] = sync["lists"]["chat"].clone()),
-    ("a repetition of what was no repetition", |sync| {
-        (sync["needs"][0]["repeats"], sync["needs"][0]["cells"]) = (json!(true), json!([]));
-    }),
-    ("a repetition that holds", |sync| sync["needs"][0]["repeats"] = json!(true)),
+    ("a repetition of what was no repetition", |sync| sync["needs"][0]["paid"] = json!(1)),
+    ("a payment of less than nothing", |sync| sync["needs"][0]["paid"] = json!(-1)),
+    ("a payment in words", |sync| sync["needs"][0]["paid"] = json!("all of it")),
     ("a hold of nothing", |sync| hold(sync, 0)),
 ];
 
 /// What is odd, and lets a request pass all the same: with what is held, and never for nothing.
-const ODD: [(&str, Mangle); 7] = [
+const ODD: [(&str, Mangle); 8] = [
     ("no list", |sync| sync["lists"] = json!({})),
     ("another's list", |sync| sync["lists"] = json!({"image": sync["lists"]["chat"].clone()})),
+    ("a list of another version", |sync| sync["lists"]["chat"]["version"] = json!(4)),
     ("a list of no models", |sync| sync["lists"]["chat"]["models"] = json!([])),
     ("the same model twice", |sync| {
         let models = sync["lists"]["chat"]["models"].as_array_mut().unwrap();
@@ -257,7 +296,7 @@ fn hold(sync: &mut Value, micro: i64) {
 /// Answers what is asked, that with needs in it mangled, until the stream has its answer.
 fn sell_mangled(vm: &Vm, stream: &Stream, mangle: Mangle) -> Result<(), Failure> {
     for _ in 0..60 {
-        for call in vm.calls()? {
+        for call in calls(vm)? {
             let mut answer = sells(&call, RICH);
             if call.path() == SYNC && document(&call)["needs"] != json!([]) {
                 mangle(&mut answer);
@@ -364,7 +403,7 @@ fn a_list_may_be_long() -> Result<(), Failure> {
 #[test]
 fn a_hold_below_the_request_bounds_it() -> Result<(), Failure> {
     let (envoy, vm) = priced::priced()?;
-    let (_, mangle) = ODD[5];
+    let (_, mangle) = ODD[6];
     let stream = put(&vm, "/v1/chat/completions", mangle)?;
     let body: Value = serde_json::from_slice(&stream.forwarded_body()).unwrap();
     assert_eq!(body["max_tokens"], json!(0));

@@ -1,6 +1,6 @@
 //! A worker whose routes are read, a billing service with a price list, and requests and answers with usage in them.
 
-use crate::support::{CHAT, ai_json, document, pays, worker};
+use crate::support::{CHAT, ai_json, calls, document, pays, worker};
 use contract::v1::{NeedShape, PriceList};
 use host::{Answer, Call, Envoy, Failure, Stream, Vm};
 use serde_json::{Value, json};
@@ -85,7 +85,7 @@ pub(crate) fn sells(call: &Call, affords: i64) -> Value {
 /// Answers every call that is under way, and all that follow from that; gives them back.
 pub(crate) fn sell(vm: &Vm, affords: i64) -> Result<Vec<Call>, Failure> {
     let mut served = Vec::new();
-    while let Some(call) = vm.calls()?.into_iter().next() {
+    while let Some(call) = calls(vm)?.into_iter().next() {
         vm.answer(&call, Answer::json(200, sells(&call, affords).to_string()))?;
         served.push(call);
     }

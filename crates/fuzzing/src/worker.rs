@@ -127,7 +127,10 @@ impl Rig {
     fn worker(&mut self) -> (u64, Worker) {
         self.lives += 1;
         let node = NodeName::new("n1").unwrap();
-        (self.lives, Worker::new(Settings { node, call: Span::from_secs(2), wait: Span::from_secs(1) }))
+        (
+            self.lives,
+            Worker::new(Settings { node, call: Span::from_secs(2), wait: Span::from_secs(1), watch: false }),
+        )
     }
 
     fn ask(&mut self, w: usize, dice: &mut Dice<'_>) {
@@ -355,6 +358,7 @@ impl Rig {
                     WorkerEffect::Count(Metric::Bug { bug }) => panic!("a bug: {bug}"),
                     WorkerEffect::Count(metric) => assert!(metric.is_listed(), "{metric:?}"),
                     WorkerEffect::Log(..) => {}
+                    WorkerEffect::Watch { .. } => panic!("nobody is to watch"),
                 }
             }
         }

@@ -15,7 +15,8 @@ pub(crate) fn run(data: &[u8]) {
     let mode = if first & 16 == 16 { NeedMode::Hold } else { NeedMode::Lease };
     let allow = u32::from(first & 32 == 32) * 3;
     let ttl = Span::from_secs(3);
-    let mut world = World::new(Options { envoys: 2, workers: 2, credits, mode, allow, crash, ttl });
+    let mut world =
+        World::new(Options { envoys: 2, workers: 2, credits, mode, allow, crash, ttl, watch: false });
     let mut dice = Dice::new(data);
     let mut events = 0;
     // Whoever was cut off for as long as a tail may be dead as far as the ledger can know: a hold or lease that was soft

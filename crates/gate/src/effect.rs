@@ -119,6 +119,8 @@ pub enum Metric {
         /// Which.
         bug: &'static str,
     },
+    /// What was free of a payer's leases went back because billing asked for it.
+    Recalled,
     /// How long a request waited for billing, in milliseconds.
     WaitMs(u64),
 }

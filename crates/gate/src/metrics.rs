@@ -25,7 +25,7 @@ pub struct Family {
 }
 
 /// The list. `docs/metrics.md` tells the same, and a test compares them.
-pub const LIST: [Family; 9] = [
+pub const LIST: [Family; 10] = [
     Family {
         name: "tollgate_requests_total",
         kind: "counter",
@@ -61,6 +61,12 @@ pub const LIST: [Family; 9] = [
         kind: "counter",
         labels: &["call", "result"],
         question: "How do calls to billing end?",
+    },
+    Family {
+        name: "tollgate_recalls_total",
+        kind: "counter",
+        labels: &[],
+        question: "How often did leases go back because billing asked for them?",
     },
     Family {
         name: "tollgate_faults_total",
@@ -119,7 +125,7 @@ const DELIVERIES: [&str; 26] = [
 ];
 /// Of deliveries that no endpoint is for.
 const NOWHERE: [&str; 2] = ["other_method", "unknown_path"];
-const CALLS: [&str; 4] = ["hello", "sync", "claim", "complete"];
+const CALLS: [&str; 5] = ["hello", "sync", "claim", "complete", "watch"];
 const FAULTS: [&str; 18] = [
     "attribute_unfit",
     "claim_stale",
@@ -170,6 +176,7 @@ impl Metric {
             Self::Call { call, result } => ("tollgate_calls_total", vec![call, result]),
             Self::Fault { fault } => ("tollgate_faults_total", vec![fault]),
             Self::Bug { bug } => ("tollgate_bugs_total", vec![bug]),
+            Self::Recalled => ("tollgate_recalls_total", Vec::new()),
             Self::WaitMs(_) => ("tollgate_wait_ms", Vec::new()),
         }
     }
@@ -188,7 +195,7 @@ impl Metric {
             Self::Call { call, result } => CALLS.contains(call) && results().contains(result),
             Self::Fault { fault } => faults().contains(fault),
             Self::Bug { bug } => BUGS.contains(bug),
-            Self::WaitMs(_) => true,
+            Self::Recalled | Self::WaitMs(_) => true,
         }
     }
 }
@@ -231,6 +238,7 @@ pub fn all(config: &Config) -> Vec<Metric> {
                 let of = |decision: &&'static str| Metric::Request { endpoint: endpoint.clone(), decision };
                 all.extend(decisions.iter().map(of));
             }
+            all.push(Metric::Recalled);
             all.extend(Outcome::ALL.map(|outcome| Metric::Ended { outcome: outcome.as_str() }));
             all.extend(refusals().iter().map(|decision| Metric::Shadowed { decision }));
         }

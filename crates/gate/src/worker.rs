@@ -33,6 +33,7 @@ mod talk;
 mod tests;
 mod warm;
 mod watch;
+mod watching;
 
 pub use reply::CallResult;
 pub(crate) use reply::attribute_fits;
@@ -72,6 +73,8 @@ pub struct Settings {
     pub call: Span,
     /// How long billing may answer `retry` in all.
     pub wait: Span,
+    /// Whether to hear at once of what happens to accounts, by a long poll.
+    pub watch: bool,
 }
 
 /// One thing for the host to do.
@@ -86,6 +89,17 @@ pub enum WorkerEffect {
         /// JSON.
         body: Vec<u8>,
         /// How long it may take.
+        timeout: Span,
+    },
+    /// `GET` from billing what happened after this position, and say [`Worker::on_answer`] once, whatever happens.
+    Watch {
+        /// To be given back with the answer.
+        id: u64,
+        /// The position.
+        after: u64,
+        /// How long billing may wait for something to happen, in milliseconds.
+        wait_ms: u64,
+        /// How long it may take in all.
         timeout: Span,
     },
     /// Give this answer to that stream's exchange; say [`Worker::undelivered`] if it is gone.
@@ -106,6 +120,7 @@ enum Pending {
     Sync(Box<Batch>),
     Claim(u64),
     Complete(u64),
+    Watch,
 }
 
 struct Batch {
@@ -137,6 +152,7 @@ pub struct Worker {
     /// The price list of each endpoint, as it was told last: one for all who are remembered.
     lists: BTreeMap<EndpointId, Rc<PriceList>>,
     watch: Watch,
+    watching: watching::Watching,
     /// Ends that could not be entered into their slot yet, because other workers were faster.
     unfinished: VecDeque<Finish>,
     /// Leases that could not be entered into their slot yet, for the same reason.
@@ -171,6 +187,7 @@ impl Worker {
             memory: warm::Memory::default(),
             lists: BTreeMap::new(),
             watch: Watch::default(),
+            watching: watching::Watching::default(),
             unfinished: VecDeque::new(),
             unplaced: VecDeque::new(),
             quiet_until: Instant::EPOCH,
@@ -282,7 +299,8 @@ impl Worker {
     /// True if nobody waits and nothing is owed to billing.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        let waits = self.needs.len().saturating_add(self.claims.len()).saturating_add(self.calls.len());
+        let calls = self.calls.len().saturating_sub(usize::from(self.watching.is_open()));
+        let waits = self.needs.len().saturating_add(self.claims.len()).saturating_add(calls);
         let late = self.unfinished.len().saturating_add(self.unplaced.len());
         let owes = self.unpaids.len().saturating_add(self.strays.len()).saturating_add(late);
         waits == 0 && owes == 0 && self.books.is_empty() && self.watch.is_told()
@@ -352,6 +370,7 @@ impl Worker {
             Some(Pending::Sync(batch)) => self.on_sync(&batch, result, now, shelf),
             Some(Pending::Claim(n)) => self.on_claim(n, result, now),
             Some(Pending::Complete(n)) => self.on_completion(n, result, now),
+            Some(Pending::Watch) => self.on_watch(result, now, shelf),
         }
     }
 

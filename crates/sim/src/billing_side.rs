@@ -5,7 +5,7 @@ use billing::engine::Work;
 use billing::error::{Error, Invalid};
 use billing::service::{self, NewGrant, Setup};
 use billing::store::{Memory, Page, Store};
-use contract::v1::{Hello, PATH_HELLO, PATH_SYNC, Sync};
+use contract::v1::{Hello, Note, PATH_HELLO, PATH_SYNC, Sync, WatchAnswer};
 use gate::worker::CallResult;
 use ledger::{CrashPolicy, GrantId, JournalKind, Rows, Timing};
 use serde::Serialize;
@@ -30,6 +30,8 @@ pub struct Billing {
     setup: Setup,
     /// Syncs that it was sent.
     pub syncs: u64,
+    /// What happened to accounts.
+    notes: Vec<Note>,
 }
 
 /// What became of an account's credits, in micro-credits.
@@ -59,7 +61,7 @@ impl Billing {
         let timing = Timing { ttl, grace: Span::from_millis(200), tail };
         let (policy, claim_ttl) = (catalog.policy(), Span::from_secs(30));
         let setup = Setup { catalog, policy, timing, crash, claim_ttl, tells: false };
-        Self { store: Box::new(Memory::default()), setup, syncs: 0 }
+        Self { store: Box::new(Memory::default()), setup, syncs: 0, notes: Vec::new() }
     }
 
     fn work<T>(
@@ -72,7 +74,10 @@ impl Billing {
         let mut work = Work { store: &mut *self.store, now, notes: &mut notes, counts: &mut counts };
         let done = run(&mut work, &self.setup);
         match &done {
-            Ok(_) => self.store.commit()?,
+            Ok(_) => {
+                self.store.commit()?;
+                self.notes.extend(notes);
+            }
             Err(Error::Bug(bug)) => panic!("bug: {bug}"),
             Err(_) => self.store.rollback(),
         }
@@ -118,6 +123,16 @@ impl Billing {
             }
             other => panic!("nobody should call {other}"),
         }
+    }
+
+    /// The answer to a poll, if there is anything to tell: positions begin at 1.
+    pub fn watched(&self, after: u64) -> Option<CallResult> {
+        let all = u64::try_from(self.notes.len()).unwrap() + 1;
+        let known = usize::try_from(after.saturating_sub(1)).unwrap();
+        (after != all).then(|| {
+            let notes = if after == 0 { Vec::new() } else { self.notes[known..].to_vec() };
+            respond(Ok(WatchAnswer { after: all, reset: after == 0, notes }))
+        })
     }
 
     /// Settles what is due.

@@ -32,6 +32,8 @@ pub struct Options {
     pub crash: CrashPolicy,
     /// How long leases live, and how long after that requests may run.
     pub ttl: Span,
+    /// Whether each Envoy hears at once of what happens.
+    pub watch: bool,
 }
 
 /// A request under way.
@@ -53,6 +55,14 @@ struct Call {
     sent: Instant,
     /// False if its sender has given it up.
     awaited: bool,
+}
+
+/// A poll that is open.
+struct Poll {
+    at: (usize, usize),
+    life: u64,
+    id: u64,
+    after: u64,
 }
 
 /// Memory on which other workers were a moment faster, so many times from now on.
@@ -97,6 +107,7 @@ pub struct World {
     pub counted: BTreeMap<Metric, u64>,
     envoys: Vec<Envoy>,
     calls: Vec<Call>,
+    polls: Vec<Poll>,
     waiting: BTreeMap<u32, ((usize, usize), u64)>,
     last_stream: u32,
     lives: u64,
@@ -119,6 +130,7 @@ impl World {
             counted: BTreeMap::new(),
             envoys: Vec::new(),
             calls: Vec::new(),
+            polls: Vec::new(),
             waiting: BTreeMap::new(),
             last_stream: 0,
             lives: 0,
@@ -135,7 +147,15 @@ impl World {
 
     fn worker(&mut self, node: &NodeName) -> (u64, Worker) {
         self.lives += 1;
-        (self.lives, Worker::new(Settings { node: node.clone(), call: CALL, wait: Span::from_secs(1) }))
+        (
+            self.lives,
+            Worker::new(Settings {
+                node: node.clone(),
+                call: CALL,
+                wait: Span::from_secs(1),
+                watch: self.options.watch,
+            }),
+        )
     }
 
     /// Somebody spends the customer's credits from now on.
@@ -231,6 +251,7 @@ impl World {
                     *self.counted.entry(metric).or_default() += 1;
                 }
                 WorkerEffect::Log(..) => {}
+                WorkerEffect::Watch { id, after, .. } => self.polls.push(Poll { at, life, id, after }),
             }
         }
     }
@@ -302,7 +323,25 @@ impl World {
         self.later(TICK);
     }
 
+    /// Polls are answered as soon as something has happened.
+    fn hear(&mut self) {
+        for Poll { at, life, id, after } in core::mem::take(&mut self.polls) {
+            match self.billing.watched(after) {
+                None => self.polls.push(Poll { at, life, id, after }),
+                Some(answer) => {
+                    let envoy = &mut self.envoys[at.0];
+                    let (now_there, worker) = &mut envoy.workers[at.1];
+                    if *now_there == life {
+                        worker.on_answer(id, &answer, self.now, &mut envoy.shelf);
+                        self.poll(at);
+                    }
+                }
+            }
+        }
+    }
+
     fn tick(&mut self) {
+        self.hear();
         for envoy in 0..self.envoys.len() {
             for worker in 0..self.envoys[envoy].workers.len() {
                 self.poll((envoy, worker));

@@ -18,6 +18,7 @@ const PLAIN: Options = Options {
     allow: 0,
     crash: CrashPolicy::Refund,
     ttl: Span::from_secs(3),
+    watch: false,
 };
 
 /// All at once, and each that passes ends a moment later; `serve` says with what.
@@ -327,4 +328,34 @@ proptest! {
             ),
         }
     }
+}
+
+/// Credits that lie free at one gateway are no reason to refuse at another: they come back as soon as somebody needs them.
+#[test]
+fn what_one_gateway_has_free_is_spent_at_the_other_within_a_fifth_of_a_second() {
+    let mut world = World::new(Options { credits: 40, watch: true, ..PLAIN });
+    let serve = |world: &mut World, at: (usize, usize)| {
+        let (began, before) = (world.now, world.oracle.forwarded);
+        world.ask(at);
+        while world.waiting() > 0 {
+            world.settle();
+            world.later(Span::from_millis(5));
+        }
+        world.end(0, true);
+        (world.oracle.forwarded > before, world.now.since(began))
+    };
+    for _ in 0..3 {
+        assert!(serve(&mut world, (1, 0)).0 && serve(&mut world, (0, 0)).0);
+    }
+    world.later(Span::from_secs(1));
+    let lent = world.totals().leased;
+    assert!(lent > 10 * CREDIT, "both have something: {lent}");
+    for n in 6..40 {
+        let (served, took) = serve(&mut world, (0, n % 2));
+        assert!(served && took <= Span::from_millis(200), "request {n} of 40: {served} after {took:?}");
+    }
+    assert!(!serve(&mut world, (0, 0)).0 && !serve(&mut world, (1, 1)).0, "that was all");
+    world.run(QUIET);
+    let totals = world.totals();
+    assert_eq!((totals.used, totals.avail, totals.leased, totals.debt), (40 * CREDIT, 0, 0, 0));
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 const APP: &str = "/webhooks/app";
 const CHAT: &str = "/v1/chat/completions";
 const IMAGE: &str = "/v1/images/generations";
+const METERED: &str = "/v1/metered/chat/completions";
 /// How long the outcome of a request may take to show in the balance.
 const SETTLED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -71,6 +72,7 @@ pub async fn walk(settings: &Settings, tools: &Tools) -> Result<u32> {
     walk.free_requests().await?;
     walk.package().await?;
     walk.failing_upstream().await?;
+    walk.by_use().await?;
     Ok(walk.wrong)
 }
 
@@ -200,6 +202,27 @@ impl Walk<'_> {
         Ok(())
     }
 
+    async fn by_use(&mut self) -> Result<()> {
+        self.step("An endpoint that is charged by use: 0.002 credits per token of the input, 0.01 per token of the output");
+        for stream in [false, true] {
+            let answer = self.ask_with(METERED, &json!({ "stream": stream }), None).await?;
+            let how = if stream { "streamed" } else { "as one document" };
+            self.check(&format!("POST {METERED}, {how}"), answer.status, 200);
+            let told = answer.text().contains("prompt_tokens");
+            self.check("its answer says what it used", told, !stream);
+            let left = if stream { "98.84" } else { "98.92" };
+            self.balance(left).await?;
+            let before = if stream { "98.92" } else { "99" };
+            println!(
+                "       = {before} - (5 × 0.002 + 7 × 0.01): what the upstream said, and not what was held"
+            );
+        }
+        println!(
+            "   The stream's usage was asked for on the way, and taken out again, since she had not asked for it."
+        );
+        Ok(())
+    }
+
     fn step(&mut self, what: &str) {
         self.steps = self.steps.saturating_add(1);
         println!("\n{}. {what}", self.steps);
@@ -228,7 +251,12 @@ impl Walk<'_> {
     }
 
     async fn ask(&self, path: &str, script: Option<&str>) -> Result<Answer> {
-        let body = json!({ "model": "scripted", "messages": [{ "role": "user", "content": "hello" }] });
+        self.ask_with(path, &json!({}), script).await
+    }
+
+    async fn ask_with(&self, path: &str, more: &Value, script: Option<&str>) -> Result<Answer> {
+        let mut body = json!({ "model": "scripted", "messages": [{ "role": "user", "content": "hello" }] });
+        crate::envoy_file::merge(&mut body, more);
         let mut call = Call::post(self.settings.gateway(path)).bearer(&self.token).json(&body);
         if let Some(script) = script {
             call = call.header(crate::upstream::HEADER_SCRIPT, script);

@@ -52,8 +52,6 @@ pub struct Request {
     usage: Option<Value>,
     /// By what it is charged if the answer does not say: `counted`, `hold` or `input`.
     missing_usage: Option<String>,
-    /// The field of the body that limits the answer.
-    limit_field: Option<String>,
 }
 
 impl Request {
@@ -62,8 +60,7 @@ impl Request {
         let hold = self.hold.as_ref().filter(|hold| *hold != "fixed").map(|hold| json!(hold));
         let usage = self.usage.clone().filter(|usage| *usage != json!("none"));
         let missing = self.missing_usage.as_ref().map(|missing| json!(missing));
-        let limit = self.limit_field.as_ref().map(|limit| json!(limit));
-        let all = [("hold", hold), ("usage", usage), ("missing_usage", missing), ("limit_field", limit)];
+        let all = [("hold", hold), ("usage", usage), ("missing_usage", missing)];
         all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)))
     }
 }

@@ -47,6 +47,7 @@ pub fn requests(config: &Config, all: &[Request], credits: u64) -> (Vec<u16>, St
             node: NodeName::new("n1").unwrap(),
             call: Span::from_secs(2),
             wait: Span::from_secs(1),
+            watch: false,
         }),
         shelf: MemoryShelf::default(),
         now: Instant::from_secs(1_795_176_000),

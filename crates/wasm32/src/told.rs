@@ -45,6 +45,7 @@ impl Pure {
                 node: NodeName::new("n1").unwrap(),
                 call: Span::from_secs(2),
                 wait: Span::from_secs(1),
+                watch: false,
             }),
             shelf: MemoryShelf::default(),
         };

@@ -47,7 +47,10 @@ async fn a_row_tells_what_was_used_what_it_was_charged_and_where() {
     assert_eq!(world.balance("alice").await, 10_000 - 1_500 - 1_000 - 700);
     // Of one request, for its customer and for an operator, and for nobody else.
     let only = |list: Value| list["items"].as_array().unwrap().clone();
-    assert_eq!(only(world.customer("/v1/usage?request_id=req-1", "alice").await.ok(200)), [first.clone()]);
+    assert_eq!(
+        only(world.customer("/v1/usage?request_id=req-1", "alice").await.ok(200)),
+        vec![first.clone()]
+    );
     assert!(only(world.customer("/v1/usage?request_id=req-1", "bob").await.ok(200)).is_empty());
     let admin = |query: &'static str| world.admin("GET", query, &Value::Null);
     assert_eq!(only(admin("usage?request_id=req-1").await.ok(200)), [first]);

@@ -6,6 +6,7 @@ mod prices;
 mod problem;
 mod refusal;
 mod sync;
+mod tokens;
 mod watch;
 
 pub use events::{Claim, ClaimAnswer, Complete, CompleteAnswer, CompleteOutcome, CompleteResult};
@@ -14,10 +15,11 @@ pub use prices::{HoldError, Matching, ModelPrice, PriceList, UnknownModel};
 pub use problem::{Problem, ProblemError};
 pub use refusal::{Reason, Refusal};
 pub use sync::{
-    Basis, CellAnswer, CellKey, CellLease, CellReport, CellState, Charge, Need, NeedAnswer, NeedDecision,
-    NeedMode, NeedShape, Note, NoteKind, Outcome, Price, Repeat, Size, Standing, SubscriptionState, Sync,
-    SyncAnswer, TokenShape, Tokens, UsageRecord, Window,
+    CellAnswer, CellKey, CellLease, CellReport, CellState, Charge, Need, NeedAnswer, NeedDecision, NeedMode,
+    NeedShape, Note, NoteKind, Outcome, Price, Repeat, Standing, SubscriptionState, Sync, SyncAnswer,
+    UsageRecord, Window,
 };
+pub use tokens::{Basis, Size, TokenShape, Tokens};
 pub use watch::WatchAnswer;
 
 /// `POST`: a gateway introduces itself and learns its incarnation.

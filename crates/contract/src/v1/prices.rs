@@ -71,6 +71,9 @@ pub struct ModelPrice {
     pub image_tokens: Option<u64>,
     /// Input tokens that the provider adds to a request which gives tools.
     pub tools_tokens: u64,
+    /// True if the model spends output tokens on what it does not send: whoever leaves before it says how many pays the hold.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub unseen: bool,
 }
 
 /// How the name of a model is compared with one in the list.
@@ -119,6 +122,17 @@ impl PriceList {
         }
     }
 
+    /// The prices of the model that answered. One whose name goes on after the name that was asked for (`gpt-5-mini-2026-01-01`)
+    /// is the one that was asked for, unless the list knows it better.
+    fn answered(&self, asked: &str, model: &str) -> Option<&ModelPrice> {
+        let found = self.find(model);
+        let better = |price: &&ModelPrice| price.matching != Matching::Any && price.name.len() > asked.len();
+        if !asked.is_empty() && model.starts_with(asked) && found.filter(better).is_none() {
+            return self.find(asked).or(found);
+        }
+        found
+    }
+
     /// The most of everything in the list.
     fn dearest(&self) -> Option<ModelPrice> {
         let mut models = self.models.iter();
@@ -138,6 +152,7 @@ impl PriceList {
             // Where one of them does not say, nobody knows.
             image_tokens: most.image_tokens.zip(price.image_tokens).map(|(a, b)| a.max(b)),
             tools_tokens: most.tools_tokens.max(price.tools_tokens),
+            unseen: most.unseen || price.unseen,
         }))
     }
 
@@ -185,6 +200,12 @@ impl PriceList {
         Ok(limit.min(u64::try_from(paid).unwrap_or(u64::MAX)))
     }
 
+    /// True if a model spends output tokens on what it does not send.
+    #[must_use]
+    pub fn is_unseen(&self, model: &str) -> bool {
+        self.asked(model).is_ok_and(|price| price.unseen)
+    }
+
     /// How many input tokens a request of this shape probably has, where its answer does not say.
     #[must_use]
     pub fn probable_input(&self, shape: &TokenShape) -> u64 {
@@ -196,7 +217,7 @@ impl PriceList {
     /// [`Amount::MAX`] if none is known.
     #[must_use]
     pub fn cost(&self, asked: &str, tokens: &Tokens) -> Amount {
-        let answered = self.find(&tokens.model).cloned().or_else(|| match self.unknown {
+        let answered = self.answered(asked, &tokens.model).cloned().or_else(|| match self.unknown {
             UnknownModel::Refuse => self.find(asked).cloned(),
             UnknownModel::Dearest => self.dearest(),
         });
@@ -289,6 +310,7 @@ fn scaled(amount: Amount) -> u128 {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod tests {
     use super::*;
 
@@ -311,6 +333,7 @@ mod tests {
             output_usual: 100,
             image_tokens: Some(800),
             tools_tokens: 300,
+            unseen: false,
         }
     }
 
@@ -390,6 +413,16 @@ mod tests {
         // What is more than the whole of it is the whole of it.
         let odd = Tokens { cached: 500, cache_written: 500, reasoning: 99, ..tokens("gpt-5-mini", 100, 10) };
         assert_eq!(list.cost("gpt-4", &odd), amount(5 + 5 + 20));
+    }
+
+    #[test]
+    fn a_dated_name_is_the_model_that_was_asked_for() {
+        let mut list = list();
+        let dated = tokens("gpt-5-mini-2026-01-01", 1_000_000, 0);
+        assert_eq!(list.cost("gpt-5-mini", &dated), amount(500_005), "and not what begins with gpt-5");
+        assert_eq!(list.cost("gpt-5", &dated), amount(2_000_005), "nobody asked for the small one");
+        list.models.push(price("gpt-5-mini-2026", Matching::Prefix, 700_000, 0));
+        assert_eq!(list.cost("gpt-5-mini", &dated), amount(700_005), "the list knows it better");
     }
 
     #[test]

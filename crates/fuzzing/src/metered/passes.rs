@@ -73,10 +73,8 @@ fn pass(dice: &mut Dice<'_>, number: u64, asked: &Asked) -> Pass {
     };
     let price = Price { unit, hold, scope: String::new(), version: 1 };
     let decided = Rc::new(Decided::new(standing, price, list.map(Rc::new)));
-    if *repeats && dice.rarely(3) {
-        return Pass { repeats: true, ..Pass::new(None, decided) };
-    }
-    Pass::new((*mode == NeedMode::Hold).then_some(number), decided)
+    let paid = if *repeats && dice.flag() { amount(1 + dice.below(600)) } else { Amount::ZERO };
+    Pass { paid, ..Pass::new((*mode == NeedMode::Hold).then_some(number), decided) }
 }
 
 /// What billing holds for it: all of it, less if it is to be bounded, and rarely anything.
@@ -106,6 +104,7 @@ fn list(dice: &mut Dice<'_>) -> PriceList {
         output_usual: 20,
         image_tokens: None,
         tools_tokens: 10,
+        unseen: false,
     };
     let any = |dice: &mut Dice<'_>| dice.pick(&[0, 1, 250_000, 1_000_000, 7_500_001]);
     let (input, output) = (any(dice), any(dice));

@@ -214,16 +214,14 @@ impl Metered {
             let question = Question::Need { subject, endpoint, mode, shape, allow, repeat };
             return self.ask(question, end || config.wait == Wait::Head, length.is_some());
         };
-        // Where nobody reads the request, nobody asks for its model.
-        let model = if priced.metering.request.is_some() { model_in(path) } else { None };
-        self.on_priced(headers, (subject, priced, model), end, length.is_some(), now)
+        self.on_priced(headers, (subject, priced, path), end, length.is_some(), now)
     }
 
     /// A request that has a price: what it can cost is known at its headers, or at its last byte.
     fn on_priced(
         &mut self,
         headers: &Headers,
-        (subject, priced, model): (Subject, &Priced, Option<String>),
+        (subject, priced, path): (Subject, &Priced, &str),
         end: bool,
         announced: bool,
         now: Now,
@@ -236,25 +234,26 @@ impl Metered {
             Consult::EveryRequest => NeedMode::Hold,
             Consult::Lease => NeedMode::Lease,
         };
-        let (endpoint, metering) = (priced.endpoint.clone(), Rc::clone(&priced.metering));
-        self.metering = Some(Rc::clone(&metering));
+        let (endpoint, metering) = (priced.endpoint.clone(), &priced.metering);
+        self.metering = Some(Rc::clone(metering));
         if matches!(metering.usage, Usage::Body(_)) && headers.has("accept-encoding") {
             // What is compressed cannot be read as it passes.
             self.effects.push_back(Effect::RemoveRequestHeader("accept-encoding".into()));
         }
-        if self.config.wait == Wait::Head {
+        let head = self.config.wait == Wait::Head;
+        let key = if head { Ok(None) } else { key_digest(headers) };
+        let Ok(key) = key else { return self.reply(No::Plain(Plain::KeyUnfit), end) };
+        if head || (metering.request.is_none() && key.is_none()) {
             let (shape, repeat) = (NeedShape::Fixed, None);
             let question = Question::Need { subject, endpoint, mode, shape, allow, repeat };
-            return self.ask(question, true, announced);
+            return self.ask(question, end || head, announced);
         }
-        let Ok(key) = key_digest(headers) else { return self.reply(No::Plain(Plain::KeyUnfit), end) };
-        let reads = metering.request.is_some() || key.is_some();
-        let asking = Asking { subject, endpoint, mode, allow, key, model };
-        if reads && !end {
-            self.stage = Stage::Reading(Box::new(asking));
-            return Flow::Pause;
+        let asking = Asking { subject, endpoint, mode, allow, key, model: model_in(path) };
+        if end {
+            return self.put(asking, &[], end, announced, now);
         }
-        self.put(asking, &[], end, announced, now)
+        self.stage = Stage::Reading(Box::new(asking));
+        Flow::Pause
     }
 
     /// Asks, with what the whole body says where anybody reads it.
@@ -388,7 +387,7 @@ impl Metered {
     fn forward(&mut self, pass: Option<Box<Pass>>) -> Flow {
         if let Some(pass) = &pass {
             self.decided(match (pass.hold, &pass.decided) {
-                _ if pass.repeats => "repeat",
+                (Some(_), Some(_)) if !pass.paid.is_zero() => "repeat",
                 (Some(_), Some(_)) => "pass",
                 (Some(_), None) => "unpaid",
                 (None, _) => "identified",

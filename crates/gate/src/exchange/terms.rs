@@ -63,9 +63,9 @@ pub(super) fn to_client(pass: &Pass, charged: Option<Amount>, now: Instant) -> i
         let held = pass.hold.map(|_| pass.held).filter(|_| price.unit == Unit::Credits);
         let back = held.zip(charged).map_or(0, |(held, charged)| held.saturating_sub(charged).get());
         let balance = signed_credits(pass.balance_micro.saturating_add(back));
-        let counts = pass.hold.is_some() || pass.repeats;
-        let cost =
-            charged.filter(|_| counts).map(|charged| ("x-tollgate-charged", charge_text(pass, charged)));
+        let cost = charged
+            .filter(|_| pass.hold.is_some())
+            .map(|charged| ("x-tollgate-charged", charge_text(pass, charged)));
         headers = [Some(("x-tollgate-balance", balance.into())), cost, None, None];
         if let (Some(window), Some((name, policy))) = (&standing.window, &told.window) {
             let free = charged.is_some_and(Amount::is_zero) && pass.hold.is_some();

@@ -1,4 +1,4 @@
-//! One cell at the gateway: five totals that only grow, what the ledger granted, and until when it may be spent.
+//! One cell at the gateway: six totals that only grow, what the ledger granted, and until when it may be spent.
 //!
 //! Pure arithmetic; which cell, and how the result is written back, is the slot's business. The rules are the
 //! lease protocol's (docs/leases.md): admit, finish, give back, merge.

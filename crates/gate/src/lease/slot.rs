@@ -167,6 +167,18 @@ impl Slot {
         }
     }
 
+    /// Others need what is free here: all of it goes back, and so does what becomes free until the ledger says otherwise.
+    /// True if anything does.
+    pub fn recall(&mut self) -> bool {
+        let mut any = false;
+        for cell in &mut self.cells {
+            any |= !cell.free().is_zero();
+            cell.keep = false;
+            cell.give_back();
+        }
+        any
+    }
+
     /// The requests in flight may be those of a worker that died: nothing more is admitted on their cells, and new
     /// leases get new generations. What is left of such a cell is settled by the crash policy when nobody reports it.
     pub fn condemn(&mut self) {

@@ -339,6 +339,7 @@ impl Worker {
         for lent in core::mem::take(&mut self.unplaced) {
             self.enter(lent, membership, now, shelf, |_| None);
         }
+        self.watch_over(membership, now, shelf);
         if self.draining && self.is_idle() {
             // Should others be faster, the next poll tries again; and at worst they take this worker for dead.
             _ = alive::leave(shelf, membership.worker);
@@ -443,7 +444,7 @@ impl Worker {
     }
 
     /// What a change came to; what it found in the way is seen to.
-    fn take_over<T>(&mut self, changed: Changed<T>) -> T {
+    pub(super) fn take_over<T>(&mut self, changed: Changed<T>) -> T {
         if changed.foreign {
             self.count(Metric::Fault { fault: "slot_foreign" });
         }
@@ -451,7 +452,7 @@ impl Worker {
         changed.result
     }
 
-    fn count_blocked(&mut self, blocked: Blocked) {
+    pub(super) fn count_blocked(&mut self, blocked: Blocked) {
         if blocked != Blocked::Taken {
             self.count(Metric::Fault { fault: blocked.as_str() });
         }
@@ -459,7 +460,7 @@ impl Worker {
 
     /// This worker changed a payer's slot. What may be kept is told as soon as the pause since the last sync is over;
     /// what may not, at once.
-    fn touch(&mut self, payer: PayerKey, membership: Membership, keep: bool, now: Instant) {
+    pub(super) fn touch(&mut self, payer: PayerKey, membership: Membership, keep: bool, now: Instant) {
         let due = if keep { self.quiet_until.max(now) } else { now };
         self.touch_at(payer, membership, due, now);
     }

@@ -31,6 +31,7 @@ fn list() -> PriceList {
         output_usual: 10,
         image_tokens: None,
         tools_tokens: 0,
+        unseen: false,
     };
     let (unknown, models) = (UnknownModel::Refuse, vec![model]);
     PriceList { version: 1, request: none, minimum: none, hold: amount(50), output_min: 1, unknown, models }
@@ -134,7 +135,7 @@ impl Lender {
             keep: true,
         };
         let standing = Box::new(Standing { valid_ms: 60_000, ..standing("alice") });
-        let decision = NeedDecision::Ok { standing, price, cells: vec![cell], repeats: false };
+        let decision = NeedDecision::Ok { standing, price, cells: vec![cell], paid: Amount::ZERO };
         NeedAnswer { id: need.id, decision }
     }
 }

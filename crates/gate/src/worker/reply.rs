@@ -1,7 +1,7 @@
 //! What came back from billing, and whether it can be believed: anything but a sound answer has the name of a fault.
 
 use super::talk::Fault;
-use contract::v1::{CellKey, CellLease, Need, NeedMode, Price, Standing, SyncAnswer};
+use contract::v1::{CellKey, CellLease, NeedMode, Price, Standing, SyncAnswer};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 use units::Amount;
@@ -119,13 +119,6 @@ pub(super) fn check_pass(
                 })
         }
     };
-    if sound { Ok(()) } else { Err(Fault::Nonsense) }
-}
-
-/// A repetition holds nothing, and was asked for as one.
-pub(super) fn check_repeat(asked: &Need, price: &Price, cells: &[CellLease]) -> Result<(), Fault> {
-    let sound =
-        asked.mode == NeedMode::Hold && asked.repeat.is_some() && cells.is_empty() && !price.hold.is_zero();
     if sound { Ok(()) } else { Err(Fault::Nonsense) }
 }
 

@@ -110,7 +110,7 @@ impl Desk {
         let price = Price { unit: Unit::Credits, hold, scope: String::new(), version: 1 };
         let standing = Box::new(standing(&need.subject.value));
         let decision = if need.mode == NeedMode::Identify {
-            NeedDecision::Ok { standing, price, cells: vec![], repeats: false }
+            NeedDecision::Ok { standing, price, cells: vec![], paid: Amount::ZERO }
         } else if self.held.contains_key(&generation) || self.free >= PRICE {
             if self.held.insert(generation, PRICE).is_none() {
                 self.free -= PRICE;
@@ -127,7 +127,7 @@ impl Desk {
                 scope,
                 keep: true,
             };
-            NeedDecision::Ok { standing, price, cells: vec![lease], repeats: false }
+            NeedDecision::Ok { standing, price, cells: vec![lease], paid: Amount::ZERO }
         } else if self.retry && need.wait_ms > 0 {
             NeedDecision::Retry { retry_ms: 50 }
         } else {
@@ -145,6 +145,8 @@ pub(crate) struct Stage {
     pub(crate) calls: Vec<(u64, &'static str, Vec<u8>)>,
     pub(crate) woken: Vec<(u32, Answer)>,
     pub(crate) counted: Vec<Metric>,
+    /// Polls that were opened, and after what.
+    pub(crate) watches: Vec<(u64, u64)>,
 }
 
 impl Stage {
@@ -153,6 +155,7 @@ impl Stage {
             node: NodeName::new("n1").unwrap(),
             call: Span::from_secs(2),
             wait: Span::from_secs(1),
+            watch: false,
         };
         Self {
             worker: Worker::new(settings),
@@ -161,13 +164,22 @@ impl Stage {
             calls: vec![],
             woken: vec![],
             counted: vec![],
+            watches: vec![],
         }
+    }
+
+    /// The same, and it hears of what happens.
+    pub(crate) fn watching() -> Self {
+        let mut stage = Self::new();
+        stage.worker.settings.watch = true;
+        stage
     }
 
     pub(crate) fn poll(&mut self) {
         for effect in self.worker.poll(self.now, &mut self.shelf) {
             match effect {
                 WorkerEffect::Call { id, path, body, .. } => self.calls.push((id, path, body)),
+                WorkerEffect::Watch { id, after, .. } => self.watches.push((id, after)),
                 WorkerEffect::Wake { stream, answer } => self.woken.push((stream, answer)),
                 WorkerEffect::Count(metric) => self.counted.push(metric),
                 WorkerEffect::Log(..) => {}

@@ -4,7 +4,7 @@ use super::allowance;
 use super::books::{Bounds, Hold};
 use super::lease::by_key;
 use super::process::Membership;
-use super::reply::{HOLD_GENERATION_MIN, check_pass, check_repeat, check_standing, check_sync};
+use super::reply::{HOLD_GENERATION_MIN, check_pass, check_standing, check_sync};
 use super::talk::{Answer, Decided, Fault, Pass};
 use super::{Batch, CallResult, Pending, Worker};
 use crate::effect::{Level, Metric};
@@ -16,14 +16,14 @@ use contract::v1::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use units::{EndpointId, Instant, Span};
+use units::{Amount, EndpointId, Instant, Span};
 
 /// What an `ok` says.
 pub(super) struct Granted {
     pub(super) standing: Standing,
     pub(super) price: Price,
     pub(super) cells: Vec<CellLease>,
-    pub(super) repeats: bool,
+    pub(super) paid: Amount,
     /// The endpoint's.
     pub(super) list: Option<Rc<PriceList>>,
 }
@@ -186,16 +186,20 @@ impl Worker {
             return self.charge_unpaid(id, &unpaid, end, need.decision, list.as_deref(), sent);
         }
         let granted = match need.decision {
-            NeedDecision::Ok { standing, price, cells, repeats } => {
-                Granted { standing: *standing, price, cells, repeats, list }
+            NeedDecision::Ok { standing, price, cells, paid } => {
+                // A list of another version is not what this was decided by.
+                let list = list.filter(|list| list.version == price.version);
+                Granted { standing: *standing, price, cells, paid, list }
             }
             NeedDecision::Retry { retry_ms } => return self.on_retry(id, retry_ms, now, shelf),
             NeedDecision::Refused { refusal } => return self.on_refusal((id, mode), refusal, now, shelf),
         };
-        let Granted { price, cells, repeats, .. } = &granted;
-        let sound = match repeats {
-            true => check_repeat(asked, price, cells),
-            false => check_pass((mode, self.generation(id)), price, cells),
+        let Granted { price, cells, paid, .. } = &granted;
+        // Only who asked for a repetition has paid before.
+        let sound = if !paid.is_zero() && asked.repeat.is_none() {
+            Err(Fault::Nonsense)
+        } else {
+            check_pass((mode, self.generation(id)), price, cells)
         };
         if let Err(fault) = sound.and_then(|()| check_standing(&granted.standing)) {
             return self.nonsense(id, fault, now, shelf);
@@ -204,12 +208,10 @@ impl Worker {
             return self.on_lent(id, granted, sent, now, shelf);
         }
         let Some(waiter) = self.needs.take(id) else { return };
-        let Granted { standing, price, cells, repeats, list } = granted;
+        let Granted { standing, price, cells, paid, list } = granted;
         let mut hold = None;
         let decided = Rc::new(Decided::new(standing, price, list));
-        if repeats {
-            // It was paid for when it came first.
-        } else if mode == NeedMode::Hold {
+        if mode == NeedMode::Hold {
             let by_lease = waiter.mode == NeedMode::Lease;
             let prompt = !by_lease || asked.repeat.is_some() || cells.iter().any(|cell| !cell.keep);
             let (account, endpoint) = (decided.standing.account.clone(), waiter.key.1.clone());
@@ -223,7 +225,7 @@ impl Worker {
             self.books.abandon(id);
         }
         self.count(Metric::WaitMs(now.since(waiter.asked).millis()));
-        self.wake(waiter.stream, Answer::Ok(Box::new(Pass { repeats, ..Pass::new(hold, decided) })));
+        self.wake(waiter.stream, Answer::Ok(Box::new(Pass { paid, ..Pass::new(hold, decided) })));
     }
 
     fn on_retry(&mut self, id: u64, retry_ms: u64, now: Instant, shelf: &mut dyn Shelf) {

@@ -53,10 +53,10 @@ pub struct Pass {
     /// Who it is, and what it costs. `None` if nobody could say, because billing is away: the request passes within
     /// the route's allowance, its price is not known, and it is charged when billing is back.
     pub decided: Option<Rc<Decided>>,
-    /// What is held, in the unit of the price; what was held for the first one, if this repeats a request.
+    /// What is held, in the unit of the price.
     pub held: Amount,
-    /// True if it repeats a request that was charged: nothing is held, and nothing is to be charged.
-    pub repeats: bool,
+    /// What was charged before for the same request: it is taken off what this one costs.
+    pub paid: Amount,
     /// The balance when this request is held: below that of `decided`, if others have passed on it before.
     pub balance_micro: i64,
     /// What is left of the window, likewise.
@@ -120,14 +120,14 @@ impl Pass {
         let (balance_micro, remaining) =
             (*balance_micro, window.as_ref().map_or(0, |window| window.remaining));
         let held = decided.price.hold;
-        Self { hold, decided: Some(decided), held, repeats: false, balance_micro, remaining }
+        Self { hold, decided: Some(decided), held, paid: Amount::ZERO, balance_micro, remaining }
     }
 
     /// Leave that nobody decided about.
     #[must_use]
     pub fn unpaid(hold: u64) -> Self {
-        let (decided, held, repeats) = (None, Amount::ZERO, false);
-        Self { hold: Some(hold), decided, held, repeats, balance_micro: 0, remaining: 0 }
+        let (decided, held, paid) = (None, Amount::ZERO, Amount::ZERO);
+        Self { hold: Some(hold), decided, held, paid, balance_micro: 0, remaining: 0 }
     }
 }
 

@@ -53,7 +53,7 @@ impl Warm {
         }
         let (balance_micro, remaining) = (self.balance_micro, self.remaining);
         let (hold, decided) = (Some(hold), Some(Rc::clone(&self.decided)));
-        Pass { hold, decided, held, repeats: false, balance_micro, remaining }
+        Pass { hold, decided, held, paid: Amount::ZERO, balance_micro, remaining }
     }
 }
 

@@ -29,12 +29,13 @@ impl History for Sqlite {
     }
 
     fn request_of_hold(&mut self, cell: &CellId) -> Kept<Option<(RequestId, EndpointId)>> {
-        // Whichever grant pays, it is the hold's request. The last condition names the index that holds have.
+        // Whichever grant pays, it is the hold's request. The bits of the generation name the index that holds have,
+        // and CROSS has SQLite begin with the hold.
         self.one(
-            "SELECT u.request_id, u.endpoint FROM charge c JOIN usage u ON u.seq = c.usage_seq
-             WHERE c.grant_id IN (SELECT grant_id FROM cell WHERE node = ?2 AND incarnation = ?3 AND generation = ?1)
-                AND c.generation = ?1 AND u.node = ?2 AND u.incarnation = ?3
-                AND c.generation >= 1099511627776 ORDER BY u.seq LIMIT 1",
+            "SELECT u.request_id, u.endpoint FROM cell k CROSS JOIN charge c CROSS JOIN usage u
+             WHERE k.node = ?2 AND k.incarnation = ?3 AND k.generation = ?1
+                AND c.grant_id = k.grant_id AND c.generation = ?1 AND c.generation >> 40 > 0
+                AND u.seq = c.usage_seq AND u.node = ?2 AND u.incarnation = ?3 ORDER BY u.seq LIMIT 1",
             params![int(cell.generation)?, cell.node.as_str(), int(cell.incarnation)?],
             |row| {
                 let mut c = Columns::of(row);

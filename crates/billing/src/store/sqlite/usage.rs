@@ -162,6 +162,83 @@ impl Sqlite {
 
 /// Upper and lower bits put together again.
 fn whole(upper: u64, lower: u64) -> u64 {
-    let upper = upper.checked_mul(1 << LOWER_BITS).unwrap_or(u64::MAX);
+    let upper = upper.saturating_mul(1 << LOWER_BITS);
     upper.saturating_add(lower).min(UsageSum::MOST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Books, History};
+    use ledger::{CellId, HOLD_GENERATION_MIN};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use units::NodeName;
+
+    /// One hold of one grant for each request, with two lines in the journal.
+    fn hold(store: &Sqlite, n: u64) {
+        let generation = HOLD_GENERATION_MIN + n;
+        store
+            .db
+            .execute_batch(&format!(
+                "INSERT INTO cell VALUES ('a', 1, 'n1', 1, {generation}, 1, 0, 1, 1, 1, 0, 0, 0, 0, 'closed', 0, 1);
+                 INSERT INTO journal (at, account_id, grant_id, node, incarnation, generation, kind, amount)
+                    VALUES (0, 'a', 1, 'n1', 1, {generation}, 'leased', 1), (0, 'a', 1, 'n1', 1, {generation}, 'used', 1);
+                 INSERT INTO usage (seq, node, incarnation, worker, n, account_id, request_id, endpoint, outcome, returned,
+                    price_version, at, received_at)
+                    VALUES ({n}, 'n1', 1, 1, {n}, 'a', 'r-{n}', 'chat', 'charged', 0, 1, 0, 0);
+                 INSERT INTO charge VALUES ({n}, 1, {generation}, 1);"
+            ))
+            .unwrap();
+    }
+
+    /// How many steps of SQLite's machine this takes.
+    fn steps(store: &mut Sqlite, run: impl FnOnce(&mut Sqlite)) -> u64 {
+        let taken = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&taken);
+        let handler = move || {
+            count.fetch_add(1, Ordering::Relaxed);
+            false
+        };
+        store.db.progress_handler(1, Some(handler)).unwrap();
+        run(store);
+        store.db.progress_handler(0, None::<fn() -> bool>).unwrap();
+        taken.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn a_request_is_found_in_the_journal_as_fast_among_many() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Sqlite::open(&dir.path().join("x.db")).unwrap();
+        store
+            .db
+            .execute_batch(
+                "INSERT INTO account VALUES ('a', NULL, 'active', NULL, NULL, NULL, NULL, 0, 0, 0, 0, 1);
+                 INSERT INTO grants (id, account_id, unit, scope, source, source_ref, priority, starts_at, expires_at, amount,
+                    avail, leased, used, expired, voided, void_claim, clawed, ver)
+                    VALUES (1, 'a', 'credits', '', 'purchase', 'x', 0, 0, 9, 9, 9, 0, 0, 0, 0, 0, 0, 1);",
+            )
+            .unwrap();
+        let look = |store: &mut Sqlite| {
+            let request = RequestId::new("r-5").unwrap();
+            let lines = steps(store, |store| {
+                let page = Page { before: None, limit: 10 };
+                assert_eq!(store.journal_of_request(None, &request, page).unwrap().len(), 2);
+            });
+            let node = NodeName::new("n1").unwrap();
+            let cell =
+                CellId { grant: GrantId(1), node, incarnation: 1, generation: HOLD_GENERATION_MIN + 5 };
+            let back = steps(store, |store| {
+                assert_eq!(store.request_of_hold(&cell).unwrap().unwrap().0, request);
+            });
+            [lines, back]
+        };
+        (1..10).for_each(|n| hold(&store, n));
+        let few = look(&mut store);
+        (10..500).for_each(|n| hold(&store, n));
+        let many = look(&mut store);
+        for (few, many) in few.into_iter().zip(many) {
+            assert!(many < few * 2, "{few} steps among 10 requests, {many} among 500");
+        }
+    }
 }

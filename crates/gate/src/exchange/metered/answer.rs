@@ -58,8 +58,8 @@ impl Metered {
             let delivered = matches!(status, 200..=299) && !free;
             let listed = pass.decided.as_ref().is_some_and(|decided| decided.list().is_some());
             let charged = match &self.relay {
-                _ if !delivered || pass.repeats => Some(Amount::ZERO),
-                _ if !listed => Some(pass.held),
+                _ if !delivered => Some(Amount::ZERO),
+                _ if !listed => Some(pass.held.saturating_sub(pass.paid)),
                 Relay::Headers(heard) => {
                     let shape = self.measured.as_ref().map(|measured| &measured.shape);
                     Some(bill(pass, metering, shape, heard, Outcome::Charged).charged)
@@ -144,6 +144,9 @@ impl Metered {
         let Bill { charged, beyond, tokens, basis, .. } = bill;
         let all = charged.checked_add(beyond).unwrap_or(Amount::MAX);
         self.note("tollgate.charged", terms::charge_text(pass, all));
+        if let Some(basis) = basis {
+            self.note("tollgate.basis", basis.as_str());
+        }
         let shape = match (&pass.decided, &self.measured) {
             (None, Some(measured)) => measured.afterwards(tokens.as_ref()),
             _ => NeedShape::Fixed,

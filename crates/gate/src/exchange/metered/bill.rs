@@ -55,15 +55,17 @@ pub(super) fn bill(
             Some(_) => (None, heard.counts.map(|counts| tokens(heard, shape, counts))),
             None => used(None, metering, shape, heard, outcome),
         };
-        return Bill { charged: pass.held, tokens, basis, ..Bill::default() };
+        return Bill { charged: pass.held.saturating_sub(pass.paid), tokens, basis, ..Bill::default() };
     };
     let (basis, tokens) = used(Some(list), metering, shape, heard, outcome);
     let asked = shape.map_or("", |shape| shape.model.as_str());
     let cost = tokens.as_ref().map_or(pass.held, |tokens| list.cost(asked, tokens));
     let estimated = shape.filter(|shape| shape.size == Size::Estimate);
     let most = estimated.and_then(|shape| list.most(shape).ok()).unwrap_or(pass.held).max(pass.held);
-    let charged = cost.min(pass.held);
-    let beyond = cost.min(most).saturating_sub(charged);
+    // What was charged for it before counts: the same request is one charge, of whichever attempt cost most.
+    let due = cost.min(most).saturating_sub(pass.paid);
+    let charged = due.min(pass.held);
+    let beyond = due.saturating_sub(charged);
     let fault = (cost > most).then_some("used_beyond_hold");
     Bill { charged, beyond, tokens, basis, fault }
 }

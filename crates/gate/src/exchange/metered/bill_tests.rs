@@ -31,6 +31,7 @@ fn list() -> PriceList {
         output_usual: 10,
         image_tokens: None,
         tools_tokens: 0,
+        unseen: false,
     };
     PriceList {
         version: 1,

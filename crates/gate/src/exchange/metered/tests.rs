@@ -20,8 +20,7 @@ fn config(mode: &str, wait: &str) -> Rc<AiConfig> {
           {{"method":"GET","path":"/v1/models","endpoint":"models","cost":0}},
           {{"method":"GET","prefix":"/billing/","vouch":true}}]}}"#
     );
-    let env =
-        |name: &str| Some(if name == "NODE" { "n1".to_owned() } else { "gateway-token-secret".to_owned() });
+    let env = |name: &str| Some(if name == "NODE" { "n1" } else { "gateway-token-secret" }.to_owned());
     match Config::resolve(json.as_bytes(), &env).unwrap() {
         Config::Ai(config) => Rc::new(config),
         Config::Webhook(_) => panic!("another role"),
