@@ -480,4 +480,6 @@ impl Metered {
 }
 
 #[cfg(test)]
+mod metering_tests;
+#[cfg(test)]
 mod tests;

@@ -140,7 +140,8 @@ impl Measured {
         let asked = read(source, model, metering.limit_field, body)?;
         let shape = TokenShape {
             input_max: asked.input_bytes,
-            output_max: if asked.generates { asked.output_max } else { Some(0) },
+            // A wish becomes a limit by the edit.
+            output_max: if asked.generates { asked.output_max.or(asked.output_wish) } else { Some(0) },
             model: asked.model.clone(),
             choices: asked.choices,
             images: asked.images,
@@ -160,7 +161,7 @@ impl Measured {
         // What is not charged need not be told.
         let include_usage = pass.hold.is_some() && chats && self.asked.streams && !self.asked.tells_usage;
         let wanted = output_max.is_some() || include_usage;
-        let edit = Edit { output_max, limit_field: metering.limit_field, include_usage };
+        let edit = Edit { output_max, include_usage };
         wanted.then(|| BodyEdit { asked: self.asked.clone(), edit })
     }
 
@@ -179,8 +180,8 @@ impl Measured {
             (Some(_), false) => of(Amount::MAX)?,
             (None, _) => of(Amount::MAX)?.min(decided.bounds()?.output_max(&self.shape.model)?),
         };
-        match self.shape.output_max {
-            Some(stated) if stated <= most && self.asked.is_limited => None,
+        match self.asked.output_max {
+            Some(stated) if stated <= most => None,
             Some(_) | None => Some(most),
         }
     }
