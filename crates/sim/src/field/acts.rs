@@ -11,10 +11,10 @@ impl Field {
         match self.dice.between(0, 99) {
             0..=54 => self.act_ask(),
             55..=57 => self.act_leave(),
-            58..=61 => self.act_give(),
-            62..=65 => self.act_take(),
-            66..=68 => self.act_stop(),
-            69 | 70 => self.act_key(),
+            58..=61 if self.plan.faults.give => self.act_give(),
+            62..=65 if self.plan.faults.refund => self.act_take(),
+            66..=68 if self.plan.faults.stop => self.act_stop(),
+            69 | 70 if self.plan.faults.revoke => self.act_key(),
             71 if self.plan.faults.trap => {
                 let at = self.place();
                 self.trap(at);
@@ -25,7 +25,8 @@ impl Field {
             }
             73..=76 => self.act_clock(),
             77..=80 if self.plan.faults.cut => {
-                let (e, ways) = (self.place().0, self.dice.pick(&[(true, true), (true, false), (false, true)]));
+                let (e, ways) =
+                    (self.place().0, self.dice.pick(&[(true, true), (true, false), (false, true)]));
                 let longest = 2 * (self.plan.ttl.millis() + self.plan.tail.millis());
                 let span = Span::from_millis(self.dice.between(50, longest));
                 self.cut(e, ways, span);
@@ -85,7 +86,7 @@ impl Field {
         }
         let Customer { payer, .. } = self.anybody();
         let (credits, name) = (self.dice.pick(&[1, 2, 5, 20, 100, 1_000]), self.name("grant"));
-        if self.dice.percent(50) {
+        if !self.plan.faults.end || self.dice.percent(50) {
             self.tell(&format!("{payer} buys {credits} credits."));
             self.house.top_up(&payer, credits, &name, self.now);
         } else {
@@ -116,7 +117,10 @@ impl Field {
             let all = u64::try_from(grant.terms.amount.get()).unwrap();
             let mut part = || Amount::new(i64::try_from(self.dice.between(0, all)).unwrap()).unwrap();
             let (revoked, frozen) = (part(), part());
-            self.tell(&format!("Of grant {} of {payer}, {revoked:?} are refunded and {frozen:?} disputed.", id.0));
+            self.tell(&format!(
+                "Of grant {} of {payer}, {revoked:?} are refunded and {frozen:?} disputed.",
+                id.0
+            ));
             self.house.take_back(&payer, id, (revoked, frozen), self.now);
         }
         self.took(false);
@@ -172,7 +176,8 @@ impl Field {
 
     fn act_clock(&mut self) {
         let (e, faults) = (self.place().0, self.plan.faults);
-        let span = Span::from_millis(self.dice.between(100, 2 * (self.plan.ttl.millis() + self.plan.tail.millis())));
+        let span =
+            Span::from_millis(self.dice.between(100, 2 * (self.plan.ttl.millis() + self.plan.tail.millis())));
         match self.dice.between(0, 2) {
             0 if faults.pause => {
                 self.tell(&format!("Envoy {e} stands still for {} ms.", span.millis()));

@@ -95,7 +95,9 @@ impl Auditor {
         let (amount, of_cell) = (entry.amount.get(), entry.cell.is_some());
         let books = self.of(&entry.account, unit);
         match entry.kind {
-            JournalKind::Granted => (books.granted, books.avail) = (books.granted + amount, books.avail + amount),
+            JournalKind::Granted => {
+                (books.granted, books.avail) = (books.granted + amount, books.avail + amount)
+            }
             JournalKind::Repaid => (books.avail, books.debt) = (books.avail - amount, books.debt - amount),
             JournalKind::Leased => (books.avail, books.lent) = (books.avail - amount, books.lent + amount),
             JournalKind::Used => (books.lent, books.used) = (books.lent - amount, books.used + amount),
@@ -142,7 +144,10 @@ impl Auditor {
             return say("the journal takes more than there was");
         }
         if (books.avail, lent) != (shown.0, shown.1) {
-            return say(&format!("the journal says {} available and {lent} lent, the grants {shown:?}", books.avail));
+            return say(&format!(
+                "the journal says {} available and {lent} lent, the grants {shown:?}",
+                books.avail
+            ));
         }
         if shown.2.is_some_and(|debt| debt != books.debt) {
             return say("the journal says another debt than the account");

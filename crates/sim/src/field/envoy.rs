@@ -2,7 +2,7 @@
 
 use super::flight::{self, Flight, Wish};
 use super::net::Message;
-use super::{CALL, Event, Field, TICK, WAIT};
+use super::{CALL, Event, Field, TICK, TICK_SOON, WAIT};
 use crate::world::Contended;
 use contract::v1::{NeedMode, NeedShape, Outcome};
 use gate::Metric;
@@ -39,6 +39,8 @@ pub(super) struct Slot {
     pub(super) worker: Worker,
     /// Calls that it waits for.
     pub(super) pending: BTreeSet<u64>,
+    /// The last of its calls that came.
+    pub(super) came: u64,
     /// When billing last heard of it, or it had nothing to say.
     pub(super) heard: Instant,
 }
@@ -94,7 +96,7 @@ impl Field {
         self.last_life += 1;
         let (node, watch) = (self.envoys[envoy].node.clone(), self.plan.watch);
         let worker = Worker::new(Settings { node, call: CALL, wait: WAIT, watch });
-        Slot { life: self.last_life, worker, pending: BTreeSet::new(), heard: self.now }
+        Slot { life: self.last_life, worker, pending: BTreeSet::new(), came: 0, heard: self.now }
     }
 
     /// Gives an Envoy its workers.
@@ -165,7 +167,10 @@ impl Field {
             Answer::Unavailable(fault) => {
                 self.counts.unavailable += 1;
                 let fault = fault.as_str();
-                self.tell(&format!("Envoy {e}, worker {w}, cannot decide about {}: {fault}.", asked.names[0]));
+                self.tell(&format!(
+                    "Envoy {e}, worker {w}, cannot decide about {}: {fault}.",
+                    asked.names[0]
+                ));
             }
             Answer::Claimed(_) => self.break_rule("nobody claimed anything".into()),
         }
@@ -179,6 +184,7 @@ impl Field {
         let (held, hold) = (pass.held.get(), pass.hold.unwrap());
         let kind = pass.decided.as_ref().map(|decided| (decided.standing.payer.clone(), decided.price.unit));
         let (cost, outcome) = match &kind {
+            Some(_) if self.served => (held, Outcome::Charged),
             Some((_, unit)) => flight::use_up(&asked.wish, held, *unit, &mut self.dice),
             None => (0, self.dice.pick(&[Outcome::Charged, Outcome::Failed])),
         };
@@ -225,7 +231,12 @@ impl Field {
     pub(super) fn ends(&mut self, flight: u64) {
         let Some(flight) = self.flights.remove(&flight) else { return };
         let Flight { at, hold, held, cost, outcome, .. } = flight;
-        self.tell(&format!("A request at Envoy {}, worker {}, ends: {}, {cost}.", at.0, at.1, outcome.as_str()));
+        self.tell(&format!(
+            "A request at Envoy {}, worker {}, ends: {}, {cost}.",
+            at.0,
+            at.1,
+            outcome.as_str()
+        ));
         let (spent, beyond) = flight.delivered();
         if let Some((payer, unit)) = flight.kind {
             let books = self.auditor.of(&payer, unit);
@@ -268,11 +279,13 @@ impl Field {
         for effect in slot.worker.poll(local, &mut envoy.shelf) {
             match effect {
                 WorkerEffect::Call { id, path, body, timeout } => {
-                    let message = Message { at, life, id, path, body, sent: local, after: None, wait: Span::ZERO };
+                    let message =
+                        Message { at, life, id, path, body, sent: local, after: None, wait: Span::ZERO };
                     self.send(message, timeout);
                 }
                 WorkerEffect::Watch { id, after, wait_ms, timeout } => {
-                    let (path, body, wait) = (contract::v1::PATH_WATCH, Vec::new(), Span::from_millis(wait_ms));
+                    let (path, body, wait) =
+                        (contract::v1::PATH_WATCH, Vec::new(), Span::from_millis(wait_ms));
                     let message = Message { at, life, id, path, body, sent: local, after: Some(after), wait };
                     self.send(message, timeout);
                 }
@@ -280,19 +293,24 @@ impl Field {
                     Some(asked) if asked.life == life => self.answered(asked, answer, false),
                     _ => self.break_rule("a request is answered twice, or by another worker".into()),
                 },
-                WorkerEffect::Count(Metric::Bug { bug }) => self.break_rule(format!("the gateway counts a bug: {bug}")),
+                WorkerEffect::Count(Metric::Bug { bug }) => {
+                    self.break_rule(format!("the gateway counts a bug: {bug}"))
+                }
                 WorkerEffect::Count(_) | WorkerEffect::Log(..) => {}
             }
         }
     }
 
     pub(super) fn tick(&mut self, envoy: usize) {
-        self.after(TICK, Event::Tick(envoy));
-        if !self.is_there(envoy) {
-            return;
+        if self.is_there(envoy) {
+            (0..self.plan.workers).for_each(|worker| self.poll((envoy, worker)));
+            self.look_after(envoy);
         }
-        (0..self.plan.workers).for_each(|worker| self.poll((envoy, worker)));
-        self.look_after(envoy);
+        // As the filter does: sooner, if something is due before.
+        let soon = self.clock(envoy).plus(TICK);
+        let mut due = self.envoys[envoy].workers.iter().filter_map(|slot| slot.worker.next_poll());
+        let tick = if due.any(|due| due < soon) { TICK_SOON } else { TICK };
+        self.after(tick, Event::Tick(envoy));
     }
 
     /// Nobody waits for too long; and who has nothing to tell has told everything.
@@ -304,7 +322,7 @@ impl Field {
         let late = late.filter(|asked| local.since(asked.since.max(envoy.upset)) > patience).count();
         let mut idle = true;
         for slot in &mut envoy.workers {
-            self.faithless |= now.since(slot.heard) > self.plan.tail;
+            self.faithless |= now.since(slot.heard) > self.plan.patience();
             let told = slot.worker.is_idle();
             idle &= told;
             if told {

@@ -6,12 +6,12 @@ use billing::engine::Work;
 use billing::error::{Error, Invalid};
 use billing::notes::Notes;
 use billing::service::{self, NewGrant, Setup};
-use billing::store::{Accounts as _, ApiKey, Memory, Page, People as _, Transaction as _};
+use billing::store::{ApiKey, Books as _, History as _, Memory, Page, Transaction as _};
 use contract::v1::{Hello, NeedDecision, Note, PATH_HELLO, PATH_SYNC, Sync, WatchAnswer};
 use gate::worker::CallResult;
 use ledger::{
-    Book, Command, Expire, Grant, GrantId, JournalEntry, Shortfall, Source, TakeBack, Terms, Timing, Upto, Void,
-    VoidTarget,
+    Book, Command, Expire, Grant, GrantId, JournalEntry, Shortfall, Source, TakeBack, Terms, Timing, Upto,
+    Void, VoidTarget,
 };
 use serde::Serialize;
 use units::{AccountId, Amount, Instant, Span, Unit};
@@ -65,8 +65,7 @@ impl House {
         if !kept {
             self.store.begin()?;
         }
-        let mut work =
-            Work { store: &mut self.store, now: self.now, notes: &mut notes, counts: &mut counts };
+        let mut work = Work { store: &mut self.store, now: self.now, notes: &mut notes, counts: &mut counts };
         let done = run(&mut work, &self.setup);
         if kept {
             // What fails has changed nothing before it did: see `answer`.
@@ -135,7 +134,14 @@ impl House {
     }
 
     /// Credits that end.
-    pub(super) fn gift(&mut self, account: &AccountId, credits: u64, name: &str, ends: Instant, now: Instant) {
+    pub(super) fn gift(
+        &mut self,
+        account: &AccountId,
+        credits: u64,
+        name: &str,
+        ends: Instant,
+        now: Instant,
+    ) {
         let terms = Terms {
             unit: Unit::Credits,
             scope: String::new(),
@@ -220,19 +226,31 @@ impl House {
 
     /// Whose time has come.
     pub(super) fn due(&mut self, now: Instant) -> Vec<AccountId> {
-        self.must(now, |work, _| service::due(work)).0
+        let before = self.now;
+        let due = self.must(now, |work, _| service::due(work)).0;
+        // Its own clock is not the one that a mutant asks by.
+        self.now = before;
+        due
     }
 
     /// Settles what is due of one account.
-    pub(super) fn settle(&mut self, account: &AccountId, now: Instant) {
+    pub(super) fn settle(&mut self, account: &AccountId, now: Instant, haste: Span) {
         // As the service does, with what it counts left out.
-        self.must(now, |work, setup| {
+        self.now = self.now.max(now);
+        let before = self.now;
+        self.must(before.plus(haste), |work, setup| {
             let expire = Expire { crash: setup.crash, shortfall: Shortfall::Debt };
             service::Session::new(work, setup)?.step(account, &Command::Expire(expire)).map(drop)
         });
+        self.now = before;
     }
 
-    /// Every grant of an account.
+    /// In what a grant counts.
+    pub(super) fn unit(&mut self, grant: GrantId) -> Unit {
+        self.store.terms_of_grant(grant).unwrap().unwrap().unit
+    }
+
+    /// The grants of an account of which something is left.
     pub(super) fn grants(&mut self, account: &AccountId) -> Vec<(GrantId, Grant)> {
         self.store.grants(account).unwrap()
     }
@@ -240,13 +258,8 @@ impl House {
     /// The book of an account, as far as something is left in it.
     pub(super) fn book(&mut self, account: &AccountId, now: Instant) -> Book {
         let now = self.now.max(now);
-        ledger_book(&mut self.store, account, now)
+        self.store.load(account, &[], now).unwrap().unwrap()
     }
-}
-
-fn ledger_book(store: &mut Memory, account: &AccountId, now: Instant) -> Book {
-    use billing::store::Books as _;
-    store.load(account, &[], now).unwrap().unwrap()
 }
 
 fn respond(answer: Result<impl Serialize, Error>) -> CallResult {

@@ -39,6 +39,8 @@ const CALL: Span = Span::from_secs(2);
 const WAIT: Span = Span::from_secs(1);
 /// Between two ticks of an Envoy.
 const TICK: Span = Span::from_millis(100);
+/// The same while something is due.
+const TICK_SOON: Span = Span::from_millis(20);
 /// Between two looks of billing at what is due.
 const SWEEP: Span = Span::from_millis(250);
 
@@ -49,6 +51,7 @@ enum Event {
     Tick(usize),
     Sweep,
     Arrive(Message),
+    Again(Message),
     Back(Message, gate::worker::CallResult, Vec<AccountId>),
     Timeout(Message),
     /// A poll has lasted as long as it was to.
@@ -56,6 +59,7 @@ enum Event {
     Ends(u64),
     Leaves(u32),
     Heals(usize),
+    Asks(usize, usize),
 }
 
 /// Everything.
@@ -88,6 +92,8 @@ pub struct Field {
     mutant: Option<mutant::Spoiler>,
     /// The faults have stopped.
     calm: bool,
+    /// From now on every request that passes is served.
+    served: bool,
     /// Some gateway died, or was silent for so long that the ledger could take it for dead.
     faithless: bool,
     changed: bool,
@@ -189,6 +195,7 @@ impl Field {
             story: Story::new(plan.start),
             mutant: mutant.map(mutant::Spoiler::new),
             calm: false,
+            served: false,
             faithless: false,
             changed: false,
             violated: None,
@@ -206,7 +213,8 @@ impl Field {
             let envoy = Envoy::new(n, self.plan.ppm[n], self.now);
             self.envoys.push(envoy);
             self.populate(n);
-            self.after(Span::from_millis(self.dice.between(0, 99)), Event::Tick(n));
+            let first = self.dice.between(0, 99);
+            self.after(Span::from_millis(first), Event::Tick(n));
         }
         // A pool is there before its members.
         for n in 0..self.plan.customers.len() {
@@ -287,12 +295,18 @@ impl Field {
             Event::Tick(envoy) => self.tick(envoy),
             Event::Sweep => self.sweep(),
             Event::Arrive(message) => self.arrive(message),
+            Event::Again(message) => self.again(message),
             Event::Back(message, result, payers) => self.back(&message, &result, &payers),
             Event::Timeout(message) => self.time_out(&message),
             Event::PollOver(poll) => self.poll_over(poll),
             Event::Ends(flight) => self.ends(flight),
             Event::Leaves(stream) => self.leaves(stream),
             Event::Heals(envoy) => self.heals(envoy),
+            Event::Asks(envoy, customer) if !self.calm => {
+                let worker = self.dice.place(self.plan.workers);
+                self.ask((envoy, worker), customer, None, flight::Wish::plain());
+            }
+            Event::Asks(..) => {}
         }
         self.check();
         false
@@ -304,8 +318,8 @@ impl Field {
             if let Some(grant) = line.entry.grant
                 && !self.auditor.knows(grant)
             {
-                let grants = self.house.grants(&line.entry.account);
-                grants.iter().for_each(|(id, grant)| self.auditor.learn(*id, grant.terms.unit));
+                let unit = self.house.unit(grant);
+                self.auditor.learn(grant, unit);
             }
             self.auditor.enter(&line);
             self.changed = true;
@@ -337,17 +351,30 @@ impl Field {
         if self.now < self.down_until {
             return;
         }
-        let now = self.now.plus(self.mutant.as_ref().map_or(Span::ZERO, mutant::Spoiler::haste));
-        for account in self.house.due(now) {
-            let before = self.auditor.see(&(account.clone(), Unit::Credits));
-            self.house.settle(&account, now);
+        let hastes = self.mutant.as_ref().map_or(&[Span::ZERO][..], mutant::Spoiler::hastes);
+        for account in self.house.due(self.now.plus(hastes[0])) {
+            let before = self.crashed(&account);
+            for haste in hastes {
+                self.house.settle(&account, self.now, *haste);
+            }
             self.took(true);
-            let books = self.auditor.see(&(account.clone(), Unit::Credits));
-            let crash = books.crash_charged + books.crash_refunded - before.crash_charged - before.crash_refunded;
-            if crash > 0 {
-                self.tell(&format!("The ledger settles {crash} micro-credits of {account} that nobody reported."));
+            let after = self.crashed(&account);
+            if after != before {
+                let (credits, requests) = (after.0 - before.0, after.1 - before.1);
+                self.tell(&format!(
+                    "The ledger settles {credits} micro-credits and {requests} requests of {account} that nobody reported."
+                ));
             }
         }
         self.notify();
+    }
+
+    /// What the crash policy has settled of an account: in credits, and in requests of a window.
+    fn crashed(&self, account: &AccountId) -> (i64, i64) {
+        let of = |unit| {
+            let books = self.auditor.see(&(account.clone(), unit));
+            books.crash_charged + books.crash_refunded
+        };
+        (of(Unit::Credits), of(Unit::Requests))
     }
 }

@@ -1,6 +1,7 @@
 //! The network between gateways and billing: it loses, repeats, reorders and delays messages, and cuts off whole Envoys.
 
 use super::mutant::Spoiler;
+use super::plan::Faults;
 use super::{Event, Field};
 use contract::v1::{PATH_SYNC, PATH_WATCH};
 use gate::worker::CallResult;
@@ -51,7 +52,7 @@ impl Field {
         if !self.calm && self.plan.faults.repeat && self.dice.percent(6) {
             let late = self.dice.between(1, 4_000);
             self.tell(&format!("A {what} of Envoy {e}, worker {w}, will come twice, again in {late} ms."));
-            self.after(Span::from_millis(late), Event::Arrive(message.clone()));
+            self.after(Span::from_millis(late), Event::Again(message.clone()));
         }
         let travels = self.travels();
         self.after(travels, Event::Arrive(message));
@@ -71,6 +72,16 @@ impl Field {
         })
     }
 
+    /// A call is there once more. If no later one of its worker came, it must do at once what it did the first time: what
+    /// was refused then and would be granted now is granted to nobody (see docs/proof.md), so it is left out here.
+    pub(super) fn again(&mut self, message: Message) {
+        let (e, w) = message.at;
+        let slot = &self.envoys[e].workers[w];
+        if slot.life != message.life || slot.came > message.id {
+            self.arrive(message);
+        }
+    }
+
     /// A call is there.
     pub(super) fn arrive(&mut self, message: Message) {
         let (e, w) = message.at;
@@ -83,13 +94,33 @@ impl Field {
         let (doom, what) = (self.doom.take(), message.path.rsplit('/').next().unwrap());
         let kept = doom != Some(false) && !self.mutant.as_mut().is_some_and(Spoiler::forgets);
         let mut done = self.house.answer(message.path, &message.body, kept, self.now);
+        if kept && !self.calm && self.plan.faults.repeat && self.dice.percent(6) {
+            self.took(false);
+            self.tell(&format!(
+                "The next {what} of Envoy {e}, worker {w}, comes twice, and the second answer is seen."
+            ));
+            done = self.house.answer(message.path, &message.body, kept, self.now);
+        }
         self.took(false);
         let told = matches!(&done.result, CallResult::Upstream { status: 200, .. });
         self.tell(&format!(
             "Billing {} a {what} of Envoy {e}, worker {w}.",
             if told { "answers" } else { "refuses" }
         ));
+        if std::env::var("VERBOSE").is_ok() {
+            self.tell(&String::from_utf8_lossy(&message.body).into_owned());
+            self.tell(&format!(
+                "{}",
+                match &done.result {
+                    CallResult::Upstream { body: Some(b), .. } => String::from_utf8_lossy(b).into_owned(),
+                    _ => String::new(),
+                }
+            ));
+        }
         let slot = &mut self.envoys[e].workers[w];
+        if slot.life == message.life {
+            slot.came = slot.came.max(message.id);
+        }
         if told && doom.is_none() && slot.life == message.life {
             slot.heard = self.now;
         }
@@ -140,6 +171,12 @@ impl Field {
         if slot.life != message.life || !slot.pending.remove(&message.id) {
             return;
         }
+        // A lease that may have been lent is asked for again. Who is refused everything by then leaves it to the crash policy,
+        // and so does a slot whose floor rose meanwhile by a lease of another grant (see docs/proof.md).
+        let Faults { stop, revoke, refund, end, give, .. } = self.plan.faults;
+        let lasting = !(stop || revoke || refund || end || give || self.plan.window.is_some());
+        let told = matches!(result, CallResult::Upstream { status: 200, .. });
+        self.faithless |= message.path == PATH_SYNC && !told && !lasting;
         for payer in payers {
             let heard = envoy.heard.entry(payer.clone()).or_insert(message.sent);
             *heard = message.sent.max(*heard);
@@ -178,12 +215,14 @@ impl Field {
             .polls
             .iter()
             .filter_map(|(n, poll)| {
-                let result = self.house.watched(poll.after, |note| drops.as_ref().is_some_and(|it| it(note)))?;
+                let result =
+                    self.house.watched(poll.after, |note| drops.as_ref().is_some_and(|it| it(note)))?;
                 Some((*n, result))
             })
             .collect();
         for (n, result) in heard {
             let Some(poll) = self.polls.remove(&n) else { continue };
+            self.tell(&format!("Billing tells Envoy {} what has happened.", poll.message.at.0));
             self.reply(poll.message, result, Vec::new());
         }
     }
@@ -204,6 +243,10 @@ impl Field {
         };
         self.tell(&format!("Envoy {e} is cut off {ways} for {} ms.", span.millis()));
         self.envoys[e].cut = (up, down);
+        if !down {
+            self.slow_down(e);
+        }
+        self.insist(e);
         self.after(span, Event::Heals(e));
         if self.dice.percent(50) {
             let broken: Vec<_> =
@@ -211,6 +254,26 @@ impl Field {
             for poll in broken.into_iter().filter_map(|n| self.polls.remove(&n)).collect::<Vec<_>>() {
                 self.after(Span::from_millis(1), Event::Back(poll.message, CallResult::Reset, Vec::new()));
             }
+        }
+    }
+
+    /// Answers on their way to an Envoy take longer.
+    fn slow_down(&mut self, e: usize) {
+        let coming = |event: &Event| matches!(event, Event::Back(message, ..) if message.at.0 == e);
+        let slow: Vec<_> = self.queue.extract_if(.., |_, event| coming(event)).collect();
+        for ((at, _), event) in slow {
+            let late = at.since(self.now).plus(Span::from_millis(self.dice.between(0, 1_800)));
+            self.after(late, event);
+        }
+    }
+
+    /// Somebody goes on asking at an Envoy that is cut off, until what it has is too old to go by.
+    fn insist(&mut self, e: usize) {
+        let customer = self.dice.place(self.plan.customers.len());
+        let every = self.dice.between(20, 200);
+        let until = self.plan.ttl.millis() + 2_500;
+        for n in 1..=until / every {
+            self.after(Span::from_millis(n * every), Event::Asks(e, customer));
         }
     }
 

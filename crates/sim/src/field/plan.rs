@@ -36,6 +36,16 @@ pub struct Faults {
     pub restart: bool,
     /// Other workers are a moment faster.
     pub race: bool,
+    /// Accounts are stopped.
+    pub stop: bool,
+    /// Keys are revoked.
+    pub revoke: bool,
+    /// Payments are refunded and disputed.
+    pub refund: bool,
+    /// Credits end.
+    pub end: bool,
+    /// Credits are bought, so that there are several grants.
+    pub give: bool,
 }
 
 /// Somebody who asks.
@@ -91,9 +101,11 @@ impl Plan {
         let envoys = usize::try_from(dice.between(2, 3)).unwrap();
         let workers = usize::try_from(dice.between(1, 3)).unwrap();
         let faults = faults(dice);
-        let drift =
-            |dice: &mut Dice| if faults.drift { i64::try_from(dice.between(0, 2_000)).unwrap() - 1_000 } else { 0 };
+        let drift = |dice: &mut Dice| {
+            if faults.drift { i64::try_from(dice.between(0, 2_000)).unwrap() - 1_000 } else { 0 }
+        };
         let ppm = (0..envoys).map(|_| drift(dice)).collect();
+        let ttl = Span::from_secs(dice.pick(&[2, 3, 5]));
         let before = i64::try_from(dice.between(0, 90)).unwrap();
         Self {
             seed,
@@ -104,14 +116,22 @@ impl Plan {
             allow: dice.pick(&[0, 0, 0, 2]),
             window: dice.percent(50).then(|| dice.between(1, 6)),
             crash: dice.pick(&[CrashPolicy::Refund, CrashPolicy::Charge]),
-            ttl: Span::from_secs(dice.pick(&[2, 3, 5])),
-            tail: Span::from_secs(dice.pick(&[2, 3, 6])),
+            ttl,
+            // A gateway reports twice within the time of a lease, so a shorter tail would settle what lives.
+            tail: ttl.plus(Span::from_secs(dice.pick(&[0, 2, 5]))),
             watch: dice.percent(60),
             faults,
             ppm,
             start: Instant::from_secs(MIDNIGHT - before),
             acts: dice.between(60, 260),
         }
+    }
+
+    /// Whoever is silent for longer may be taken for dead: what was soft when it was last heard of is kept for a tail, and
+    /// a report may leave out for two thirds of a lease's time what was reported before.
+    pub(super) fn patience(&self) -> Span {
+        let slack = self.ttl.part(3).plus(self.ttl.part(3)).plus(Span::from_millis(200));
+        Span::from_micros(self.tail.micros().saturating_sub(slack.micros()))
     }
 
     pub(super) fn mode(&self, dice: &mut Dice) -> NeedMode {
@@ -165,6 +185,11 @@ fn faults(dice: &mut Dice) -> Faults {
         jump: one(),
         restart: one(),
         race: one(),
+        stop: dice.percent(40),
+        revoke: dice.percent(40),
+        refund: dice.percent(40),
+        end: dice.percent(40),
+        give: dice.percent(60),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt::Write;
 use units::Instant;
 
-/// So many sentences are shown.
+/// So many sentences are shown, unless `STORY` says how many.
 const SHOWN: usize = 60;
 
 /// The last sentences, and a digest of all of them.
@@ -12,6 +12,7 @@ const SHOWN: usize = 60;
 pub struct Story {
     began: Instant,
     told: VecDeque<String>,
+    shown: usize,
     digest: u64,
     /// How many sentences there were in all.
     pub steps: u64,
@@ -19,7 +20,8 @@ pub struct Story {
 
 impl Story {
     pub(super) fn new(began: Instant) -> Self {
-        Self { began, told: VecDeque::new(), digest: 0xCBF2_9CE4_8422_2325, steps: 0 }
+        let shown = std::env::var("STORY").ok().and_then(|shown| shown.parse().ok()).unwrap_or(SHOWN);
+        Self { began, told: VecDeque::new(), shown, digest: 0xCBF2_9CE4_8422_2325, steps: 0 }
     }
 
     /// One more sentence.
@@ -31,7 +33,7 @@ impl Story {
             self.digest = (self.digest ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3);
         }
         self.steps += 1;
-        if self.told.len() == SHOWN {
+        if self.told.len() >= self.shown {
             self.told.pop_front();
         }
         self.told.push_back(line);
