@@ -107,15 +107,11 @@ impl Field {
             "Billing {} a {what} of Envoy {e}, worker {w}.",
             if told { "answers" } else { "refuses" }
         ));
-        if std::env::var("VERBOSE").is_ok() {
-            self.tell(&String::from_utf8_lossy(&message.body).into_owned());
-            self.tell(&format!(
-                "{}",
-                match &done.result {
-                    CallResult::Upstream { body: Some(b), .. } => String::from_utf8_lossy(b).into_owned(),
-                    _ => String::new(),
-                }
-            ));
+        if self.story.messages {
+            self.tell(&String::from_utf8_lossy(&message.body));
+            if let CallResult::Upstream { body: Some(body), .. } = &done.result {
+                self.tell(&String::from_utf8_lossy(body));
+            }
         }
         let slot = &mut self.envoys[e].workers[w];
         if slot.life == message.life {

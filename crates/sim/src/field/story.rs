@@ -13,6 +13,8 @@ pub struct Story {
     began: Instant,
     told: VecDeque<String>,
     shown: usize,
+    /// Whether messages are told word by word: if `MESSAGES` is set.
+    pub(super) messages: bool,
     digest: u64,
     /// How many sentences there were in all.
     pub steps: u64,
@@ -21,7 +23,14 @@ pub struct Story {
 impl Story {
     pub(super) fn new(began: Instant) -> Self {
         let shown = std::env::var("STORY").ok().and_then(|shown| shown.parse().ok()).unwrap_or(SHOWN);
-        Self { began, told: VecDeque::new(), shown, digest: 0xCBF2_9CE4_8422_2325, steps: 0 }
+        Self {
+            began,
+            told: VecDeque::new(),
+            shown,
+            messages: std::env::var_os("MESSAGES").is_some(),
+            digest: 0xCBF2_9CE4_8422_2325,
+            steps: 0,
+        }
     }
 
     /// One more sentence.
