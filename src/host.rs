@@ -93,7 +93,8 @@ pub(crate) fn request_body(max: usize) -> Option<Vec<u8>> {
 }
 
 /// Puts another body in the place of the request's, and says its length. Only while [`Phase::Held`], and once it is whole:
-/// Envoy leaves `content-length` as the client sent it (and an upstream would wait for what never comes).
+/// Envoy leaves `content-length` as the client sent it (and an upstream would wait for what never comes). Where an operator's
+/// `capability_restriction_config` forbids `proxy_set_buffer_bytes`, the SDK panics: nothing goes on, and Envoy says 503.
 pub(crate) fn replace_request_body(body: &[u8]) -> bool {
     let replaced = hostcalls::set_buffer(BufferType::HttpRequestBody, 0, usize::MAX, body).is_ok();
     if replaced {

@@ -13,6 +13,7 @@ const IMPORTS: [(&str, &[&str]); 4] = [
             "proxy_replace_header_map_value",
             "proxy_remove_header_map_value",
             "proxy_get_buffer_bytes",
+            "proxy_set_buffer_bytes",
             "proxy_get_property",
             "proxy_set_property",
             "proxy_send_local_response",
@@ -52,7 +53,6 @@ const IMPORTS: [(&str, &[&str]); 4] = [
             "proxy_grpc_send",
             "proxy_grpc_stream",
             "proxy_resolve_shared_queue",
-            "proxy_set_buffer_bytes",
             "proxy_set_header_map_pairs",
         ],
     ),
@@ -78,12 +78,17 @@ fn it_imports_what_is_listed_and_nothing_else() {
     );
 }
 
+/// How large it may be. Compiled for speed it has 1.14 MiB since it reads bodies and prices, most of it the reading of JSON
+/// inlined into what is done with it; compiled for size it has less than one, and takes longer for each request. Every
+/// worker translates it once when it starts, so that is the wrong end to save at. Beyond this bound look for what grew.
+const BYTES_MAX: usize = 1024 * 1024 / 4 * 5;
+
 #[test]
-fn it_is_a_filter_of_this_abi_and_less_than_a_mebibyte() {
+fn it_is_a_filter_of_this_abi_and_no_larger_than_it_may_be() {
     let exports = module().exports();
     assert!(exports.iter().any(|name| name == "proxy_abi_version_0_2_1"), "{exports:?}");
     println!("{} bytes", module().bytes());
-    assert!(module().bytes() < 1024 * 1024, "{} bytes", module().bytes());
+    assert!(module().bytes() < BYTES_MAX, "{} bytes", module().bytes());
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Whatever comes, in whatever order, the module does not trap: a trap takes every stream of its worker with it.
 
-use crate::support::{CHAT, CHAT_BODY, ai, assert_no_bug, billing, delivery, event, pays, webhook};
+use crate::priced::{self, EVENTS, JSON, RICH};
+use crate::support::{CHAT, CHAT_BODY, ai, assert_no_bug, billing, calls, delivery, event, pays, webhook};
 use host::{Answer, Envoy, Failure, NONE, Stream, Vm, headers};
+use serde_json::json;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 const NOT_TEXT: &[u8] = b"\xa1\xb1\xff\x00\x80";
@@ -61,7 +63,7 @@ fn a_log_may_be_all_that_ever_comes() -> Result<(), Failure> {
                 vm.stream()?.close_as(code, flags)?;
             }
         }
-        assert!(vm.calls()?.is_empty());
+        assert!(calls(&vm)?.is_empty());
         serves(&envoy, &vm, &fields)?;
     }
     Ok(())
@@ -106,7 +108,7 @@ fn answers_too_may_hold_bytes_that_are_no_text() -> Result<(), Failure> {
         }
         let stream = vm.stream()?;
         stream.request(&fields, &body)?;
-        for call in vm.calls()? {
+        for call in calls(&vm)? {
             vm.answer(&call, Answer::json(200, NOT_TEXT).header("x-any", NOT_TEXT))?;
         }
         serves(&envoy, &vm, &fields)?;
@@ -284,5 +286,93 @@ fn clocks_may_jump() -> Result<(), Failure> {
         }
         serves(&envoy, &vm, &fields)?;
     }
+    Ok(())
+}
+
+/// Answers whose usage cannot be what they say it is: the request is charged something, and the next one served.
+#[test]
+fn usage_may_be_anything() -> Result<(), Failure> {
+    let (envoy, vm) = priced::priced()?;
+    let numbers = [
+        "0",
+        "-0",
+        "-1",
+        "1.5",
+        "1e3",
+        "1e400",
+        "-1e400",
+        "9007199254740991",
+        "9007199254740992",
+        "18446744073709551615",
+        "18446744073709551616",
+        "99999999999999999999999999999999",
+        "00",
+        "+1",
+        "0x10",
+        "NaN",
+        "null",
+        "true",
+        "\"7\"",
+        "\"\"",
+        "[7]",
+        "{}",
+        "{\"value\":7}",
+        "7,\"completion_tokens\":9",
+    ];
+    let asked = priced::chat(&json!({"max_tokens": 50, "stream": true}));
+    let most = priced::hold_of(&asked, 50);
+    for number in numbers {
+        for fields in ["\"prompt_tokens\":N,\"completion_tokens\":N", "\"completion_tokens\":N"] {
+            let usage = format!("{{{}}}", fields.replace('N', number));
+            let document = priced::completion(&json!("USAGE")).replace("\"USAGE\"", &usage);
+            let stream_of = priced::events(2, &json!("USAGE")).replace("\"USAGE\"", &usage);
+            for (kind, text) in [(JSON, document), (EVENTS, stream_of)] {
+                let stream = priced::ask(&vm, "/v1/chat/completions", &asked, RICH)?;
+                priced::answer(&stream, &kind, [text])?;
+                let record = priced::end(&vm, &stream, 0)?;
+                let charged = priced::charged(&record);
+                let said_nothing = number.starts_with('0') || number == "-0";
+                assert!((1..=most).contains(&charged) || (charged == 0 && said_nothing), "{usage}: {record}");
+            }
+        }
+    }
+    assert_no_bug(&envoy);
+    Ok(())
+}
+
+#[test]
+fn an_answer_may_be_one_line_of_ten_megabytes_or_nested_without_end() -> Result<(), Failure> {
+    const PIECE: usize = 64 * 1024;
+    let (envoy, vm) = priced::priced()?;
+    let asked = priced::chat(&json!({"max_tokens": 50, "stream": true}));
+    let whole = priced::hold_of(&asked, 50);
+    let fills: [(&str, &[u8]); 5] =
+        [("data: ", b"x"), ("data: ", b"data: "), ("data: {\"a\":\"", b"\\"), ("data: ", b"["), ("", b"\n")];
+    for (begin, fill) in fills {
+        let stream = priced::ask(&vm, "/v1/chat/completions", &asked, RICH)?;
+        stream.response_headers(&[(":status", "200"), EVENTS[0]], false)?;
+        stream.response_body(begin, false)?;
+        let piece: Vec<u8> = fill.iter().copied().cycle().take(PIECE).collect();
+        // Where each byte is a line of its own, the interpreter takes its time.
+        let megabytes = if fill == b"x" { 10 } else { 2 };
+        let pieces = megabytes * 1024 * 1024 / PIECE;
+        for _ in 0..pieces {
+            stream.response_body(&piece, false)?;
+        }
+        stream.response_body("", true)?;
+        assert_eq!(stream.answered_body().len(), begin.len() + pieces * PIECE, "nothing is kept back");
+        let record = priced::end(&vm, &stream, 0)?;
+        assert!((1..=whole).contains(&priced::charged(&record)), "{begin:?}: {record}");
+    }
+    for open in ["[", "{\"a\":"] {
+        let stream = priced::ask(&vm, "/v1/chat/completions", &asked, RICH)?;
+        let deep = format!("{{\"usage\":{}", open.repeat(300_000));
+        priced::answer(&stream, &JSON, deep.as_bytes().chunks(PIECE))?;
+        assert_eq!(priced::charged(&priced::end(&vm, &stream, 0)?), whole, "nothing of it could be read");
+    }
+    let stream = priced::ask(&vm, "/v1/chat/completions", &asked, RICH)?;
+    priced::answer(&stream, &JSON, [priced::completion(&priced::usage(7, 2))])?;
+    assert_eq!(priced::charged(&priced::end(&vm, &stream, 0)?), 15);
+    assert_no_bug(&envoy);
     Ok(())
 }

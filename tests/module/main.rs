@@ -17,6 +17,8 @@ mod file;
 mod fuel;
 mod hostile;
 mod mangled;
+mod priced;
 mod requests;
 mod scenarios;
 mod support;
+mod usage;

@@ -1,8 +1,9 @@
 //! A billing service whose answers are nearly right: each is refused whole, passes nobody, and spoils nothing after it.
 
+use crate::priced::{self, RICH, sells};
 use crate::support::{
-    CHAT, CHAT_BODY, ai_json, answer, assert_no_bug, billing, delivery, document, event, pays, refusal,
-    webhook, worker,
+    CHAT, CHAT_BODY, ai_json, answer, assert_no_bug, billing, calls, delivery, document, event, pays,
+    refusal, webhook, worker,
 };
 use host::{Answer, Envoy, Failure, Stream, Vm};
 use serde_json::{Value, json};
@@ -11,6 +12,7 @@ type Mangle = fn(&mut Value);
 
 const HELLO: &str = "/gateway/v1/hello";
 const SYNC: &str = "/gateway/v1/sync";
+const WATCH: &str = "/gateway/v1/watch?";
 const CLAIM: &str = "/gateway/v1/events/claim";
 
 /// What can be wrong with any answer.
@@ -108,7 +110,7 @@ fn chat(vm: &Vm) -> Result<Stream, Failure> {
 /// Answers what the module asks, that of one path mangled, until the stream has its answer.
 fn answer_mangled(vm: &Vm, stream: &Stream, path: &str, mangle: Mangle) -> Result<(), Failure> {
     for _ in 0..60 {
-        for call in vm.calls()? {
+        for call in calls(vm)? {
             let mut answer = answer(&call, &pays);
             let asks = path != SYNC || document(&call)["needs"] != json!([]);
             if call.path() == path && asks {
@@ -167,6 +169,44 @@ fn a_hello_or_sync_that_is_nearly_right_passes_nobody() -> Result<(), Failure> {
     Ok(())
 }
 
+/// News only make things faster: whatever is answered to the poll for them, requests are served as before, and it is not
+/// repeated without a pause.
+#[test]
+fn news_that_make_no_sense_change_nothing() -> Result<(), Failure> {
+    let note = |epoch: Value| json!([{"payer": "alice", "epoch": epoch, "kind": "recall"}]);
+    let absurd = [
+        json!(null),
+        json!([]),
+        json!({"after": -1, "reset": false, "notes": []}),
+        json!({"after": 1, "reset": "no", "notes": []}),
+        json!({"after": 1, "reset": false, "notes": note(json!(-1))}),
+        json!({"after": 1, "reset": false, "notes": [{"payer": "", "epoch": 1, "kind": "recall"}]}),
+        json!({"after": 1, "reset": false, "notes": [{"payer": "alice", "epoch": 1, "kind": "bankrupt"}]}),
+        json!({"after": u64::MAX, "reset": true, "notes": note(json!(u64::MAX))}),
+        json!({"after": 0, "reset": true, "notes": note(json!(0))}),
+    ];
+    let (envoy, vm) = worker_ai()?;
+    serves(&vm, "nothing")?;
+    for news in absurd {
+        vm.pass(30_000)?;
+        billing(&vm, &pays)?;
+        let poll = vm.calls()?.into_iter().find(|call| call.path().starts_with(WATCH));
+        let poll = poll.unwrap_or_else(|| panic!("nobody asks for news before {news}"));
+        assert_eq!((poll.header(":method"), poll.body.len()), ("GET".to_owned(), 0));
+        vm.answer(&poll, Answer::json(200, news.to_string()))?;
+        serves(&vm, &news.to_string())?;
+    }
+    assert_no_bug(&envoy);
+    Ok(())
+}
+
+fn worker_ai() -> Result<(Envoy, Vm), Failure> {
+    let mut json = ai_json();
+    json["routes"][0]["consult"] = json!("lease");
+    let envoy = Envoy::new();
+    worker(&envoy, &json).map(|vm| (envoy, vm))
+}
+
 #[test]
 fn a_claim_that_is_nearly_right_forwards_nothing() -> Result<(), Failure> {
     for (what, mangle) in SHAPES.iter().chain(&CLAIMS) {
@@ -193,5 +233,180 @@ fn a_claim_that_is_nearly_right_forwards_nothing() -> Result<(), Failure> {
         billing(&vm, &pays)?;
         assert_no_bug(&envoy);
     }
+    Ok(())
+}
+
+/// What can be wrong with prices, holds and repetitions. Nobody passes on any of them.
+const PRICED: [(&str, Mangle); 17] = [
+    ("a list of the wrong shape", |sync| sync["lists"] = json!([])),
+    ("a list that is null", |sync| sync["lists"]["chat"] = json!(null)),
+    ("a list that is empty", |sync| sync["lists"]["chat"] = json!({})),
+    ("no models", |sync| sync["lists"]["chat"]["models"] = json!(null)),
+    ("a negative price", |sync| sync["lists"]["chat"]["models"][0]["input"] = json!(-1)),
+    ("half a price", |sync| sync["lists"]["chat"]["models"][0]["output"] = json!(0.5)),
+    ("a price beyond 2^53", |sync| sync["lists"]["chat"]["models"][0]["output"] = json!(1_i64 << 53)),
+    ("a price in words", |sync| sync["lists"]["chat"]["models"][0]["output"] = json!("free")),
+    ("a price left out", |sync| {
+        sync["lists"]["chat"]["models"][0].as_object_mut().unwrap().remove("output");
+    }),
+    ("a matching of another kind", |sync| sync["lists"]["chat"]["models"][0]["matching"] = json!("regex")),
+    ("a negative context", |sync| sync["lists"]["chat"]["models"][0]["context"] = json!(-1)),
+    ("an unknown word for the unknown", |sync| sync["lists"]["chat"]["unknown"] = json!("free")),
+    ("a list of no endpoint", |sync| sync["lists"][""] = sync["lists"]["chat"].clone()),
+    ("a repetition of what was no repetition", |sync| sync["needs"][0]["paid"] = json!(1)),
+    ("a payment of less than nothing", |sync| sync["needs"][0]["paid"] = json!(-1)),
+    ("a payment in words", |sync| sync["needs"][0]["paid"] = json!("all of it")),
+    ("a hold of nothing", |sync| hold(sync, 0)),
+];
+
+/// What is odd, and lets a request pass all the same: with what is held, and never for nothing.
+const ODD: [(&str, Mangle); 8] = [
+    ("no list", |sync| sync["lists"] = json!({})),
+    ("another's list", |sync| sync["lists"] = json!({"image": sync["lists"]["chat"].clone()})),
+    ("a list of another version", |sync| sync["lists"]["chat"]["version"] = json!(4)),
+    ("a list of no models", |sync| sync["lists"]["chat"]["models"] = json!([])),
+    ("the same model twice", |sync| {
+        let models = sync["lists"]["chat"]["models"].as_array_mut().unwrap();
+        models.push(models[0].clone());
+    }),
+    ("prices as high as they go", |sync| {
+        let model = &mut sync["lists"]["chat"]["models"][0];
+        for field in ["input", "cached", "cache_written", "output", "reasoning", "image"] {
+            model[field] = json!((1_i64 << 53) - 1);
+        }
+        for field in ["context", "output_max", "output_usual", "image_tokens", "tools_tokens"] {
+            model[field] = json!(u64::MAX);
+        }
+    }),
+    ("a hold below what the request can cost", |sync| hold(sync, 1)),
+    ("a hold far above it", |sync| hold(sync, 900_000_000)),
+];
+
+/// Holds so much for the need, or takes so much of the lease.
+fn hold(sync: &mut Value, micro: i64) {
+    let need = &mut sync["needs"][0];
+    need["price"]["hold"] = json!(micro);
+    if need["cells"][0]["held"] != json!(0) {
+        for field in ["granted", "held"] {
+            need["cells"][0][field] = json!(micro);
+        }
+    }
+}
+
+/// Answers what is asked, that with needs in it mangled, until the stream has its answer.
+fn sell_mangled(vm: &Vm, stream: &Stream, mangle: Mangle) -> Result<(), Failure> {
+    for _ in 0..60 {
+        for call in calls(vm)? {
+            let mut answer = sells(&call, RICH);
+            if call.path() == SYNC && document(&call)["needs"] != json!([]) {
+                mangle(&mut answer);
+            }
+            vm.answer(&call, Answer::json(200, answer.to_string()))?;
+        }
+        if stream.reply().is_some() || stream.passed() {
+            return Ok(());
+        }
+        vm.pass(100)?;
+    }
+    panic!("nobody answers the stream");
+}
+
+fn put(vm: &Vm, path: &'static str, mangle: Mangle) -> Result<Stream, Failure> {
+    let body = priced::chat(&json!({"max_tokens": 50}));
+    let stream = vm.stream()?;
+    stream.request(&priced::fields(path, Some(body.len())), &body)?;
+    sell_mangled(vm, &stream, mangle)?;
+    Ok(stream)
+}
+
+/// An honest request, served and charged by what it used.
+fn serves_priced(vm: &Vm, what: &str) -> Result<(), Failure> {
+    for _ in 0..20 {
+        priced::sell(vm, RICH)?;
+        vm.pass(100)?;
+    }
+    let stream = put(vm, "/v1/chat/completions", |_| ())?;
+    assert!(stream.passed(), "after {what}: {:?}", stream.reply());
+    priced::answer(&stream, &priced::JSON, [priced::completion(&priced::usage(7, 2))])?;
+    assert_eq!(priced::charged(&priced::end(vm, &stream, 0)?), 15, "after {what}");
+    Ok(())
+}
+
+#[test]
+fn prices_that_are_nearly_right_pass_nobody() -> Result<(), Failure> {
+    for path in ["/v1/chat/completions", "/v1/leased", "/v1/estimated"] {
+        for (what, mangle) in PRICED {
+            let (envoy, vm) = priced::priced()?;
+            let stream = put(&vm, path, mangle)?;
+            assert_eq!(refusal(&stream), (503, "service_unavailable".to_owned()), "{path}: {what}");
+            assert!(stream.forwarded_body().is_empty());
+            stream.close(0)?;
+            serves_priced(&vm, what)?;
+            assert_no_bug(&envoy);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn odd_prices_are_no_trap_and_nobody_passes_for_nothing() -> Result<(), Failure> {
+    for path in ["/v1/chat/completions", "/v1/leased", "/v1/estimated"] {
+        for (what, mangle) in ODD {
+            let (envoy, vm) = priced::priced()?;
+            // Its own answer says what it used, another one nothing, and a third that it was nothing at all.
+            for text in
+                [priced::completion(&priced::usage(7, 2)), "{}".into(), priced::completion(&json!(null))]
+            {
+                let stream = put(&vm, path, mangle)?;
+                assert!(stream.passed(), "{path}: {what}: {:?}", stream.reply());
+                let held = stream.forwarded_header("x-tollgate-hold");
+                assert!(!held.is_empty() && held != "0", "{path}: {what}: {held}");
+                priced::answer(&stream, &priced::JSON, [text])?;
+                stream.close(0)?;
+                let note = stream.note("tollgate.charged");
+                assert!(!note.is_empty() && note != "0", "{path}: {what}: {note}");
+                vm.pass(2_000)?;
+                priced::sell(&vm, RICH)?;
+            }
+            vm.pass(61_000)?;
+            serves_priced(&vm, what)?;
+            assert_no_bug(&envoy);
+        }
+    }
+    Ok(())
+}
+
+/// Some megabytes of prices: what reading them takes is bounded by how long an answer may be, and is paid once for each.
+#[test]
+fn a_list_may_be_long() -> Result<(), Failure> {
+    let (envoy, vm) = priced::priced()?;
+    vm.limit_fuel(1_500_000_000);
+    let long: Mangle = |sync| {
+        let models = sync["lists"]["chat"]["models"].as_array_mut().unwrap();
+        for n in 0..10_000 {
+            let mut model = models[0].clone();
+            (model["name"], model["matching"]) = (json!(format!("gpt-{n}")), json!("exact"));
+            models.push(model);
+        }
+    };
+    let stream = put(&vm, "/v1/leased", long)?;
+    assert!(stream.passed());
+    priced::answer(&stream, &priced::JSON, [priced::completion(&priced::usage(7, 2))])?;
+    stream.close(0)?;
+    assert_eq!(stream.note("tollgate.charged"), "0.000015");
+    serves_priced(&vm, "a long list")?;
+    assert_no_bug(&envoy);
+    Ok(())
+}
+
+/// The limit is lowered to what the hold pays for, be that nothing: the upstream is never asked for more.
+#[test]
+fn a_hold_below_the_request_bounds_it() -> Result<(), Failure> {
+    let (envoy, vm) = priced::priced()?;
+    let (_, mangle) = ODD[6];
+    let stream = put(&vm, "/v1/chat/completions", mangle)?;
+    let body: Value = serde_json::from_slice(&stream.forwarded_body()).unwrap();
+    assert_eq!(body["max_tokens"], json!(0));
+    assert_no_bug(&envoy);
     Ok(())
 }

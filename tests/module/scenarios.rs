@@ -1,6 +1,6 @@
 //! The corpus of `tests/scenarios`, told to the shipped module in the small host.
 
-use crate::support::{ENV, SECRET, assert_no_bug, module};
+use crate::support::{self, ENV, SECRET, assert_no_bug, module};
 use ::scenarios::{AI, Billing, Cast, Seen, Step, Teller, WEBHOOK, corpus, judge};
 use host::{Answer, Envoy, Stream, Vm};
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ impl Small {
 
     /// Everything that a worker wants to ask and tell now.
     fn calls(billing: &mut Billing, vm: &Vm) {
-        for call in vm.calls().unwrap() {
+        for call in support::calls(vm).unwrap() {
             let asked = serde_json::from_slice(&call.body).unwrap();
             let (status, answer) = billing.answer(&call.path(), &asked);
             vm.answer(&call, Answer::json(status, answer.to_string())).unwrap();

@@ -1,5 +1,6 @@
 //! A worker with either role, ready for a story; a billing service that decides as the story wants; and Stripe's signature.
 
+use contract::v1::PATH_WATCH;
 use hmac::{Hmac, KeyInit, Mac};
 use host::{Answer, Call, Envoy, Failure, Module, Stream, Vm};
 use serde_json::{Value, json};
@@ -162,12 +163,17 @@ pub(crate) fn document(call: &Call) -> Value {
 /// Answers every call that is under way, and all that follow from that, as a billing service does; gives them back.
 pub(crate) fn billing(vm: &Vm, decide: Decide<'_>) -> Result<Vec<Call>, Failure> {
     let mut served = Vec::new();
-    while let Some(call) = vm.calls()?.into_iter().next() {
+    while let Some(call) = calls(vm)?.into_iter().next() {
         assert_eq!(call.header("authorization"), "Bearer tollgate-demo-gateway");
         vm.answer(&call, Answer::json(200, answer(&call, decide).to_string()))?;
         served.push(call);
     }
     Ok(served)
+}
+
+/// The calls that are under way, oldest first. The poll for news is none of them: it is there all the time.
+pub(crate) fn calls(vm: &Vm) -> Result<Vec<Call>, Failure> {
+    Ok(vm.calls()?.into_iter().filter(|call| !call.path().starts_with(PATH_WATCH)).collect())
 }
 
 /// What it answers to one call.

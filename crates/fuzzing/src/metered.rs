@@ -1,146 +1,104 @@
-//! One metered request, with headers and a fate that the bytes choose: who asks is who a plain reading says, nothing goes
-//! on that was not let through, and whatever was held is settled once.
+//! One metered request, with headers, a body, an answer and a fate that the bytes choose: who asks is who a plain reading
+//! says, nothing goes on that was not let through and bounded, and whatever was held is settled once, by what was used.
+
+mod asked;
+mod caller;
+mod charge;
+mod passes;
 
 use crate::dice::Dice;
 use crate::shelf::Open;
 use crate::words::{at, headers};
-use contract::v1::{ClaimAnswer, NeedMode, Price, Reason, Refusal, Standing, SubscriptionState, Window};
-use gate::config::Config;
-use gate::worker::{Answer, Decided, Fault, Pass, Question, Report};
-use gate::{Effect, Exchange, Flow, Headers, Input, Metric, Role};
-use std::collections::BTreeMap;
-use std::rc::Rc;
-use units::{AccountId, Amount, Instant, Span, SubjectKind, TierId, Unit};
-
-const KEY: &str = "tgk_0123456789abcdefghijABCDEFGHIJ01";
-const OTHER_KEY: &str = "tgk_1123456789abcdefghijABCDEFGHIJ01";
-const TOKEN: &str = "gateway-token-secret";
-const BODY_BYTES_MAX: usize = 1000;
+use asked::{BODY_BYTES_MAX, Route, TOKEN};
+use caller::{caller, is_field, is_token};
+use charge::Facts;
+use contract::v1::{ClaimAnswer, NeedMode, NeedShape, Outcome};
+use gate::worker::{Answer, Ended, Pass, Question, Report};
+use gate::{Effect, Exchange, Flow, Headers, Input, Metric};
+use passes::Asked;
+use units::{Span, SubjectKind};
 
 pub(crate) fn run(data: &[u8]) {
     let mut dice = Dice::new(data);
-    let (shadow, head) = (dice.rarely(4), dice.flag());
-    let role = role(shadow, head);
-    let request = request(&mut dice);
-    let verified = dice.rarely(3).then(|| dice.pick(&[&b"alice"[..], b"a\nb", b"", b"\xff"]).to_vec());
+    let (shadow, head, usual) = (dice.rarely(4), dice.flag(), dice.flag());
+    let role = asked::role(shadow, head);
+    let request = asked::request(&mut dice, usual);
+    let verified =
+        (!usual && dice.rarely(3)).then(|| dice.pick(&[&b"alice"[..], b"a\nb", b"", b"\xff"]).to_vec());
+    let route = request.text(":path").and_then(|path| Route::of(path, head));
     let mut story = Story {
         exchange: role.exchange(7),
         shelf: Open::default(),
         now: Span::ZERO,
         shadow,
+        steady: usual && !dice.rarely(4),
         legal: true,
+        route,
+        who: caller(&request, verified.as_deref()),
+        known: None,
+        body: asked::body(&mut dice),
+        fed: 0,
+        body_over: false,
+        breaks: dice.rarely(20),
+        edited: None,
+        hides: false,
         asked: None,
+        question: None,
         passes: Vec::new(),
         went_on: false,
         replied: false,
         closed: false,
+        reply: Reply::default(),
         effects: Vec::new(),
     };
     if dice.rarely(30) {
         story.legal = false;
         story.tell(Input::RequestBody { size: 3, end: true, body: None });
     }
-    let end = dice.flag();
+    let end = story.body.is_empty() && dice.flag();
+    story.body_over = end;
+    story.known = match (request.text(":method"), request.text(":path")) {
+        (Some("POST"), Some(_)) => route.map(|_| NeedMode::Hold),
+        (Some("GET"), Some("/v1/models")) => Some(NeedMode::Identify),
+        _ => None,
+    };
     let flow = story.tell(Input::RequestHeaders { headers: &request, end, verified: verified.as_deref() });
-    story.first(&request, verified.as_deref(), flow);
-    let mut body_over = end;
+    story.first(&request, flow);
     while !story.closed {
         story.now = story.now.plus(Span::from_millis(u64::try_from(dice.below(3000)).unwrap()));
-        step(&mut story, &mut dice, &mut body_over);
+        step(&mut story, &mut dice);
     }
     story.audit();
 }
 
-fn role(shadow: bool, head: bool) -> Role {
-    let (mode, wait) = (if shadow { "shadow" } else { "enforce" }, if head { "head" } else { "body" });
-    let json = format!(
-        r#"{{"role":"ai","mode":"{mode}","wait":"{wait}","body_bytes_max":{BODY_BYTES_MAX},
-        "billing":{{"cluster":"billing","timeout_ms":2000,"token_env":"TOKEN","node_env":"NODE"}},
-        "identity":[{{"kind":"jwt","metadata":["jwt","payload"],"claim":"sub"}},
-          {{"kind":"api_key","prefix":"tgk_","length":36,"headers":["authorization","x-api-key"]}}],
-        "routes":[{{"method":"POST","path":"/v1/chat","endpoint":"chat","hold":"fixed","consult":"every_request","on_unavailable":"deny"}},
-          {{"method":"GET","path":"/v1/models","endpoint":"models","cost":0}},
-          {{"method":"GET","prefix":"/billing/","vouch":true}}]}}"#
-    );
-    let env = |name: &str| Some(if name == "NODE" { "n1".to_owned() } else { TOKEN.to_owned() });
-    Role::from(Config::resolve(json.as_bytes(), &env).unwrap())
-}
-
-fn request(dice: &mut Dice<'_>) -> Headers {
-    let line = dice.pick(&[
-        ("POST", "/v1/chat"),
-        ("POST", "/v1/chat?x=1"),
-        ("GET", "/v1/models"),
-        ("GET", "/billing/balance"),
-        ("OPTIONS", "/v1/chat"),
-        ("GET", "/v1/chat"),
-        ("CONNECT", "/v1/chat"),
-        ("POST", "/elsewhere"),
-    ]);
-    let mut pairs: Vec<(String, Vec<u8>)> =
-        vec![(":method".into(), line.0.into()), (":path".into(), line.1.into())];
-    for _ in 0..dice.below(6) {
-        let name = match dice.below(14) {
-            0..=3 => "authorization".to_owned(),
-            4 | 5 => "x-api-key".to_owned(),
-            6 => "x-tollgate-account".to_owned(),
-            7 => "X-Tollgate-Charge".to_owned(),
-            8 => "x-request-id".to_owned(),
-            9 => "content-length".to_owned(),
-            10 => "upgrade".to_owned(),
-            11 => "origin".to_owned(),
-            12 => "access-control-request-method".to_owned(),
-            _ => dice.text(12),
-        };
-        let value = match dice.below(10) {
-            0 => KEY.as_bytes().to_vec(),
-            1..=3 => format!("Bearer {KEY}").into_bytes(),
-            4 => format!("bearer  {OTHER_KEY} ").into_bytes(),
-            5 => b"Bearer eyJhbGciOiJFUzI1NiJ9.e30.c2ln".to_vec(),
-            6 => format!("{KEY},{KEY}").into_bytes(),
-            7 => b"1001".to_vec(),
-            8 => Vec::new(),
-            _ => dice.bytes(40).to_vec(),
-        };
-        pairs.push((name, value));
-    }
-    Headers::new(pairs)
-}
-
 /// What may come next, mostly.
-fn step(story: &mut Story, dice: &mut Dice<'_>, body_over: &mut bool) {
+fn step(story: &mut Story, dice: &mut Dice<'_>) {
     if dice.is_over() {
         return story.close(dice);
     }
+    if story.steady && !dice.rarely(10) {
+        return story.go_on(dice);
+    }
     match dice.below(10) {
-        0..=2 if !*body_over => {
-            let (size, end) = (dice.below(2 * BODY_BYTES_MAX), dice.flag());
-            *body_over = end;
-            story.tell(Input::RequestBody { size, end, body: None });
-        }
-        3 if !*body_over => {
-            *body_over = true;
-            story.tell(Input::RequestTrailers { body: None });
+        0..=2 if !story.body_over => story.send(dice),
+        3 if !story.body_over => {
+            story.body_over = true;
+            let body = story.wanted();
+            story.tell(Input::RequestTrailers { body: body.as_deref() });
         }
         4..=6 if story.asked == Some(true) => {
-            let answer = answer(dice, story);
+            let answer = story.answer(dice);
             let at_once = dice.rarely(6);
             story.answered(answer, at_once);
         }
-        7 if story.went_on || story.replied || dice.rarely(4) => {
-            let status = dice.pick(&["200", "204", "301", "404", "500", "x", ""]);
-            let charge: &[u8] = if dice.rarely(4) { b"none" } else { b"all" };
-            let found = headers(&[(":status", status.as_bytes()), ("x-tollgate-charge", charge)]);
-            story.tell(Input::ResponseHeaders { headers: &found, end: dice.flag() });
+        7 if story.reply.status.is_none() && (story.went_on || story.replied || dice.rarely(4)) => {
+            story.respond(dice);
             if !story.went_on {
                 // Envoy answered in our place: nothing follows but the end.
                 story.close(dice);
             }
         }
-        8 if story.went_on => {
-            let (size, end) = (dice.below(100), dice.flag());
-            story.tell(Input::ResponseBody { size, end, piece: None });
-        }
+        7 | 8 if story.went_on && story.reply.status.is_some() && !story.reply.over => story.relay(dice),
         9 if dice.rarely(8) => {
             // What Envoy and the worker never do.
             story.legal = false;
@@ -152,7 +110,7 @@ fn step(story: &mut Story, dice: &mut Dice<'_>, body_over: &mut bool) {
                     story.answered(claimed, false);
                 }
                 _ => {
-                    let answer = answer(dice, story);
+                    let answer = story.answer(dice);
                     story.answered(answer, false);
                 }
             }
@@ -162,47 +120,21 @@ fn step(story: &mut Story, dice: &mut Dice<'_>, body_over: &mut bool) {
     }
 }
 
-fn answer(dice: &mut Dice<'_>, story: &Story) -> Answer {
-    match dice.below(8) {
-        0..=4 => {
-            let name = if dice.rarely(6) { dice.text(10) } else { "plan".to_owned() };
-            let value = if dice.rarely(6) { dice.text(10) } else { "pro".to_owned() };
-            let window = Window {
-                name: dice.text(8),
-                limit: dice.number(),
-                remaining: dice.number(),
-                resets_at: Instant::from_secs(1_795_200_000),
-            };
-            let standing = Standing {
-                account: AccountId::new("alice").unwrap(),
-                payer: AccountId::new("team").unwrap(),
-                tier: TierId::new("pro").unwrap(),
-                state: SubscriptionState::Active,
-                balance_micro: dice.number().cast_signed(),
-                attributes: BTreeMap::from([(name, value)]),
-                window: dice.flag().then_some(window),
-                epoch: 1,
-                valid_ms: 1,
-            };
-            let hold = Amount::new(i64::try_from(dice.below(3_000_000)).unwrap()).unwrap();
-            let unit = dice.pick(&[Unit::Credits, Unit::Requests]);
-            let number = u64::try_from(story.passes.len()).unwrap() + 1;
-            let price = Price { unit, hold, scope: String::new(), version: 1 };
-            Answer::Ok(Box::new(if dice.rarely(6) {
-                Pass::unpaid(number)
-            } else {
-                Pass::new((!dice.rarely(4)).then_some(number), Rc::new(Decided::new(standing, price, None)))
-            }))
-        }
-        5 | 6 => {
-            let reason = dice.pick(&Reason::ALL);
-            let detail = dice.text(20);
-            let url = dice.flag().then(|| dice.text(20));
-            let refusal = Refusal { detail, upgrade_url: url, ..Refusal::plain(reason) };
-            Answer::Refused(Box::new(refusal))
-        }
-        _ => Answer::Unavailable(dice.pick(&[Fault::Late, Fault::Backlog, Fault::Garbage])),
-    }
+/// The answer on its way.
+#[derive(Default)]
+struct Reply {
+    status: Option<u64>,
+    free: bool,
+    /// What is still to come, what came, and what the client has of it.
+    left: Vec<u8>,
+    came: Vec<u8>,
+    got: Vec<u8>,
+    /// The same without what the client did not ask for.
+    plain: Vec<u8>,
+    events: bool,
+    /// What it says, once all of it came.
+    says: Option<(u64, u64)>,
+    over: bool,
 }
 
 struct Story {
@@ -210,14 +142,30 @@ struct Story {
     shelf: Open,
     now: Span,
     shadow: bool,
+    /// True if mostly one thing comes after the other as it should.
+    steady: bool,
     /// False once it was told something that cannot be.
     legal: bool,
+    route: Option<Route>,
+    /// Who asks, and how they are to be asked about, by a plain reading.
+    who: Option<(SubjectKind, String)>,
+    known: Option<NeedMode>,
+    body: Vec<u8>,
+    /// So much of it was sent.
+    fed: usize,
+    body_over: bool,
+    /// True if no body can be changed.
+    breaks: bool,
+    edited: Option<Vec<u8>>,
+    hides: bool,
     /// True while a question is open, false when it was answered or withdrawn.
     asked: Option<bool>,
+    question: Option<Asked>,
     passes: Vec<Pass>,
     went_on: bool,
     replied: bool,
     closed: bool,
+    reply: Reply,
     effects: Vec<Effect>,
 }
 
@@ -225,41 +173,27 @@ impl Story {
     fn tell(&mut self, input: Input<'_>) -> Flow {
         let is_request = !matches!(
             input,
-            Input::ResponseHeaders { .. } | Input::ResponseBody { .. } | Input::Closed { .. }
+            Input::ResponseHeaders { .. }
+                | Input::ResponseBody { .. }
+                | Input::ResponseTrailers
+                | Input::Closed { .. }
         );
-        let flow = self.exchange.handle(input, at(self.now), &mut self.shelf);
-        let new: Vec<Effect> = std::iter::from_fn(|| self.exchange.poll_effect()).collect();
-        for effect in &new {
-            match effect {
-                Effect::Ask(_) => assert!(self.asked.replace(true).is_none(), "asked twice"),
-                Effect::Withdraw => assert_eq!(self.asked.replace(false), Some(true), "nothing is asked"),
-                Effect::Reply(reply) => {
-                    assert!(!self.replied && !self.went_on, "answered and forwarded, or answered twice");
-                    self.replied = true;
-                    assert!((400..=599).contains(&reply.status), "{}", reply.status);
-                    assert!(reply.headers.iter().all(|(_, value)| is_field(value.as_bytes())), "{reply:?}");
-                    if !reply.body.is_empty() {
-                        serde_json::from_slice::<serde_json::Value>(&reply.body).expect("a body of JSON");
-                    }
+        let mut flow = self.exchange.handle(input, at(self.now), &mut self.shelf);
+        while let Some(effect) = self.exchange.poll_effect() {
+            if let Effect::EditRequestBody(edit) = &effect {
+                assert!(!self.legal || (self.body_over && self.edited.is_none()), "edited twice, or in part");
+                if self.breaks {
+                    self.legal = false;
+                    flow = self.exchange.handle(Input::EditFailed, at(self.now), &mut self.shelf);
+                } else {
+                    let edited = edit.apply(&self.body[..self.fed]).expect("a change");
+                    self.hides = charge::edit(self.route, &self.body[..self.fed], &edited);
+                    self.edited = Some(edited);
                 }
-                Effect::SetRequestHeader(name, value) => {
-                    assert!(is_token(name) && is_field(value.as_bytes()), "{name:?}: {value:?}");
-                }
-                Effect::SetRequestHeaders(all) => {
-                    let fit = |(name, value): &(gate::Text, gate::Text)| {
-                        is_token(name) && is_field(value.as_bytes())
-                    };
-                    assert!(all.iter().all(fit), "{all:?}");
-                }
-                Effect::SetResponseHeader(name, value) => {
-                    assert!(is_token(name) && is_field(value.as_bytes()), "{name:?}: {value:?}");
-                    assert!(!value.contains(TOKEN));
-                }
-                Effect::Count(Metric::Bug { bug }) => assert!(!self.legal, "a bug: {bug}"),
-                _ => {}
             }
+            self.take_in(&effect);
+            self.effects.push(effect);
         }
-        self.effects.extend(new);
         if is_request && flow == Flow::Continue {
             assert!(!self.replied, "goes on after its answer");
             self.went_on = true;
@@ -267,8 +201,45 @@ impl Story {
         flow
     }
 
+    fn take_in(&mut self, effect: &Effect) {
+        let fit = |name: &str, value: &str| is_token(name) && is_field(value.as_bytes());
+        match effect {
+            Effect::Ask(Question::Need { subject, mode, shape, repeat, .. }) => {
+                assert!(self.asked.replace(true).is_none(), "asked twice");
+                self.question = Some(Asked { mode: *mode, shape: shape.clone(), repeats: repeat.is_some() });
+                if self.legal {
+                    let who = Some((subject.kind, subject.value.clone()));
+                    assert_eq!((who, Some(*mode)), (self.who.clone(), self.known), "somebody else");
+                    let read = *shape != NeedShape::Fixed || repeat.is_some();
+                    assert!(!read || self.body_over, "what nobody has read yet");
+                }
+            }
+            Effect::Ask(Question::Claim(_)) => panic!("a claim"),
+            Effect::Withdraw => assert_eq!(self.asked.replace(false), Some(true), "nothing is asked"),
+            Effect::Reply(reply) => {
+                assert!(!self.replied && !self.went_on, "answered and forwarded, or answered twice");
+                self.replied = true;
+                assert!((400..=599).contains(&reply.status), "{}", reply.status);
+                assert!(reply.headers.iter().all(|(_, value)| is_field(value.as_bytes())), "{reply:?}");
+                if !reply.body.is_empty() {
+                    serde_json::from_slice::<serde_json::Value>(&reply.body).expect("a body of JSON");
+                }
+            }
+            Effect::SetRequestHeader(name, value) => assert!(fit(name, value), "{name:?}: {value:?}"),
+            Effect::SetRequestHeaders(all) => {
+                assert!(all.iter().all(|(name, value)| fit(name, value)), "{all:?}");
+            }
+            Effect::SetResponseHeader(name, value) | Effect::SetResponseTrailer(name, value) => {
+                assert!(fit(name, value), "{name:?}: {value:?}");
+                assert!(!value.contains(TOKEN));
+            }
+            Effect::Count(Metric::Bug { bug }) => assert!(!self.legal, "a bug: {bug}"),
+            _ => {}
+        }
+    }
+
     /// What the headers alone decide, beside a plain reading of them.
-    fn first(&mut self, request: &Headers, verified: Option<&[u8]>, flow: Flow) {
+    fn first(&mut self, request: &Headers, flow: Flow) {
         if !self.legal {
             return;
         }
@@ -277,26 +248,14 @@ impl Story {
             assert!(flow == Flow::Pause || self.shadow, "{request:?} goes on");
             return;
         };
-        let who = caller(request, verified);
         let refused = request.has("upgrade") || method == "CONNECT";
         let preflight =
             method == "OPTIONS" && request.has("origin") && request.has("access-control-request-method");
-        let known = match (method, path.split('?').next().unwrap()) {
-            ("POST", "/v1/chat") => Some(NeedMode::Hold),
-            ("GET", "/v1/models") => Some(NeedMode::Identify),
-            _ => None,
-        };
-        let question = self.effects.iter().find_map(|effect| match effect {
-            Effect::Ask(Question::Need { subject, mode, .. }) => Some((subject.clone(), *mode)),
-            _ => None,
-        });
-        if let Some((subject, mode)) = question {
+        if self.question.is_some() {
             assert!(!refused && !preflight);
-            assert_eq!(Some((subject.kind, subject.value)), who, "somebody else");
-            assert_eq!(Some(mode), known);
             assert_eq!(flow, Flow::Pause);
         } else if flow == Flow::Continue && !self.shadow {
-            let vouched = (method, path) == ("GET", "/billing/balance") && who.is_some();
+            let vouched = (method, path) == ("GET", "/billing/balance") && self.who.is_some();
             assert!(!refused && (preflight || vouched), "{request:?} goes on unasked");
         }
         if flow == Flow::Continue {
@@ -322,6 +281,48 @@ impl Story {
         }
     }
 
+    /// What usually comes next.
+    fn go_on(&mut self, dice: &mut Dice<'_>) {
+        if !self.body_over && !self.replied {
+            self.send(dice);
+        } else if self.asked == Some(true) {
+            let answer = self.answer(dice);
+            self.answered(answer, false);
+        } else if self.went_on && self.reply.status.is_none() {
+            self.respond(dice);
+        } else if self.went_on && !self.reply.over {
+            self.relay(dice);
+        } else {
+            self.close(dice);
+        }
+    }
+
+    /// More of the client's body.
+    fn send(&mut self, dice: &mut Dice<'_>) {
+        let left = self.body.len() - self.fed;
+        let end = dice.flag();
+        let piece = if end { left } else { dice.below(left + 1) };
+        self.fed += piece;
+        self.body_over = end;
+        let (size, before) = (if self.went_on { piece } else { self.fed }, self.went_on);
+        let body = if end { self.wanted() } else { None };
+        let flow = self.tell(Input::RequestBody { size, end, body: body.as_deref() });
+        let let_through = self.shadow || !self.passes.is_empty();
+        assert!(before || flow == Flow::Pause || let_through || !self.legal, "its body lets it through");
+    }
+
+    fn wanted(&self) -> Option<Vec<u8>> {
+        let most = self.exchange.body_wanted()?;
+        assert_eq!(most, BODY_BYTES_MAX);
+        Some(self.body[..self.fed.min(most + 1)].to_vec())
+    }
+
+    fn answer(&self, dice: &mut Dice<'_>) -> Answer {
+        let number = u64::try_from(self.passes.len()).unwrap() + 1;
+        let unasked = Asked { mode: NeedMode::Hold, shape: NeedShape::Fixed, repeats: false };
+        passes::answer(dice, number, self.question.as_ref().unwrap_or(&unasked))
+    }
+
     fn answered(&mut self, answer: Answer, at_once: bool) {
         let legal = self.asked == Some(true) && !matches!(answer, Answer::Claimed(_));
         self.legal &= legal;
@@ -341,91 +342,111 @@ impl Story {
         }
     }
 
+    /// The upstream's headers, or those of who answers in its place.
+    fn respond(&mut self, dice: &mut Dice<'_>) {
+        let status = dice.pick(&["200", "200", "200", "204", "301", "404", "500", "x", ""]);
+        let free = dice.rarely(6);
+        let events = dice.flag();
+        let usage = (dice.upto(200), dice.upto(200));
+        let anthropic = self.route.is_some_and(|route| route.usage == "anthropic");
+        let (told, plain) = charge::texts(anthropic, events, usage);
+        let kind: &[u8] = if events { b"text/event-stream; charset=utf-8" } else { b"application/json" };
+        let packed: &[u8] = if dice.rarely(5) { b"gzip" } else { b"identity" };
+        let (read, written) = (usage.0.to_string(), usage.1.to_string());
+        let charge: &[u8] = if free { b"none" } else { b"all" };
+        let found = headers(&[
+            (":status", status.as_bytes()),
+            ("x-tollgate-charge", charge),
+            ("content-type", kind),
+            ("content-encoding", packed),
+            ("x-in", read.as_bytes()),
+            ("x-out", written.as_bytes()),
+        ]);
+        let said = match self.route.map_or("none", |route| route.usage) {
+            "header" => Some(usage),
+            "openai" if packed == b"identity" => Some(usage),
+            "anthropic" if packed == b"identity" && !events => Some(usage),
+            _ => None,
+        };
+        // What is said in a body is said once all of it came.
+        let left = if dice.rarely(5) { dice.bytes(200).to_vec() } else { told.clone().into_bytes() };
+        let says = said.filter(|_| left == told.as_bytes() || found.text("content-type").is_none());
+        let plain = if left == told.as_bytes() { plain.into_bytes() } else { Vec::new() };
+        let status = Some(status.parse().unwrap_or(0));
+        self.reply = Reply { status, free, left, plain, events, says, ..Reply::default() };
+        let end = dice.rarely(8);
+        self.reply.over = end;
+        self.tell(Input::ResponseHeaders { headers: &found, end });
+    }
+
+    /// More of the answer.
+    fn relay(&mut self, dice: &mut Dice<'_>) {
+        let all = dice.rarely(3);
+        let length = if all { self.reply.left.len() } else { dice.below(self.reply.left.len() + 1) };
+        let piece: Vec<u8> = self.reply.left.drain(..length).collect();
+        self.reply.came.extend_from_slice(&piece);
+        let (end, trailers) = (self.reply.left.is_empty() && dice.flag(), dice.rarely(4));
+        let shown = self.exchange.answer_wanted().then_some(piece.as_slice());
+        let before = self.effects.len();
+        self.tell(Input::ResponseBody { size: piece.len(), end: end && !trailers, piece: shown });
+        let other = self.effects[before..].iter().find_map(|effect| match effect {
+            Effect::SetResponsePiece(other) => Some(other.clone()),
+            _ => None,
+        });
+        self.reply.got.extend_from_slice(other.as_ref().unwrap_or(&piece));
+        self.reply.over = end;
+        if end && trailers {
+            self.tell(Input::ResponseTrailers);
+        }
+        let Reply { came, got, plain, .. } = &self.reply;
+        if !self.hides || !self.reply.events {
+            assert_eq!(got, came, "an answer was changed");
+        } else if !plain.is_empty() && self.exchange.answer_wanted() {
+            assert!(plain.starts_with(got), "{:?}", String::from_utf8_lossy(got));
+            assert!(!end || got == plain, "something is missing");
+        }
+    }
+
     fn close(&mut self, dice: &mut Dice<'_>) {
         let code = dice.flag().then(|| dice.number() % 600);
         let flags = dice.pick(&[0, 0, 0x4000, 0x1000_0000, 0x80_0000, 1 << 9]);
         self.closed = true;
+        self.reply.status = self.reply.status.or(code);
         self.tell(Input::Closed { code, flags, usage: None });
     }
 
-    fn audit(&mut self) {
+    fn audit(&self) {
         let was_open = self.asked == Some(true);
         assert!(!was_open || !self.legal, "a question is left open");
-        let reports: Vec<(u64, Amount)> = self
+        let reports: Vec<&Ended> = self
             .effects
             .iter()
             .filter_map(|effect| match effect {
-                Effect::Tell(Report::Ended(ended)) => Some((ended.hold, ended.charged)),
+                Effect::Tell(Report::Ended(ended)) => Some(ended),
                 _ => None,
             })
             .collect();
+        let shape = self.question.as_ref().map_or(&NeedShape::Fixed, |asked| &asked.shape);
+        let success = matches!(self.reply.status, Some(200..=299)) && !self.reply.free;
         for pass in &self.passes {
-            let of_it: Vec<_> = reports.iter().filter(|(hold, _)| Some(*hold) == pass.hold).collect();
+            let of_it: Vec<_> = reports.iter().filter(|ended| Some(ended.hold) == pass.hold).collect();
             assert_eq!(of_it.len(), usize::from(pass.hold.is_some()), "settled once: {pass:?} {reports:?}");
-            assert!(of_it.iter().all(|(_, charged)| *charged <= pass.held), "more than was held");
-            assert!(
-                self.went_on || of_it.iter().all(|(_, charged)| charged.is_zero()),
-                "charged for nothing"
-            );
+            for ended in of_it {
+                let delivered = success && self.went_on && ended.outcome != Outcome::NotForwarded;
+                let in_order = self.reply.over && self.reply.left.is_empty();
+                let by_headers = self.route.is_some_and(|route| route.usage == "header");
+                let said = self.reply.says.filter(|_| in_order || by_headers);
+                charge::charge(pass, ended, &Facts { route: self.route, shape, delivered, said });
+            }
         }
         let held = self.passes.iter().filter(|pass| pass.hold.is_some()).count();
         assert_eq!(reports.len(), held, "a report of nothing");
-    }
-}
-
-/// RFC 9110, section 5.1.
-fn is_token(name: &str) -> bool {
-    let name = name.strip_prefix(':').unwrap_or(name);
-    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
-}
-
-/// RFC 9110, section 5.5: nothing that would end the field.
-fn is_field(value: &[u8]) -> bool {
-    !value.iter().any(|b| matches!(b, b'\r' | b'\n' | 0))
-}
-
-/// Who asks, read plainly: `None` unless every credential names the same one.
-fn caller(request: &Headers, verified: Option<&[u8]>) -> Option<(SubjectKind, String)> {
-    let mut callers = Vec::new();
-    if let Some(claim) = verified {
-        let claim = String::from_utf8(claim.to_vec()).ok()?;
-        if claim.is_empty() || claim.chars().any(char::is_control) {
-            return None;
-        }
-        callers.push((SubjectKind::JwtSub, claim));
-    }
-    for name in ["authorization", "x-api-key"] {
-        let values: Vec<&[u8]> = request.all(name).collect();
-        let value = match values[..] {
-            [] => continue,
-            [one] => core::str::from_utf8(one).ok()?.trim(),
-            _ => return None,
-        };
-        if value.is_empty() {
-            continue;
-        }
-        let credential = if name == "authorization" {
-            let (scheme, token) = value.split_at_checked(7)?;
-            if !scheme.eq_ignore_ascii_case("bearer ") {
-                return None;
-            }
-            token.trim()
-        } else {
-            value
-        };
-        let is_key = credential.len() == 36
-            && credential.starts_with("tgk_")
-            && credential.bytes().skip(4).all(|byte| byte.is_ascii_alphanumeric());
-        if is_key {
-            use sha2::Digest;
-            let digest = sha2::Sha256::digest(credential);
-            callers.push((SubjectKind::ApiKeySha256, digest.iter().map(|b| format!("{b:02x}")).collect()));
-        } else if credential.is_empty() || credential.contains([' ', ',']) || name == "x-api-key" {
-            return None;
-        } else {
-            verified?;
+        if let ([pass], NeedShape::Tokens(shape), true) = (&self.passes[..], shape, self.legal)
+            && shape.clamp
+            && self.went_on
+            && !self.shadow
+        {
+            charge::bounded(self.route, self.edited.as_ref().unwrap_or(&self.body), pass, shape);
         }
     }
-    callers.dedup();
-    if callers.len() == 1 { callers.pop() } else { None }
 }

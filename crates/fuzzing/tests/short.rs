@@ -17,7 +17,7 @@ const ROUNDS: [(&str, u32); 16] = [
     ("texts", 20_000),
     ("slot", 2_000),
     ("seen", 2_000),
-    ("metered", 2_000),
+    ("metered", 6_000),
     ("delivery", 600),
     ("worker", 60),
     ("stripe", 150),

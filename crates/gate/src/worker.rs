@@ -20,6 +20,8 @@ mod hostile_tests;
 mod lease;
 mod needs;
 mod pace;
+#[cfg(test)]
+mod priced_tests;
 mod process;
 mod reply;
 #[cfg(test)]

@@ -20,6 +20,8 @@ pub enum Failure {
         /// What it logged as an error meanwhile: the panic's message is there.
         last_words: Vec<String>,
     },
+    /// The module let something go on that whoever reads it would wait for in vain, or take for something else.
+    Misled(String),
     /// The test asks for what Envoy would never do: the test is wrong.
     Impossible(String),
 }
@@ -32,6 +34,7 @@ impl fmt::Display for Failure {
             Self::Trap { callback, why, last_words } => {
                 write!(f, "trap in {callback}: {why}\n{}", last_words.join("\n"))
             }
+            Self::Misled(how) => write!(f, "whoever reads what went on is misled: {how}"),
             Self::Impossible(why) => write!(f, "no Envoy would do this: {why}"),
         }
     }

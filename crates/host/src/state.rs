@@ -1,7 +1,7 @@
 //! What one VM's host knows: its streams, the calls under way, the log, and what is to be done after a callback.
 
 use crate::envoy::Envoy;
-use crate::words::{Answer, Call, CallRefusal, Headers, HostCall, LogLevel, LogLine, Reply};
+use crate::words::{Answer, Call, CallRefusal, Headers, HostCall, LogLevel, LogLine, Reply, first, text};
 use std::collections::BTreeMap;
 use wasmi::{Memory, StoreLimits, TypedFunc};
 
@@ -27,6 +27,8 @@ pub(crate) struct State {
     pub(crate) calls: Vec<Call>,
     pub(crate) last_token: u32,
     pub(crate) refusal: Option<CallRefusal>,
+    /// True if bodies cannot be changed.
+    pub(crate) fixed_bodies: bool,
     /// The answer being delivered, while `on_http_call_response` runs.
     pub(crate) answering: Option<Answer>,
     /// Names of this VM's metrics; an id is a place here plus one.
@@ -56,6 +58,7 @@ impl State {
             calls: Vec::new(),
             last_token: 0,
             refusal: None,
+            fixed_bodies: false,
             answering: None,
             metrics: Vec::new(),
             log: Vec::new(),
@@ -113,6 +116,12 @@ pub(crate) struct Direction {
     pub(crate) trailers: Headers,
     /// What the filter can read of the body now: everything held, or the present piece.
     pub(crate) body: Vec<u8>,
+    /// What went on of the body so far, as the filter left it.
+    pub(crate) sent: Vec<u8>,
+    /// How many bytes of it came.
+    pub(crate) came: usize,
+    /// The length that was announced when the headers came.
+    pub(crate) announced: Option<Vec<u8>>,
     /// Headers have come, and have not been sent on: they can be read and written.
     pub(crate) open: bool,
     /// Headers have come.
@@ -129,11 +138,28 @@ pub(crate) struct Direction {
 impl Direction {
     /// What was held goes on; headers and body are out of reach from here.
     pub(crate) fn go_on(&mut self) {
+        self.sent.append(&mut self.body);
+        self.let_go();
+    }
+
+    /// The same, but what was held of the body goes nowhere.
+    pub(crate) fn let_go(&mut self) {
         self.open = false;
         self.paused = false;
         self.holding = false;
         self.trailers_seen = false;
         self.body.clear();
+    }
+
+    /// Who reads this would wait for what never comes, or take what follows for another message: a body of another length
+    /// than its headers say, where its sender had told the truth.
+    pub(crate) fn misleads(&self) -> Option<String> {
+        let number = |text: &[u8]| core::str::from_utf8(text).ok()?.parse::<usize>().ok();
+        let told_truth =
+            self.announced.as_deref().is_none_or(|announced| number(announced) == Some(self.came));
+        let says = first(&self.headers, "content-length")?;
+        let wrong = self.ended && !self.paused && told_truth && number(says) != Some(self.sent.len());
+        wrong.then(|| format!("content-length is {}, and {} bytes went on", text(says), self.sent.len()))
     }
 }
 

@@ -188,6 +188,29 @@ impl Stream {
         self.peek(|s| s.response.headers.clone())
     }
 
+    /// What the upstream gets of the request's body, or got so far.
+    #[must_use]
+    pub fn forwarded_body(&self) -> Vec<u8> {
+        self.peek(|s| s.request.sent.clone())
+    }
+
+    /// What the client gets of the answer's body, or got so far.
+    #[must_use]
+    pub fn answered_body(&self) -> Vec<u8> {
+        self.peek(|s| s.response.sent.clone())
+    }
+
+    /// A trailer's first value as the client sees it; empty if there is none.
+    #[must_use]
+    pub fn answered_trailer(&self, name: &str) -> String {
+        self.peek(|s| first(&s.response.trailers, name).map(text).unwrap_or_default())
+    }
+
+    /// Takes away what is held of the request's body, so that it cannot be read again. No Envoy does that.
+    pub fn lose_body(&self) {
+        self.peek(|s| s.request.body.clear());
+    }
+
     /// A request header's first value as the upstream sees it; empty if there is none.
     #[must_use]
     pub fn forwarded_header(&self, name: &str) -> String {
@@ -210,7 +233,7 @@ impl Stream {
     pub(crate) fn send_reply(&self) -> Result<(), Failure> {
         let Some(reply) = self.reply() else { return Ok(()) };
         if self.peek(|s| {
-            s.request.go_on();
+            s.request.let_go();
             s.request.ended = true;
             s.response.begun
         }) {
@@ -242,6 +265,7 @@ impl Stream {
         }
         let count = u32::try_from(fields.len()).unwrap_or(u32::MAX);
         self.direction(way, |d| {
+            d.announced = first(&fields, "content-length").map(<[u8]>::to_vec);
             d.headers = fields;
             (d.begun, d.open, d.ended) = (true, true, end);
         });
@@ -250,7 +274,7 @@ impl Stream {
             Way::Response => "proxy_on_response_headers",
         };
         let action = self.vm.act(callback, self.id, (self.id, count, u32::from(end)))?;
-        Ok(self.after(way, action, false))
+        self.after(way, action, false)
     }
 
     fn body(&self, way: Way, piece: &[u8], end: bool) -> Result<Action, Failure> {
@@ -260,6 +284,7 @@ impl Stream {
                 d.body.clear();
             }
             d.body.extend_from_slice(piece);
+            d.came = d.came.saturating_add(piece.len());
             d.ended = end;
             u32::try_from(d.body.len()).unwrap_or(u32::MAX)
         });
@@ -268,7 +293,7 @@ impl Stream {
             Way::Response => "proxy_on_response_body",
         };
         let action = self.vm.act(callback, self.id, (self.id, size, u32::from(end)))?;
-        Ok(self.after(way, action, true))
+        self.after(way, action, true)
     }
 
     fn trailers(&self, way: Way, fields: Headers) -> Result<Action, Failure> {
@@ -283,7 +308,7 @@ impl Stream {
             Way::Response => "proxy_on_response_trailers",
         };
         let action = self.vm.act(callback, self.id, (self.id, count))?;
-        Ok(self.after(way, action, true))
+        self.after(way, action, true)
     }
 
     fn may_follow(&self, way: Way, what: &str) -> Result<(), Failure> {
@@ -292,7 +317,7 @@ impl Stream {
     }
 
     /// What becomes of the data. After a reply it is held for good, whatever was returned.
-    fn after(&self, way: Way, action: Action, data: bool) -> Action {
+    fn after(&self, way: Way, action: Action, data: bool) -> Result<Action, Failure> {
         let replied = self.reply().is_some() && matches!(way, Way::Request);
         let action = if replied { Action::Pause } else { action };
         self.direction(way, |d| match action {
@@ -302,7 +327,10 @@ impl Stream {
                 d.holding |= data;
             }
         });
-        action
+        match self.direction(way, |d| d.misleads()) {
+            Some(how) if self.reply().is_none() => Err(Failure::Misled(format!("stream {}: {how}", self.id))),
+            Some(_) | None => Ok(action),
+        }
     }
 
     /// Can an answer come? Yes if the request was sent on, or the module answers itself.

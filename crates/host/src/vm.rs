@@ -213,6 +213,11 @@ impl Vm {
         self.state(|state| state.refusal = refusal);
     }
 
+    /// From now on Envoy lets nobody change a body (a restricted capability), or does again.
+    pub fn fix_bodies(&self, fixed: bool) {
+        self.state(|state| state.fixed_bodies = fixed);
+    }
+
     /// From now on a callback that takes more fuel than this traps.
     pub fn limit_fuel(&self, max: u64) {
         self.0.borrow_mut().fuel_max = max;

@@ -11,7 +11,7 @@ use ledger::{CrashPolicy, GrantId, JournalKind, Rows, Timing};
 use serde::Serialize;
 use units::{AccountId, Instant, Span};
 
-/// One endpoint of one credit, and no free window.
+/// One endpoint of one credit, and one of a thousandth of that for each token; no free window.
 const CATALOG: &str = "
 version: 1
 product: sim
@@ -21,7 +21,15 @@ identity: {account_keys: [user_id], package_keys: [package_id], trust_client_ref
 policies: {past_due_grace: 7d, on_cancel: period_end, while_collection_paused: allow}
 tiers: {basic: {rank: 0}}
 packages: {}
-endpoints: {chat: {cost: 1, tiers: all}}
+endpoints:
+  chat: {cost: 1, tiers: all}
+  tokens:
+    tiers: all
+    tokens:
+      hold: 1
+      output_min: 1
+      unknown_model: refuse
+      models: {m: {input: 1000, output: 1000, context: 5000, output_max: 400, output_usual: 50}}
 ";
 
 /// One billing service.

@@ -15,6 +15,8 @@ pub struct Oracle {
     pub unpaid: u64,
     /// What the upstream served, and its gateway could tell.
     pub served: i64,
+    /// The same, beyond what was held for it.
+    pub beyond: i64,
     /// What the upstream served or may have, for requests whose gateway died.
     pub orphaned: i64,
     /// What requests under way may still use.

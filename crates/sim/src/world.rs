@@ -1,7 +1,7 @@
 //! Some Envoys, billing, and a network between them.
 
 use crate::{Billing, Oracle};
-use contract::v1::{NeedMode, NeedShape, Outcome};
+use contract::v1::{NeedMode, NeedShape, Outcome, Size, TokenShape};
 use gate::worker::{Answer, CallResult, Ended, Question, Report, Settings, Worker, WorkerEffect};
 use gate::{MemoryShelf, Metric, Shelf, Stale, Version};
 use ledger::CrashPolicy;
@@ -26,6 +26,8 @@ pub struct Options {
     pub credits: u64,
     /// How requests are decided.
     pub mode: NeedMode,
+    /// How much is held for each; `None` where all cost the same.
+    pub size: Option<Size>,
     /// How many may pass unpaid in an outage.
     pub allow: u32,
     /// Who bears what dies.
@@ -174,9 +176,9 @@ impl World {
         let stream = self.last_stream;
         let question = Question::Need {
             subject: Subject::new(SubjectKind::JwtSub, subject).unwrap(),
-            endpoint: EndpointId::new("chat").unwrap(),
+            endpoint: EndpointId::new(if self.options.size.is_some() { "tokens" } else { "chat" }).unwrap(),
             mode: self.options.mode,
-            shape: NeedShape::Fixed,
+            shape: self.options.size.map_or(NeedShape::Fixed, |size| shape(stream, size)),
             allow: self.options.allow,
             repeat: None,
         };
@@ -220,10 +222,22 @@ impl World {
         }
         let Request { at, hold, price } = self.requests.swap_remove(which % self.requests.len());
         self.oracle.under_way -= price;
-        let (used, outcome) = if served { (price, Outcome::Charged) } else { (0, Outcome::Failed) };
+        // Of what was held, so many hundredths: all of a fixed price, less of the most that it could be, and of an estimate
+        // more as well.
+        let part = i64::try_from(hold * 37 % 100).unwrap();
+        let part = match self.options.size {
+            None => 100,
+            Some(Size::Most) => 1 + part,
+            Some(Size::Estimate) => 1 + 2 * part,
+        };
+        let (cost, outcome) =
+            if served { (price * part / 100, Outcome::Charged) } else { (0, Outcome::Failed) };
+        let used = cost.min(price);
         self.oracle.served += used;
-        let (used, id) = (Amount::new(used).unwrap(), RequestId::numbered(hold));
-        let report = Report::Ended(Ended::fixed(hold, used, outcome, id, self.now));
+        self.oracle.beyond += cost - used;
+        let (used, beyond) = (Amount::new(used).unwrap(), Amount::new(cost - used).unwrap());
+        let ended = Ended::fixed(hold, used, outcome, RequestId::numbered(hold), self.now);
+        let report = Report::Ended(Ended { beyond, ..ended });
         let envoy = &mut self.envoys[at.0];
         envoy.workers[at.1].1.tell(report, self.now, &mut envoy.shelf);
         if envoy.workers[at.1].1.hurries(self.now) {
@@ -420,4 +434,21 @@ impl World {
     pub fn waiting(&self) -> usize {
         self.waiting.len()
     }
+}
+
+/// A request of some tokens, now few and now many: at a thousandth of a credit each.
+fn shape(stream: u32, size: Size) -> NeedShape {
+    let (input_max, output_max) = (u64::from(stream) * 7919 % 900 + 1, u64::from(stream) * 104_729 % 300);
+    NeedShape::Tokens(TokenShape {
+        input_max,
+        output_max: Some(output_max),
+        model: "m".into(),
+        choices: 1,
+        images: 0,
+        makes: 0,
+        tools: false,
+        open: false,
+        size,
+        clamp: false,
+    })
 }

@@ -15,6 +15,7 @@ const PLAIN: Options = Options {
     workers: 2,
     credits: 10,
     mode: NeedMode::Lease,
+    size: None,
     allow: 0,
     crash: CrashPolicy::Refund,
     ttl: Span::from_secs(3),

@@ -15,7 +15,7 @@ mod gate_story;
 mod ledger_story;
 mod told;
 
-pub use gate_story::{Request, config_of, request, requests};
+pub use gate_story::{Request, config_of, read, request, requests};
 pub use ledger_story::commands;
 pub use told::Pure;
 

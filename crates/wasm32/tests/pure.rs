@@ -10,7 +10,7 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 use gate::lease::{PayerKey, Slot};
 use scenarios::{AI, WEBHOOK};
 use units::{AccountId, Amount, Instant};
-use wasm32::{commands, config_of, request, requests};
+use wasm32::{commands, config_of, read, request, requests};
 use webhook::{Event, EventError, Forgery, Secret, Tolerance, sign, verify};
 
 #[test]
@@ -86,6 +86,32 @@ fn requests_are_paid_refused_or_too_large() {
     let (results, digest) = requests(&config, &all, 3);
     assert_eq!(results, [0, 0, 413, 413, 401, 403, 0, 402]);
     assert_eq!(digest, "46e13b50f181179e");
+}
+
+#[test]
+fn requests_are_bounded_and_charged_by_what_they_used() {
+    let strict = r#""path": "/v1/strict", "endpoint": "chat", "hold": "max_tokens", "usage": "openai""#;
+    let route = r#"{ "method": "POST", PRICED, "consult": "every_request", "on_unavailable": "deny" },"#;
+    let of = |priced: &str| route.replace("PRICED", priced);
+    let estimated = strict.replace("strict", "estimated").replace("max_tokens", "estimate");
+    let routes = format!("\"routes\": [{}{}", of(strict), of(&estimated));
+    let config = config_of(&AI.replace("\"routes\": [", &routes)).unwrap();
+    let chat = r#"{"model":"m","messages":[],"stream":true}"#;
+    let events = [
+        "data: {\"model\":\"m\",\"choices\":[{\"delta\":{\"content\":\"hi\"}}],\"usage\":null}\n\nda",
+        "ta: {\"choices\":[],\"usage\":{\"prompt_tokens\":40,\"completion_tokens\":65}}\n\ndata: [DONE]\n\n",
+    ];
+    let document = r#"{"model":"m","choices":[],"usage":{"prompt_tokens":40,"completion_tokens":699}}"#;
+    let all = [
+        read("/v1/strict", chat, &events),
+        read("/v1/strict", r#"{"model":"m","messages":[],"max_tokens":4000000}"#, &[document]),
+        read("/v1/estimated", r#"{"model":"m","messages":[],"max_tokens":900}"#, &[document]),
+        read("/v1/strict", "[1]", &[]),
+        read("/v1/strict", chat, &[]),
+    ];
+    let (results, digest) = requests(&config, &all, 3);
+    assert_eq!(results, [0, 0, 0, 400, 402]);
+    assert_eq!(digest, "6eba2ea1dd004bab");
 }
 
 #[test]

@@ -187,7 +187,7 @@ impl Stage {
         }
     }
 
-    fn put(&mut self, stream: u32, question: Question) {
+    pub(super) fn put(&mut self, stream: u32, question: Question) {
         let answer = self.worker.ask(stream, question, self.now, &mut self.shelf);
         self.woken.extend(answer.map(|answer| (stream, answer)));
     }

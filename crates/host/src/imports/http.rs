@@ -126,7 +126,38 @@ fn buffers(l: &mut Linker<State>) -> Result<(), LinkerError> {
             Ok(OK)
         },
     )?;
+    l.func_wrap(
+        "env",
+        "proxy_set_buffer_bytes",
+        |mut g: Guest<'_>, buffer: u32, start: u32, length: u32, at: u32, len: u32| -> Status {
+            let bytes = read(&g, at, len)?;
+            let state = g.data_mut();
+            state.note("proxy_set_buffer_bytes", buffer.to_string());
+            if state.fixed_bodies {
+                return Ok(INTERNAL_FAILURE);
+            }
+            let body = match buffer {
+                0 => state.stream_mut().filter(|s| !s.logging).map(|s| &mut s.request.body),
+                1 => state.stream_mut().filter(|s| !s.logging).map(|s| &mut s.response.body),
+                _ => None,
+            };
+            let Some(body) = body else { return Ok(BAD_ARGUMENT) };
+            Ok(if replace(body, start, length, &bytes) { OK } else { BAD_ARGUMENT })
+        },
+    )?;
     Ok(())
+}
+
+/// As Envoy's `Buffer::copyFrom`: the whole of it is replaced, or something is put before or behind it.
+fn replace(body: &mut Vec<u8>, start: u32, length: u32, bytes: &[u8]) -> bool {
+    let place = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+    match (place(start), place(length)) {
+        (0, 0) => drop(body.splice(..0, bytes.iter().copied())),
+        (0, length) if length >= body.len() => *body = bytes.to_vec(),
+        (start, _) if start > 0 && start >= body.len() => body.extend_from_slice(bytes),
+        _ => return false,
+    }
+    true
 }
 
 fn properties(l: &mut Linker<State>) -> Result<(), LinkerError> {
@@ -180,7 +211,7 @@ fn control(l: &mut Linker<State>) -> Result<(), LinkerError> {
             return Err(Error::new("a stream is resumed that is not paused"));
         }
         way.go_on();
-        Ok(OK)
+        way.misleads().map_or(Ok(OK), |how| Err(Error::new(how)))
     })?;
     l.func_wrap(
         "env",
@@ -251,4 +282,24 @@ fn calls(l: &mut Linker<State>) -> Result<(), LinkerError> {
         },
     )?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_is_replaced_whole_or_grows_at_its_ends() {
+        let after = |start, length| {
+            let mut body = b"body".to_vec();
+            replace(&mut body, start, length, b"new").then(|| text(&body))
+        };
+        assert_eq!(after(0, 4).as_deref(), Some("new"));
+        assert_eq!(after(0, u32::MAX).as_deref(), Some("new"));
+        assert_eq!(after(0, 0).as_deref(), Some("newbody"));
+        assert_eq!(after(4, 9).as_deref(), Some("bodynew"));
+        assert_eq!((after(0, 3), after(1, 3)), (None, None));
+        let mut empty = Vec::new();
+        assert!(replace(&mut empty, 0, 7, b"new") && empty == b"new");
+    }
 }
