@@ -135,8 +135,8 @@ fn answer(choice: u8, body: &[u8]) {
         assert!(
             reading.stated.input
                 || counts.input == 0
-                || *source == Source::Anthropic
-                || *source == Source::Gemini
+                || source == Source::Anthropic
+                || source == Source::Gemini
         );
         assert!(reading.stated.output || counts.output == 0);
         assert!(counts.cached + counts.cache_written <= counts.input && counts.reasoning <= counts.output);
