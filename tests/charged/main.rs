@@ -10,4 +10,5 @@
 mod bounds;
 mod mixed;
 mod outcomes;
+mod places;
 mod rig;

@@ -1,6 +1,6 @@
 //! Each way in which an answer can go, and what it costs then (the rows of what is charged in `docs/prices.md`).
 
-use crate::rig::{Asked, chat, customer, has, options, record, start};
+use crate::rig::{Asked, Purse, chat, has, options, record, start};
 use serde_json::{Value, json};
 use stage::client::Call;
 use stage::harness::{Options, Stage};
@@ -10,38 +10,6 @@ const COUNTED: i64 = 4 * 40;
 
 fn streamed(asked: Asked) -> Asked {
     asked.with(&json!({ "stream": true }))
-}
-
-/// A customer who has a credit, and what is left of it.
-struct Purse {
-    key: String,
-    account: &'static str,
-    left: i64,
-    records: usize,
-}
-
-impl Purse {
-    async fn of(stage: &Stage, account: &'static str) -> Self {
-        Self { key: customer(stage, account, 1_000_000).await, account, left: 1_000_000, records: 0 }
-    }
-
-    /// A request was charged so much, and by what.
-    async fn paid(&mut self, stage: &Stage, cost: i64, basis: &str) -> Value {
-        self.left -= cost;
-        self.records += 1;
-        has(stage, self.account, self.left).await;
-        let told = record(stage, &self.key, self.records).await;
-        assert_eq!((&told["charged_micro"], &told["basis"]), (&json!(cost), &json!(basis)), "{told}");
-        told
-    }
-
-    /// A request was not charged, and the books say how it ended.
-    async fn kept(&mut self, stage: &Stage, outcome: &str) {
-        self.records += 1;
-        let told = record(stage, &self.key, self.records).await;
-        assert_eq!((&told["charged_micro"], &told["outcome"]), (&json!(0), &json!(outcome)), "{told}");
-        has(stage, self.account, self.left).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -270,39 +238,6 @@ async fn a_route_may_say_what_is_charged_where_nothing_is_stated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn usage_may_stand_in_headers_or_where_a_pointer_says() {
-    let usage = |usage: Value| {
-        move |rule: &mut Value| {
-            rule["usage"] = usage.clone();
-            rule["hold"] = json!("fixed");
-        }
-    };
-    let headers = json!({ "header": { "input": "x-in", "output": "x-out", "model": "x-model" } });
-    let pointers = json!({ "json_pointer": { "output": "/usage/total_tokens", "model": "/model" } });
-    let options: Options =
-        options().rule("/v1/chat/completions", usage(headers)).rule("/v1/completions", usage(pointers));
-    let stage = Stage::start(options);
-    let mut hugo = Purse::of(&stage, "hugo").await;
-    let script = "header.x-in=30;header.x-out=2;header.x-model=scripted";
-    let answer = stage.gateway.send(chat(&stage, &hugo.key, script).call()).await;
-    assert_eq!(
-        answer.header("x-tollgate-charged"),
-        "0.00038",
-        "known before the answer went on: {:?}",
-        answer.headers
-    );
-    hugo.paid(&stage, 380, "stated").await;
-    let asked =
-        Asked::new(&stage, "/v1/completions", &hugo.key, "input=20;tokens=7", &json!({ "prompt": "hello" }));
-    assert_eq!(stage.gateway.send(asked.call()).await.status, 200);
-    hugo.paid(&stage, 27 * 40, "stated").await;
-    // Nothing where it should stand: all that is held, which is what the catalog says for requests that nobody sizes.
-    assert_eq!(stage.gateway.send(chat(&stage, &hugo.key, "").call()).await.status, 200);
-    hugo.paid(&stage, 50_000, "hold").await;
-    stage.finish();
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn envoys_retry_is_one_hold_and_one_charge() {
     let retry = json!({ "retry_on": "5xx", "num_retries": 2 });
     let options = options()
@@ -330,5 +265,18 @@ async fn envoys_retry_is_one_hold_and_one_charge() {
         (&bodies[1], &bodies[3]),
         "the second attempt is bounded as the first was"
     );
+    stage.finish();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_says_that_it_failed_costs_nothing() {
+    let stage = start();
+    let mut lara = Purse::of(&stage, "lara").await;
+    for stream in [false, true] {
+        let asked = chat(&stage, &lara.key, "says_error").with(&json!({ "stream": stream }));
+        let answer = stage.gateway.send(asked.call()).await;
+        assert!(answer.status == 200 && answer.text().contains("error"), "{}", answer.text());
+        lara.kept(&stage, "failed").await;
+    }
     stage.finish();
 }

@@ -108,3 +108,35 @@ pub(crate) async fn record(stage: &Stage, key: &str, count: usize) -> Value {
     eventually("the usage is recorded", async || list().await.as_array().unwrap().len() >= count).await;
     list().await[0].clone()
 }
+
+/// A customer who has a credit, and what is left of it.
+pub(crate) struct Purse {
+    pub(crate) key: String,
+    account: &'static str,
+    pub(crate) left: i64,
+    pub(crate) records: usize,
+}
+
+impl Purse {
+    pub(crate) async fn of(stage: &Stage, account: &'static str) -> Self {
+        Self { key: customer(stage, account, 1_000_000).await, account, left: 1_000_000, records: 0 }
+    }
+
+    /// A request was charged so much, and by what.
+    pub(crate) async fn paid(&mut self, stage: &Stage, cost: i64, basis: &str) -> Value {
+        self.left -= cost;
+        self.records += 1;
+        has(stage, self.account, self.left).await;
+        let told = record(stage, &self.key, self.records).await;
+        assert_eq!((&told["charged_micro"], &told["basis"]), (&json!(cost), &json!(basis)), "{told}");
+        told
+    }
+
+    /// A request was not charged, and the books say how it ended.
+    pub(crate) async fn kept(&mut self, stage: &Stage, outcome: &str) {
+        self.records += 1;
+        let told = record(stage, &self.key, self.records).await;
+        assert_eq!((&told["charged_micro"], &told["outcome"]), (&json!(0), &json!(outcome)), "{told}");
+        has(stage, self.account, self.left).await;
+    }
+}

@@ -38,7 +38,7 @@ pub const LIST: [Family; 14] = [
     counter(
         "tollgate_billing_needs_total",
         "decision",
-        || vec!["ok", "repeats", "retry", "refused"],
+        || vec!["ok", "repeat", "retry", "refused"],
         "What was decided about requests that gateways asked about?",
     ),
     counter(

@@ -35,7 +35,7 @@ const GOLDEN: [(&str, Again); 16] = [
 ];
 
 /// Fields that hold an amount, by their name, or with that of the object around them.
-const AMOUNTS: [&str; 23] = [
+const AMOUNTS: [&str; 24] = [
     "acked_admitted",
     "admitted",
     "amount",
@@ -53,6 +53,7 @@ const AMOUNTS: [&str; 23] = [
     "models/output",
     "models/reasoning",
     "need",
+    "paid",
     "request",
     "required_micro",
     "returned",
@@ -94,12 +95,13 @@ const OPTIONAL: [&str; 21] = [
 ];
 
 /// Fields that came later: they may be absent and are then nothing, false or empty, and are not written where they are that.
-const LATER: [&str; 17] = [
+const LATER: [&str; 18] = [
     "cells/need",
     "cells/short",
     "lists/chat",
+    "models/unseen",
     "needs/generation_min",
-    "needs/repeats",
+    "needs/paid",
     "shape/choices",
     "shape/clamp",
     "shape/images",

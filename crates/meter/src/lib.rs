@@ -23,5 +23,5 @@ pub use format::Format;
 pub use hide::{Hider, Passed};
 pub use meter::Meter;
 pub use pointer::Pointer;
-pub use reading::{Certainty, Counts, Reading, Written};
+pub use reading::{Certainty, Counts, Reading, Stated, Written};
 pub use source::{Pointers, Source};

@@ -20,6 +20,8 @@ pub struct Meter {
 #[derive(Debug)]
 struct Reader {
     settle: fn(&Found<'_>, &mut Known),
+    /// Where the text of such answers stands is known.
+    has_text: bool,
     json: Json,
     walk: Walk,
     /// How much of [`DONE`] the data of this event is; `None` if it is something else.
@@ -35,8 +37,9 @@ impl Meter {
     #[must_use]
     pub fn new(source: &Source, format: Format) -> Self {
         let Provider { paths, settle } = Provider::of(source);
+        let has_text = !matches!(source, Source::Pointers(_));
         let (json, walk) = (Json::new(), Walk::new(paths));
-        let reader = Reader { settle, json, walk, done: Some(0), known: Known::default() };
+        let reader = Reader { settle, has_text, json, walk, done: Some(0), known: Known::default() };
         Self { format, events: Events::new(), reader }
     }
 
@@ -54,14 +57,16 @@ impl Meter {
         let mut known = self.reader.known.clone();
         if self.format == Format::Document && self.reader.json.is_whole() {
             known.complete = true;
-            (self.reader.settle)(&Found { walk: &self.reader.walk, is_event: false }, &mut known);
+            Found { walk: &self.reader.walk, is_event: false }.take(self.reader.settle, &mut known);
         }
         Reading {
             counts: known.counts,
+            stated: known.stated,
             certainty: if known.complete { Certainty::Exact } else { Certainty::AtLeast },
             model: known.model,
-            written: known.written,
+            written: self.reader.has_text.then_some(known.written),
             odd: known.odd,
+            failed: known.failed,
         }
     }
 }
@@ -77,7 +82,7 @@ impl Sink for Reader {
 
     fn dispatch(&mut self) {
         if self.json.is_whole() {
-            (self.settle)(&Found { walk: &self.walk, is_event: true }, &mut self.known);
+            Found { walk: &self.walk, is_event: true }.take(self.settle, &mut self.known);
         }
         self.known.complete |= self.done == Some(DONE.len());
         self.json.restart();

@@ -30,6 +30,8 @@ pub(crate) enum Field {
     Status,
     /// The list of answers.
     List,
+    /// What went wrong, as an object or a text.
+    Error,
 }
 
 /// One path from the top of a document; the step `*` is every element of an array.
@@ -58,6 +60,7 @@ pub(crate) enum Slot {
     /// Bytes of text.
     Text(u64),
     Name(String),
+    /// An object, or a text that stands for one.
     Object,
     /// Elements of an array.
     List(u64),
@@ -259,6 +262,8 @@ fn slot(field: Field, value: &Scalar<'_>) -> Slot {
             text.map_or(Slot::Absent, |text| Slot::Name(text.to_owned()))
         }
         (Field::Text | Field::Model | Field::Kind | Field::Status, _) => Slot::Absent,
+        (Field::Error, Scalar::Text { bytes: 1.., .. }) => Slot::Object,
+        (Field::Error, _) => Slot::Absent,
         (Field::Usage | Field::List, _) => Slot::Odd,
         (_, Scalar::Number(Some(number))) if *number <= COUNT_MAX => Slot::Count(*number),
         _ => Slot::Odd,
@@ -276,13 +281,13 @@ impl Visitor for Walk {
         let mut counts = 0;
         for path in bits(ending) {
             match self.paths.field(path) {
-                Some((Field::Usage, _)) if object => self.put(path, Slot::Object),
+                Some((Field::Usage | Field::Error, _)) if object => self.put(path, Slot::Object),
                 Some((Field::List, _)) if !object => {
                     self.put(path, Slot::List(0));
                     counts |= bit(path);
                 }
                 // A text in parts has paths of its own.
-                Some((Field::Text | Field::Model | Field::Kind | Field::Status, _)) => {}
+                Some((Field::Text | Field::Model | Field::Kind | Field::Status | Field::Error, _)) => {}
                 _ => self.put(path, Slot::Odd),
             }
         }

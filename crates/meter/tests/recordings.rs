@@ -128,7 +128,10 @@ fn written(source: &Source, document: &Value) -> usize {
                 let of = |message: &Value| {
                     let said = text(message, &["content", "reasoning_content", "reasoning", "refusal"]);
                     let tools: usize = each(message, "tool_calls")
-                        .map(|call| text(&call["function"], &["name", "arguments"]))
+                        .map(|call| {
+                            text(&call["function"], &["name", "arguments"])
+                                + text(&call["custom"], &["name", "input"])
+                        })
                         .sum();
                     said + tools + text(&message["function_call"], &["name", "arguments"])
                 };
@@ -226,6 +229,17 @@ fn judge(source: &Source, format: Format, reading: &Reading, body: &str, name: &
     let documents = documents(format, body);
     assert_eq!(reading.counts, counts(source, &usages(&documents), images(&documents)), "{name}");
     assert!(!reading.odd, "{name}");
+    let says = |it: &Value| {
+        let error =
+            |it: &Value| it["error"].is_object() || it["error"].as_str().is_some_and(|it| !it.is_empty());
+        let kind = it["type"].as_str().unwrap_or_default();
+        error(it) || it.as_array().is_some_and(|all| all.iter().any(error)) || kind == "response.failed"
+    };
+    assert_eq!(reading.failed, documents.iter().any(says), "{name}");
+    let embeds = documents.iter().any(|it| it["object"] == "list" || it["embeddings"].is_array());
+    let stated = (reading.stated.input, reading.stated.output || embeds);
+    let tells = reading.counts.is_some() && *source != Source::OpenAiImages;
+    assert!(!tells || stated == (true, true), "{name}: {stated:?}");
     let models = ["/model", "/message/model", "/response/model", "/modelVersion"];
     let model = documents
         .iter()
@@ -233,9 +247,9 @@ fn judge(source: &Source, format: Format, reading: &Reading, body: &str, name: &
         .find_map(|it| models.iter().find_map(|m| it.pointer(m)?.as_str().filter(|m| !m.is_empty())));
     assert_eq!(reading.model.as_deref(), model, "{name}");
     let texts: Vec<usize> = documents.iter().map(|it| written(source, it)).filter(|n| *n > 0).collect();
-    let written = (reading.written.events, reading.written.bytes);
+    let written = reading.written.map(|it| (it.events, it.bytes));
     let sums = (u64::try_from(texts.len()).unwrap(), u64::try_from(texts.iter().sum::<usize>()).unwrap());
-    assert_eq!(written, sums, "{name}");
+    assert_eq!(written, Some(sums), "{name}");
     let done = format == Format::Document
         || body.contains("[DONE]")
         || body.contains("\"type\":\"response.completed\"")

@@ -47,6 +47,8 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The body, whole.
     pub body: Bytes,
+    /// The trailers, if any came.
+    pub trailers: HeaderMap,
 }
 
 /// An answer that is still coming in. Dropping it hangs up, as a client that leaves does.
@@ -82,8 +84,10 @@ impl Client {
         let whole = async {
             let answer = self.request(call).await?;
             let (head, body) = answer.into_parts();
-            let body = body.collect().await.map_err(|error| chain(&error))?.to_bytes();
-            Ok::<_, String>(Answer { status: head.status.as_u16(), headers: head.headers, body })
+            let all = body.collect().await.map_err(|error| chain(&error))?;
+            let trailers = all.trailers().cloned().unwrap_or_default();
+            let (status, headers, body) = (head.status.as_u16(), head.headers, all.to_bytes());
+            Ok::<_, String>(Answer { status, headers, body, trailers })
         };
         match tokio::time::timeout(ANSWER_WITHIN, whole).await {
             Ok(answer) => answer.during(deed),

@@ -81,12 +81,12 @@ pub struct Policies {
     pub retries: Retries,
 }
 
-/// When a request that a client names and repeats (`Idempotency-Key`) is one charge.
+/// When what was charged for a request that a client names and repeats (`Idempotency-Key`) counts for its repetition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retries {
     /// For how long after the first.
     pub window: Span,
-    /// How many repetitions of a charged request are free.
+    /// How many repetitions of a charged request are charged only for what they cost beyond it.
     pub most: u32,
 }
 

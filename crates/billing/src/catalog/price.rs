@@ -1,7 +1,7 @@
 //! What an endpoint costs: so much per request, or by what is used, read from YAML.
 
 use super::read::WHOLE_MAX;
-use super::tree::{Tree, credits, whole, word};
+use super::tree::{Tree, credits, flag, whole, word};
 use crate::complaint::Complaints;
 use contract::v1::{HoldError, Matching, ModelPrice, NeedShape, PriceList, UnknownModel};
 use units::Amount;
@@ -162,6 +162,7 @@ fn model(written: &str, mut tree: Tree<'_>, no: &mut Complaints) -> ModelPrice {
     let usual = tree.maybe("output_usual", no, whole(0, output_max));
     let image_tokens = tree.maybe("image_tokens", no, whole(0, WHOLE_MAX));
     let tools_tokens = tree.maybe("tools_tokens", no, whole(0, WHOLE_MAX)).unwrap_or(TOOLS_TOKENS);
+    let unseen = tree.maybe("unseen", no, flag).unwrap_or(false);
     tree.close(no);
     let name = name.to_owned();
     let output_usual = usual.unwrap_or(output_max);
@@ -179,6 +180,7 @@ fn model(written: &str, mut tree: Tree<'_>, no: &mut Complaints) -> ModelPrice {
         output_usual,
         image_tokens,
         tools_tokens,
+        unseen,
     }
 }
 
@@ -237,6 +239,7 @@ mod tests {
             output_usual: 50,
             image_tokens: None,
             tools_tokens: 500,
+            unseen: false,
         };
         assert_eq!(list.models, [price]);
         let all = catalog(&format!("tokens: {{{PLAIN}}}")).unwrap();
@@ -248,7 +251,7 @@ mod tests {
         let list = list(
             r#"request: "0.5", minimum: "0.001", hold: 1, output_min: 16, unknown_model: dearest, models: {
             gpt-5-mini: {input: "0.25", cached: "0.025", cache_written: 1, output: 2, reasoning: 3, image: "0.04",
-                context: 400000, output_max: 4096, output_usual: 500, image_tokens: 1500, tools_tokens: 0},
+                context: 400000, output_max: 4096, output_usual: 500, image_tokens: 1500, tools_tokens: 0, unseen: true},
             "gpt-5*": {input: 1, output: 0, context: 8192, output_max: 0}, "*": {input: 3, output: 9, context: 1, output_max: 1}}"#,
         );
         assert_eq!((list.request, list.minimum), (credits("0.5"), credits("0.001")));
@@ -262,6 +265,7 @@ mod tests {
         assert_eq!((mini.reasoning, mini.image, mini.output_usual), (credits("3"), credits("0.04"), 500));
         assert_eq!((mini.image_tokens, mini.tools_tokens), (Some(1_500), 0));
         let (begins, all) = (find("gpt-5-embeds"), find("claude"));
+        assert_eq!((mini.unseen, begins.unseen, all.unseen), (true, false, false));
         assert_eq!(
             (begins.name.as_str(), begins.matching, begins.output_max),
             ("gpt-5", Matching::Prefix, 0)
@@ -274,7 +278,7 @@ mod tests {
         let told = complaints(
             r#"tokens: {request: -1, hold: 0, output_min: 0, unknown_model: free, surprise: 1, models: {
             a: {input: 0.5, output: 1, context: 0, output_max: 1, output_usual: 2},
-            b: {cached: 1, output: 1, context: 10, output_max: 0, image_tokens: -1},
+            b: {cached: 1, output: 1, context: 10, output_max: 0, image_tokens: -1, unseen: sometimes},
             "c*d": {input: 1, output: 1, context: 1, output_max: 1}}}"#,
         );
         let expected = [
@@ -290,6 +294,7 @@ mod tests {
             "endpoints.chat.tokens.models.b.input missing",
             "endpoints.chat.tokens.models.b.output_max 0",
             "endpoints.chat.tokens.models.b.image_tokens -1",
+            "endpoints.chat.tokens.models.b.unseen \"sometimes\"",
         ];
         assert_eq!(told, expected);
     }
@@ -342,6 +347,7 @@ mod tests {
             other("output_max: 50", "output_max: 50, output_usual: 49"),
             other("output_max: 50", "output_max: 50, image_tokens: 0"),
             other("output_max: 50", "output_max: 50, tools_tokens: 0"),
+            other("output_max: 50", "output_max: 50, unseen: true"),
         ]);
         let count = all.len();
         all.sort_unstable();

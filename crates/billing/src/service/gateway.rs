@@ -13,7 +13,7 @@ use contract::v1::{
 use ledger::{Abandon, CellId, Command, Exposure, GrantId, HOLD_GENERATION_MIN, Reply, Report, Rows, Totals};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use units::{AccountId, Amount, EndpointId, NodeName, Unit};
+use units::{AccountId, Amount, EndpointId, NodeName};
 
 /// Bounds of one call. Two syncs a second of this size carry the records of some 30,000 requests a second from one worker;
 /// were there room for fewer, its backlog would fill under load that its leases allow.
@@ -100,14 +100,11 @@ pub fn sync(work: &mut Work<'_>, setup: &Setup, sync: &Sync) -> Result<SyncAnswe
     Ok(SyncAnswer { sent_seq: sync.sent_seq, cells, needs, usage_acked, next_ms, notes, lists })
 }
 
-/// The price list of each endpoint for which a need was granted here by which it, or the next one, is charged. Not where a
-/// window paid for this one request alone, nor where nothing is held: nobody would look into it.
+/// The price list of each endpoint for which a need was granted here by which it, or the next one, is charged, or its limit
+/// of output set: a window pays for no more than that either. Not where nothing is held: nobody would look into it.
 fn lists(setup: &Setup, sync: &Sync, needs: &[NeedAnswer]) -> BTreeMap<EndpointId, PriceList> {
-    let uses = |need: &Need, decision: &NeedDecision| match (need.mode, decision) {
-        (_, NeedDecision::Ok { repeats: true, .. } | NeedDecision::Retry { .. }) => false,
-        (_, NeedDecision::Refused { .. }) | (NeedMode::Identify, NeedDecision::Ok { .. }) => false,
-        (NeedMode::Hold, NeedDecision::Ok { price, .. }) => price.unit == Unit::Credits,
-        (NeedMode::Lease, NeedDecision::Ok { .. }) => true,
+    let uses = |need: &Need, decision: &NeedDecision| {
+        need.mode != NeedMode::Identify && matches!(decision, NeedDecision::Ok { .. })
     };
     let used = sync.needs.iter().zip(needs).filter(|(need, answer)| uses(need, &answer.decision));
     let list = |id: &EndpointId| setup.catalog.endpoints.get(id)?.cost.list().cloned();

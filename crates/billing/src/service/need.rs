@@ -31,7 +31,7 @@ pub(super) fn decide(
         Some(asker) => of_account(session, sync, need, asker, ahead)?,
     };
     let word = match &decision {
-        NeedDecision::Ok { repeats: true, .. } => "repeats",
+        NeedDecision::Ok { paid, .. } if !paid.is_zero() => "repeat",
         NeedDecision::Ok { .. } => "ok",
         NeedDecision::Retry { .. } => "retry",
         NeedDecision::Refused { refusal } => {
@@ -74,7 +74,7 @@ fn of_account(
     });
     let mode = match need.mode {
         NeedMode::Identify => Mode::Identify,
-        _ if forbidden.is_some() || matches!(verdict, Verdict::Again { .. }) => Mode::Identify,
+        _ if forbidden.is_some() => Mode::Identify,
         NeedMode::Hold => Mode::Hold { generation: generation(sync, need.id) },
         NeedMode::Lease => {
             let ahead = ahead.get(owner).copied().unwrap_or(Amount::ZERO);
@@ -97,10 +97,7 @@ fn of_account(
     let decision = match (&answer.decision, forbidden) {
         (Decision::Refused(no), _) => told.refuse(reason(no.refusal), no.required),
         (_, Some(reason)) => told.refuse(reason, size.map(|size| size.least.unwrap_or(size.hold))),
-        (Decision::Identified, None) => match &verdict {
-            Verdict::Again { price, .. } => told.repeats(&standing, price)?,
-            Verdict::New | Verdict::No(_) => told.pass(&standing, None)?,
-        },
+        (Decision::Identified, None) => told.pass(&standing, None)?,
         (Decision::Granted(granted), None) => {
             if need.mode == NeedMode::Lease {
                 let spoken = ahead.entry(owner.clone()).or_default();
@@ -112,16 +109,13 @@ fn of_account(
         (Decision::Over, None) => told.refuse(Reason::ServiceUnavailable, None),
         (Decision::Retry, None) => NeedDecision::Retry { retry_ms: retry_ms(need.wait_ms) },
     };
-    match (&decision, verdict) {
-        (NeedDecision::Ok { repeats: true, .. }, Verdict::Again { counts: true, .. }) => {
-            repeats::count(session, sync, need, asker)?;
+    Ok(match (decision, verdict) {
+        (NeedDecision::Ok { standing, price, cells, .. }, Verdict::Named(named)) => {
+            repeats::keep(session, need, asker, &named)?;
+            NeedDecision::Ok { standing, paid: named.paid(&price), price, cells }
         }
-        (NeedDecision::Ok { repeats: false, .. }, _) if need.mode == NeedMode::Hold => {
-            repeats::remember(session, sync, need, asker)?;
-        }
-        _ => {}
-    }
-    Ok(decision)
+        (decision, _) => decision,
+    })
 }
 
 /// What the request holds in credits; nothing for an endpoint outside of the catalog, where nothing is held.
@@ -235,20 +229,6 @@ impl Told<'_, '_, '_, '_> {
         })
     }
 
-    /// It passes, is held by nothing, and costs nothing: the first of its name was charged.
-    fn repeats(
-        &self,
-        standing: &ledger::subscription::Standing,
-        first: &Price,
-    ) -> Result<NeedDecision, Error> {
-        match self.pass(standing, None)? {
-            NeedDecision::Ok { standing, cells, .. } => {
-                Ok(NeedDecision::Ok { standing, price: first.clone(), cells, repeats: true })
-            }
-            other => Err(Error::Bug(format!("a repetition was answered {other:?}"))),
-        }
-    }
-
     fn pass(
         &self,
         standing: &ledger::subscription::Standing,
@@ -289,7 +269,7 @@ impl Told<'_, '_, '_, '_> {
             valid_ms: self.valid(standing).millis(),
         };
         let cells = granted.map_or_else(Vec::new, |(granted, _)| self.cells(granted, &price.scope));
-        Ok(NeedDecision::Ok { standing: Box::new(standing), price, cells, repeats: false })
+        Ok(NeedDecision::Ok { standing: Box::new(standing), price, cells, paid: Amount::ZERO })
     }
 
     /// For how long this holds: no longer than a lease, than the tier, or than the window that paid or was used up.

@@ -1,44 +1,51 @@
-//! A request that its client named and repeats (`Idempotency-Key`): one charge within the time that the catalog sets.
+//! A request that its client named and repeats (`Idempotency-Key`): within the time that the catalog sets, all of that name cost
+//! together what the dearest of them does.
 //!
-//! A name counts within the account of whoever asks, never beyond it: nobody can use up, or learn of, another's.
+//! Each is held like any other; the gateway takes what those before it were charged off what it costs. So nobody reads an answer
+//! for nothing by leaving the first one early. A name counts within the account of whoever asks, never beyond it: nobody can use
+//! up, or learn of, another's.
 
 use super::gateway::generation;
 use super::people::Asker;
 use super::{Session, Setup};
 use crate::engine::Work;
 use crate::error::Error;
-use crate::store::{HoldName, RepeatRow};
+use crate::store::{Charged, HoldName, RepeatRow};
 use contract::v1::{Need, NeedMode, Price, Reason, Repeat, Sync};
 use ledger::{Cell, CellId, CellState};
 use units::{Amount, Unit};
 
-/// What a named request is.
+/// What a request is by its name.
 pub(super) enum Verdict {
-    /// Unnamed, or its own first, or what came of the first was nothing: it is decided like any other.
-    New,
-    /// The first one is under way, or was another request.
+    /// It has none.
+    Unnamed,
+    /// The last of its name is under way, or was another request.
     No(Reason),
-    /// The first one was charged, at this price. `counts` if this was not answered so before.
-    Again { price: Price, counts: bool },
+    /// It is decided like any other.
+    Named(Box<Named>),
 }
 
-fn hold(sync: &Sync, need: &Need) -> HoldName {
-    let (node, incarnation) = (sync.node.clone(), sync.incarnation);
-    HoldName { node, incarnation, generation: generation(sync, need.id) }
+/// What is known of a request that was named.
+pub(super) struct Named {
+    paid: Charged,
+    /// What is to be kept of it if it passes; nothing if that is known already.
+    keep: Option<RepeatRow>,
 }
 
-/// What is known of the request's name, unless that is too long ago.
-fn known(
-    session: &mut Session<'_, '_, '_>,
-    asker: &Asker,
-    repeat: &Repeat,
-) -> Result<Option<RepeatRow>, Error> {
-    let since = session.work.now.minus(session.setup.catalog.policies.retries.window);
-    let row = session.work.store.repeat(&asker.account, &repeat.key)?;
-    Ok(row.filter(|row| row.at > since))
+impl Named {
+    /// What was charged before, in the unit of this price. Between a window's requests and credits there is no rate: where it was
+    /// paid in the other one it is one charge already, and this is the whole hold.
+    pub(super) fn paid(&self, price: &Price) -> Amount {
+        let Charged { credits, requests } = self.paid;
+        let (alike, other) = match price.unit {
+            Unit::Credits => (credits, requests),
+            Unit::Requests => (requests, credits),
+        };
+        if other.is_zero() { alike } else { alike.max(price.hold) }
+    }
 }
 
-/// Looks whether the request repeats one.
+/// Looks what the request is by its name.
 ///
 /// # Errors
 /// [`Error::Store`].
@@ -49,83 +56,77 @@ pub(super) fn look(
     asker: &Asker,
 ) -> Result<Verdict, Error> {
     let Some(repeat) = need.repeat.as_ref().filter(|_| need.mode == NeedMode::Hold) else {
-        return Ok(Verdict::New);
+        return Ok(Verdict::Unnamed);
     };
-    let Some(row) = known(session, asker, repeat)? else { return Ok(Verdict::New) };
+    let (node, incarnation) = (sync.node.clone(), sync.incarnation);
+    let own = HoldName { node, incarnation, generation: generation(sync, need.id) };
+    let named = |paid, keep| Ok(Verdict::Named(Box::new(Named { paid, keep })));
+    let first = first(session, repeat, own.clone());
+    let Some(row) = session.work.store.repeat(&asker.account, &repeat.key)? else {
+        return named(Charged::default(), Some(first));
+    };
+    let retries = session.setup.catalog.policies.retries;
+    let is_own = row.hold == own;
+    if !is_own && row.at <= session.work.now.minus(retries.window) {
+        return named(Charged::default(), Some(first)); // That was too long ago.
+    }
     if row.body != repeat.body {
         return Ok(Verdict::No(Reason::IdempotencyMismatch));
     }
-    let own = hold(sync, need);
-    if row.hold == own {
-        return Ok(Verdict::New); // The answer to it was lost: the ledger knows its hold.
+    if is_own {
+        return named(row.paid, None); // The answer to it was lost: the ledger knows its hold.
     }
     let cells = session.work.store.cells_of_hold(&row.hold)?;
     if cells.iter().any(|(_, cell)| cell.state != CellState::Closed) {
         return Ok(Verdict::No(Reason::RequestInFlight));
     }
-    let used = |cell: &Cell| ![cell.used, cell.late, cell.short].iter().all(|part| part.is_zero());
-    if !cells.iter().any(|(_, cell)| used(cell)) {
-        return Ok(Verdict::New);
+    let paid = charged(session, row.paid, &cells)?;
+    if paid == Charged::default() || row.count >= retries.most {
+        return named(Charged::default(), Some(first));
     }
-    let counts = !row.repeated.contains(&own);
-    let most = session.setup.catalog.policies.retries.most;
-    if counts && u32::try_from(row.repeated.len()).map_or(true, |count| count >= most) {
-        return Ok(Verdict::New);
-    }
-    Ok(Verdict::Again { price: price(session, &cells)?, counts })
+    named(paid, Some(RepeatRow { at: row.at, paid, count: row.count.saturating_add(1), ..first }))
 }
 
-/// At what price it was held, in the unit of the grant that came first.
-fn price(session: &mut Session<'_, '_, '_>, cells: &[(CellId, Cell)]) -> Result<Price, Error> {
-    let (mut unit, mut scope, mut hold) = (None, String::new(), Amount::ZERO);
+/// What is kept of the first of a name.
+fn first(session: &Session<'_, '_, '_>, repeat: &Repeat, hold: HoldName) -> RepeatRow {
+    RepeatRow { body: repeat.body.clone(), hold, at: session.work.now, paid: Charged::default(), count: 0 }
+}
+
+/// What was charged before, and on these cells of a hold.
+fn charged(
+    session: &mut Session<'_, '_, '_>,
+    before: Charged,
+    cells: &[(CellId, Cell)],
+) -> Result<Charged, Error> {
+    let mut paid = before;
     for (id, cell) in cells {
         let terms = session.work.store.terms_of_grant(id.grant)?;
         let terms = terms.ok_or_else(|| Error::Bug(format!("the grant {} of a hold is gone", id.grant.0)))?;
-        if unit.is_none() {
-            (unit, scope) = (Some(terms.unit), terms.scope.clone());
-        }
-        if unit == Some(terms.unit) {
-            hold = hold.checked_add(cell.granted).unwrap_or(Amount::MAX);
+        let sum = match terms.unit {
+            Unit::Credits => &mut paid.credits,
+            Unit::Requests => &mut paid.requests,
+        };
+        for part in [cell.used, cell.late, cell.short] {
+            *sum = sum.checked_add(part).unwrap_or(Amount::MAX);
         }
     }
-    let version = session.setup.catalog.price_version;
-    Ok(Price { unit: unit.unwrap_or(Unit::Credits), hold, scope, version })
+    Ok(paid)
 }
 
 /// Keeps that this need holds for the request of this name.
 ///
 /// # Errors
 /// [`Error::Store`].
-pub(super) fn remember(
+pub(super) fn keep(
     session: &mut Session<'_, '_, '_>,
-    sync: &Sync,
     need: &Need,
     asker: &Asker,
+    named: &Named,
 ) -> Result<(), Error> {
-    let Some(repeat) = &need.repeat else { return Ok(()) };
-    let own = hold(sync, need);
-    // Asked again, it is as old as it was.
-    if known(session, asker, repeat)?.is_some_and(|row| row.hold == own) {
-        return Ok(());
+    match (&need.repeat, &named.keep) {
+        (Some(repeat), Some(row)) => session.work.store.put_repeat(&asker.account, &repeat.key, row),
+        _ => Ok(()),
     }
-    let row = RepeatRow { body: repeat.body.clone(), hold: own, at: session.work.now, repeated: Vec::new() };
-    session.work.store.put_repeat(&asker.account, &repeat.key, &row)
-}
-
-/// Keeps that this need was answered as a repetition.
-///
-/// # Errors
-/// [`Error::Store`].
-pub(super) fn count(
-    session: &mut Session<'_, '_, '_>,
-    sync: &Sync,
-    need: &Need,
-    asker: &Asker,
-) -> Result<(), Error> {
-    let Some(repeat) = &need.repeat else { return Ok(()) };
-    let Some(mut row) = known(session, asker, repeat)? else { return Ok(()) };
-    row.repeated.push(hold(sync, need));
-    session.work.store.put_repeat(&asker.account, &repeat.key, &row)
 }
 
 /// Rows that are forgotten at a time.

@@ -1,4 +1,4 @@
-//! Every branch of a repetition, in both stores: what it is told, and what is charged.
+//! Every branch of a repetition, in both stores: what it is told, and what was paid before it.
 
 use super::{Setup, sync};
 use crate::catalog::Catalog;
@@ -11,14 +11,14 @@ use units::{AccountId, Amount, Instant, Span};
 
 const NOW: Instant = Instant::from_secs(1_795_167_000);
 
-fn setup() -> Setup {
+fn setup(crash: CrashPolicy) -> Setup {
     let catalog = include_str!("../../../../catalogs/demo.yaml");
     let catalog = Catalog::from_yaml(catalog).unwrap();
     Setup {
         policy: catalog.policy(),
         catalog,
         timing: Timing { ttl: Span::from_secs(30), grace: Span::ZERO, tail: Span::from_secs(30) },
-        crash: CrashPolicy::Charge,
+        crash,
         claim_ttl: Span::from_secs(30),
         tells: false,
     }
@@ -28,6 +28,7 @@ fn setup() -> Setup {
 struct Desk<'a> {
     store: &'a mut dyn Store,
     now: Instant,
+    crash: CrashPolicy,
 }
 
 impl Desk<'_> {
@@ -42,7 +43,7 @@ impl Desk<'_> {
         let asked: Sync = serde_json::from_value(all).unwrap();
         let (mut notes, mut counts) = (Vec::new(), Vec::new());
         let mut work = Work { store: self.store, now: self.now, notes: &mut notes, counts: &mut counts };
-        sync(&mut work, &setup(), &asked).unwrap()
+        sync(&mut work, &setup(self.crash), &asked).unwrap()
     }
 
     /// What becomes of one that is named so.
@@ -77,14 +78,15 @@ impl Desk<'_> {
     fn sweeps(&mut self, who: &str) {
         let (mut notes, mut counts) = (Vec::new(), Vec::new());
         let mut work = Work { store: self.store, now: self.now, notes: &mut notes, counts: &mut counts };
-        super::settle(&mut work, &setup(), &AccountId::new(who).unwrap()).unwrap();
+        super::settle(&mut work, &setup(self.crash), &AccountId::new(who).unwrap()).unwrap();
     }
 }
 
 fn told(decision: &NeedDecision) -> &'static str {
     match decision {
-        NeedDecision::Ok { repeats: true, cells, .. } if cells.is_empty() => "repeats",
-        NeedDecision::Ok { repeats: false, cells, .. } if !cells.is_empty() => "held",
+        NeedDecision::Ok { cells, .. } if cells.is_empty() => "nothing held",
+        NeedDecision::Ok { paid, .. } if paid.is_zero() => "held",
+        NeedDecision::Ok { paid, .. } if *paid == Amount::ONE => "one paid",
         NeedDecision::Refused { refusal } if refusal.reason == Reason::RequestInFlight => "in flight",
         NeedDecision::Refused { refusal } if refusal.reason == Reason::IdempotencyMismatch => "mismatch",
         other => panic!("{other:?}"),
@@ -92,10 +94,10 @@ fn told(decision: &NeedDecision) -> &'static str {
 }
 
 fn each(test: impl Fn(&mut Desk<'_>)) {
-    test(&mut Desk { store: &mut Memory::default(), now: NOW });
+    test(&mut Desk { store: &mut Memory::default(), now: NOW, crash: CrashPolicy::Charge });
     let dir = tempfile::tempdir().unwrap();
     let mut store = Sqlite::open(&dir.path().join("x.db")).unwrap();
-    test(&mut Desk { store: &mut store, now: NOW });
+    test(&mut Desk { store: &mut store, now: NOW, crash: CrashPolicy::Charge });
 }
 
 #[test]
@@ -109,11 +111,15 @@ fn each_branch_is_the_same_in_both_stores() {
         assert_eq!(told(&desk.asks(4, "bob", 'a', 'c')), "held", "another's name");
         desk.ends(&first, Amount::ONE);
         let again = desk.asks(5, "alice", 'a', 'b');
-        assert_eq!(told(&again), "repeats");
+        assert_eq!(told(&again), "one paid");
         assert_eq!(desk.asks(5, "alice", 'a', 'b'), again, "the answer was lost, and it counts once");
-        assert_eq!(told(&desk.asks(6, "alice", 'a', 'b')), "repeats");
+        assert_eq!(told(&desk.asks(6, "alice", 'a', 'b')), "in flight");
+        desk.ends(&again, Amount::ZERO);
+        let last = desk.asks(6, "alice", 'a', 'b');
+        assert_eq!(told(&last), "one paid");
+        desk.ends(&last, Amount::ZERO);
         let anew = desk.asks(7, "alice", 'a', 'b');
-        assert_eq!(told(&anew), "held", "two were free");
+        assert_eq!(told(&anew), "held", "that were two");
         desk.ends(&anew, Amount::ZERO);
         assert_eq!(told(&desk.asks(8, "alice", 'a', 'b')), "held", "it failed");
         desk.sync(json!({"abandoned": [8]}));
@@ -124,7 +130,7 @@ fn each_branch_is_the_same_in_both_stores() {
 }
 
 #[test]
-fn what_a_dead_gateway_was_charged_for_is_repeated_and_until_then_under_way() {
+fn what_a_dead_gateway_was_charged_for_is_paid_and_until_then_under_way() {
     each(|desk| {
         assert_eq!(told(&desk.asks(1, "alice", 'a', 'b')), "held");
         for _ in 0..2 {
@@ -132,6 +138,34 @@ fn what_a_dead_gateway_was_charged_for_is_repeated_and_until_then_under_way() {
             assert_eq!(told(&desk.asks(2, "alice", 'a', 'b')), "in flight");
             desk.sweeps("alice");
         }
-        assert_eq!(told(&desk.asks(2, "alice", 'a', 'b')), "repeats");
+        assert_eq!(told(&desk.asks(2, "alice", 'a', 'b')), "one paid");
+    });
+}
+
+#[test]
+fn one_whose_answer_was_lost_is_told_the_same_however_long_ago_the_first_one_was() {
+    each(|desk| {
+        let first = desk.asks(1, "alice", 'a', 'b');
+        desk.ends(&first, Amount::ONE);
+        desk.now = desk.now.plus(Span::from_secs(599));
+        assert_eq!(told(&desk.asks(2, "alice", 'a', 'b')), "one paid");
+        desk.now = desk.now.plus(Span::from_secs(2));
+        assert_eq!(told(&desk.asks(2, "alice", 'a', 'b')), "one paid");
+        assert_eq!(told(&desk.asks(3, "alice", 'a', 'b')), "held", "and this is the first of its name now");
+        assert_eq!(told(&desk.asks(4, "alice", 'a', 'b')), "in flight");
+    });
+}
+
+#[test]
+fn what_is_told_of_a_dead_gateways_request_after_all_counts_too() {
+    each(|desk| {
+        desk.crash = CrashPolicy::Refund;
+        let first = desk.asks(1, "alice", 'a', 'b');
+        desk.now = desk.now.plus(Span::from_secs(31));
+        desk.sweeps("alice");
+        desk.now = desk.now.plus(Span::from_secs(31));
+        desk.sweeps("alice");
+        desk.ends(&first, Amount::ONE);
+        assert_eq!(told(&desk.asks(2, "alice", 'a', 'b')), "one paid");
     });
 }

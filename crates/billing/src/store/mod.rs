@@ -10,8 +10,8 @@ mod sqlite;
 
 pub use memory::Memory;
 pub use rows::{
-    ApiKey, ClaimKey, ClaimRow, ClaimState, EventKey, EventRow, EventStatus, FactRow, GrantCharge, HoldName,
-    Message, MessageStatus, Page, RepeatRow, Stored, SumBy, Tries, UsageKey, UsageRow, UsageSum,
+    ApiKey, Charged, ClaimKey, ClaimRow, ClaimState, EventKey, EventRow, EventStatus, FactRow, GrantCharge,
+    HoldName, Message, MessageStatus, Page, RepeatRow, Stored, SumBy, Tries, UsageKey, UsageRow, UsageSum,
 };
 pub use sqlite::Sqlite;
 

@@ -2,7 +2,6 @@
 
 use contract::v1::Tokens;
 use ledger::GrantId;
-use serde::{Deserialize, Serialize};
 use units::{AccountId, Amount, EndpointId, EventId, Instant, NodeName, RequestId, Unit};
 
 /// A row and the number by which lists are cut into pages.
@@ -335,7 +334,7 @@ impl UsageSum {
 }
 
 /// Names the hold of one request, over all gateways.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HoldName {
     /// Which Envoy.
     pub node: NodeName,
@@ -350,10 +349,21 @@ pub struct HoldName {
 pub struct RepeatRow {
     /// Digest of what was asked.
     pub body: String,
-    /// What was held for it.
+    /// What was held for the last of its name.
     pub hold: HoldName,
-    /// When.
+    /// When the first one was held.
     pub at: Instant,
-    /// The needs that were answered as repetitions of it.
-    pub repeated: Vec<HoldName>,
+    /// What those before the last were charged.
+    pub paid: Charged,
+    /// How many came after the first that was charged.
+    pub count: u32,
+}
+
+/// What requests were charged, in each unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Charged {
+    /// Micro-credits.
+    pub credits: Amount,
+    /// Requests of a window.
+    pub requests: Amount,
 }

@@ -14,7 +14,7 @@ const TOKENS: &str = r#"chat:
       unknown_model: refuse
       models:
         small: {input: 1, output: 4, context: 10000, output_max: 1000, output_usual: 200}
-        "big*": {input: 10, output: 40, context: 10000, output_max: 1000}"#;
+        "big*": {input: 10, output: 40, context: 10000, output_max: 1000, unseen: true}"#;
 
 pub(crate) fn catalog() -> String {
     let demo = demo_catalog().replace("chat: {cost: 1, tiers: all}", TOKENS);
@@ -53,7 +53,8 @@ async fn a_request_holds_the_most_that_it_can_cost_and_the_list_comes_with_it() 
     let answer = decide(&world, asks(2, "small", 1000, &json!({"output_max": 500}))).await;
     let (held, list) = (&answer["needs"][0], &answer["lists"]["chat"]);
     assert_eq!((&held["decision"], &held["price"]["hold"]), (&json!("ok"), &json!(1000 + 4 * 500)));
-    assert_eq!(list["models"][0]["name"], "big");
+    assert_eq!((&list["models"][0]["name"], &list["models"][0]["unseen"]), (&json!("big"), &json!(true)));
+    assert_eq!(list["models"][1]["unseen"], Value::Null);
     assert_eq!(
         (&list["models"][1]["name"], &list["models"][1]["output"]),
         (&json!("small"), &json!(4 * ONE))
@@ -178,7 +179,8 @@ async fn a_window_comes_first_and_counts_one_whatever_the_request_is() {
         (&price["unit"], &price["hold"], &price["scope"]),
         (&json!("requests"), &json!(1), &json!("daily"))
     );
-    assert_eq!(answer["lists"], Value::Null, "nobody computes anything of a request that a window pays for");
+    // Its limit of output is lowered to the model's, for a window pays for no more than that.
+    assert_eq!(answer["lists"]["chat"]["models"][0]["output_max"], 1_000);
     // From a lease the next request may be another's to pay for, and the gateway asks nobody.
     (lease["mode"], lease["id"]) = (json!("lease"), json!(3));
     let answer = decide(&world, lease.clone()).await;

@@ -200,6 +200,12 @@ impl PriceList {
         Ok(limit.min(u64::try_from(paid).unwrap_or(u64::MAX)))
     }
 
+    /// The limit of output tokens that a request for this model gets which states none.
+    #[must_use]
+    pub fn output_max(&self, model: &str) -> Option<u64> {
+        self.asked(model).ok().map(|price| price.output_max)
+    }
+
     /// True if a model spends output tokens on what it does not send.
     #[must_use]
     pub fn is_unseen(&self, model: &str) -> bool {

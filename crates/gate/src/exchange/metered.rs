@@ -22,6 +22,7 @@ use crate::{Effect, Level, Metric, Text};
 use answer::UpstreamAnswer;
 use asking::{Asking, Measured, key_digest, model_in};
 use contract::v1::{NeedMode, NeedShape, Reason, Refusal};
+use meter::Source;
 use relay::Relay;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -248,7 +249,15 @@ impl Metered {
             let question = Question::Need { subject, endpoint, mode, shape, allow, repeat };
             return self.ask(question, end || head, announced);
         }
-        let asking = Asking { subject, endpoint, mode, allow, key, model: model_in(path) };
+        let model = match model_in(metering.request.as_ref(), path) {
+            Ok(model) => model,
+            Err(why) => return self.reply(No::Plain(Plain::Unreadable { why: why.to_owned() }), end),
+        };
+        if metering.request == Some(Source::Gemini) && headers.has("x-goog-fieldmask") {
+            // It would leave the usage out of the answer.
+            self.effects.push_back(Effect::RemoveRequestHeader("x-goog-fieldmask".into()));
+        }
+        let asking = Asking { subject, endpoint, mode, allow, key, model, path: path.to_owned() };
         if end {
             return self.put(asking, &[], end, announced, now);
         }

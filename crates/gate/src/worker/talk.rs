@@ -70,8 +70,10 @@ pub struct Decided {
     pub standing: Standing,
     /// What the request costs at most that it was decided about, and each like it.
     pub price: Price,
-    /// The endpoint's prices, where what a request costs depends on what it uses.
+    /// The endpoint's prices, where what a request costs depends on what it uses; unless a window pays for it.
     list: Option<Rc<PriceList>>,
+    /// The same, whoever pays: it says how long answers of a model may be.
+    bounds: Option<Rc<PriceList>>,
     /// What the exchanges make of it, once for all of them.
     pub(crate) told: OnceCell<Option<Told>>,
 }
@@ -91,8 +93,15 @@ impl Decided {
     /// As billing said it. What a window pays for costs one of its requests, whatever a list says.
     #[must_use]
     pub fn new(standing: Standing, price: Price, list: Option<Rc<PriceList>>) -> Self {
+        let bounds = list.clone();
         let list = list.filter(|_| price.unit == Unit::Credits);
-        Self { standing, price, list, told: OnceCell::new() }
+        Self { standing, price, list, bounds, told: OnceCell::new() }
+    }
+
+    /// What the endpoint's price list says of its models, whoever pays.
+    #[must_use]
+    pub fn bounds(&self) -> Option<&PriceList> {
+        self.bounds.as_deref()
     }
 
     /// The prices by which it is charged, if that depends on what it uses.

@@ -3,7 +3,7 @@
 //! `message_start` states the input, `message_delta` the output so far and, where tools ran at the provider, a larger
 //! input than before: of each number the last one counts.
 
-use super::{Found, Known, Stated, path};
+use super::{Found, Known, Numbers, path};
 use crate::reading::Counts;
 use crate::walk::{Field, Path};
 
@@ -21,6 +21,7 @@ pub(crate) const PATHS: &[Path] = &[
     path(Field::Model, &["model"]),
     path(Field::Model, &["message", "model"]).at(1),
     path(Field::Kind, &["type"]),
+    path(Field::Error, &["error"]),
     path(Field::Text, &["delta", "text"]),
     path(Field::Text, &["delta", "thinking"]),
     path(Field::Text, &["delta", "partial_json"]),
@@ -32,34 +33,36 @@ pub(crate) const PATHS: &[Path] = &[
 
 pub(crate) fn settle(found: &Found<'_>, known: &mut Known) {
     found.deliver(found.walk.text(), known);
+    known.failed |= found.name(Field::Kind, 0) == Some("error");
     if found.is_event && found.name(Field::Kind, 0) == Some("message_stop") {
         known.complete = true;
     }
     for place in [1, 0] {
         let Some(new) = found.usage(place, known) else { continue };
-        let old = known.stated;
-        known.stated = Stated {
+        let old = known.numbers;
+        known.numbers = Numbers {
             input: new.input.or(old.input),
             cached: new.cached.or(old.cached),
             cache_written: new.cache_written.or(old.cache_written),
             output: new.output.or(old.output),
             ..old
         };
-        known.counts = Some(counts(known.stated));
+        known.stated = known.numbers.stated();
+        known.counts = Some(counts(known.numbers));
     }
 }
 
 /// `input_tokens` are those beside the cache.
-fn counts(stated: Stated) -> Counts {
-    let (cached, cache_written) = (stated.cached.unwrap_or(0), stated.cache_written.unwrap_or(0));
-    let input = stated.input.unwrap_or(0).saturating_add(cached).saturating_add(cache_written);
-    Counts { input, cached, cache_written, output: stated.output.unwrap_or(0), ..Counts::default() }
+fn counts(numbers: Numbers) -> Counts {
+    let (cached, cache_written) = (numbers.cached.unwrap_or(0), numbers.cache_written.unwrap_or(0));
+    let input = numbers.input.unwrap_or(0).saturating_add(cached).saturating_add(cache_written);
+    Counts { input, cached, cache_written, output: numbers.output.unwrap_or(0), ..Counts::default() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
-    use crate::{Certainty, Counts, Source};
+    use crate::{Certainty, Counts, Source, Stated};
 
     const SOURCE: Source = Source::Anthropic;
 
@@ -85,7 +88,7 @@ mod tests {
         );
         let counts = Counts { input: 60, cached: 30, cache_written: 20, output: 4, ..NONE };
         assert_eq!((read.counts, read.certainty), (Some(counts), Certainty::Exact));
-        assert_eq!((read.model.as_deref(), read.written.bytes), (Some("claude"), 3));
+        assert_eq!((read.model.as_deref(), written(&read).bytes), (Some("claude"), 3));
     }
 
     #[test]
@@ -112,7 +115,29 @@ mod tests {
             [r#"{"type":"text_delta","text":"ab"}"#, r#"{"thinking":"c"}"#, r#"{"partial_json":"{}"}"#, "{}"]
                 .map(|delta| event(&format!("{{\"type\":\"content_block_delta\",\"delta\":{delta}}}")));
         let read = events(&SOURCE, &(start() + &deltas.concat()));
-        assert_eq!((read.written.events, read.written.bytes, read.certainty), (3, 5, Certainty::AtLeast));
+        assert_eq!((written(&read).events, written(&read).bytes, read.certainty), (3, 5, Certainty::AtLeast));
+    }
+
+    #[test]
+    fn what_is_stated_adds_up_and_a_failure_is_told() {
+        let error = event(r#"{"type":"error","error":{"type":"overloaded_error"}}"#);
+        let delta = event(r#"{"type":"message_delta","usage":{"output_tokens":3}}"#);
+        for (stream, failed, stated) in [
+            (start(), false, BOTH),
+            (start() + &error, true, BOTH),
+            (delta.clone(), false, Stated { input: false, output: true }),
+            (delta + &start(), false, BOTH),
+            (event(r#"{"type":"error"}"#), true, Stated::default()),
+            (
+                event(r#"{"usage":{"cache_read_input_tokens":9,"output_tokens":1}}"#),
+                false,
+                Stated { input: false, output: true },
+            ),
+        ] {
+            let read = events(&SOURCE, &stream);
+            assert_eq!((read.failed, read.stated), (failed, stated), "{stream}");
+        }
+        assert!(document(&SOURCE, r#"{"type":"error","error":{"type":"api_error"}}"#).failed);
     }
 
     #[test]

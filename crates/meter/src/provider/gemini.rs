@@ -3,8 +3,8 @@
 //! Thoughts are counted beside the candidates, and what tools brought in beside the prompt. A stream without
 //! `alt=sse` is one array of chunks. No chunk says that it is the last.
 
-use super::{Found, Known, Stated, path};
-use crate::reading::Counts;
+use super::{Found, Known, Numbers, path};
+use crate::reading::{Counts, Stated};
 use crate::walk::{Field, Path, Slot};
 
 pub(crate) const PATHS: &[Path] = &[
@@ -15,6 +15,7 @@ pub(crate) const PATHS: &[Path] = &[
     path(Field::Output, &["usageMetadata", "candidatesTokenCount"]),
     path(Field::Reasoning, &["usageMetadata", "thoughtsTokenCount"]),
     path(Field::Model, &["modelVersion"]),
+    path(Field::Error, &["error"]),
     path(Field::Text, &["candidates", "*", "content", "parts", "*", "text"]),
     path(Field::Text, &["candidates", "*", "content", "parts", "*", "functionCall", "name"]),
     path(Field::Usage, &["*", "usageMetadata"]).at(1),
@@ -24,6 +25,7 @@ pub(crate) const PATHS: &[Path] = &[
     path(Field::Output, &["*", "usageMetadata", "candidatesTokenCount"]).at(1),
     path(Field::Reasoning, &["*", "usageMetadata", "thoughtsTokenCount"]).at(1),
     path(Field::Model, &["*", "modelVersion"]).at(1),
+    path(Field::Error, &["*", "error"]).at(1),
     path(Field::Text, &["*", "candidates", "*", "content", "parts", "*", "text"]),
     path(Field::Text, &["*", "candidates", "*", "content", "parts", "*", "functionCall", "name"]),
 ];
@@ -31,24 +33,27 @@ pub(crate) const PATHS: &[Path] = &[
 pub(crate) fn settle(found: &Found<'_>, known: &mut Known) {
     found.deliver(found.walk.text(), known);
     let main = *found.slot(Field::Usage, 0) != Slot::Absent;
-    if let Some(stated) = found.usage(u8::from(!main), known) {
-        known.counts = Some(counts(stated));
+    if let Some(numbers) = found.usage(u8::from(!main), known) {
+        // A number that is zero is left out: whoever thought and said nothing states no candidates.
+        let output = numbers.output.is_some() || numbers.reasoning.is_some();
+        known.stated = Stated { input: numbers.input.is_some(), output };
+        known.counts = Some(counts(numbers));
     }
 }
 
-fn counts(stated: Stated) -> Counts {
+fn counts(numbers: Numbers) -> Counts {
     // The slot of `cache_written`, which Gemini does not state, has what tools brought in.
-    let tools = stated.cache_written.unwrap_or(0);
-    let reasoning = stated.reasoning.unwrap_or(0);
-    let input = stated.input.unwrap_or(0).saturating_add(tools);
-    let output = stated.output.unwrap_or(0).saturating_add(reasoning);
-    Stated { input: Some(input), cache_written: None, output: Some(output), ..stated }.counts()
+    let tools = numbers.cache_written.unwrap_or(0);
+    let reasoning = numbers.reasoning.unwrap_or(0);
+    let input = numbers.input.unwrap_or(0).saturating_add(tools);
+    let output = numbers.output.unwrap_or(0).saturating_add(reasoning);
+    Numbers { input: Some(input), cache_written: None, output: Some(output), ..numbers }.counts()
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
-    use crate::{Certainty, Counts, Source};
+    use crate::{Certainty, Counts, Source, Stated};
 
     const SOURCE: Source = Source::Gemini;
 
@@ -65,7 +70,25 @@ mod tests {
         let read = document(&SOURCE, &chunk("abc", usage));
         let counts = Counts { input: 108, cached: 3, output: 451, reasoning: 433, ..NONE };
         assert_eq!((read.counts, read.certainty), (Some(counts), Certainty::Exact));
-        assert_eq!((read.model.as_deref(), read.written.bytes), (Some("g"), 3));
+        assert_eq!((read.model.as_deref(), written(&read).bytes), (Some("g"), 3));
+    }
+
+    #[test]
+    fn what_is_stated_and_a_failure_are_told() {
+        for (usage, input, output) in [
+            (r#"{"promptTokenCount":8,"totalTokenCount":8}"#, true, false),
+            (r#"{"promptTokenCount":8,"thoughtsTokenCount":5}"#, true, true),
+            (r#"{"candidatesTokenCount":8,"toolUsePromptTokenCount":5}"#, false, true),
+        ] {
+            let read = document(&SOURCE, &chunk("a", usage));
+            assert_eq!((read.stated, read.failed), (Stated { input, output }, false), "{usage}");
+        }
+        let error = r#"{"error":{"code":503,"status":"UNAVAILABLE"}}"#;
+        let usage = chunk("a", r#"{"promptTokenCount":8}"#);
+        assert!(document(&SOURCE, error).failed);
+        assert!(document(&SOURCE, &format!("[{usage},{error}]")).failed);
+        assert!(events(&SOURCE, &format!("data: {usage}\n\ndata: {error}\n\n")).failed);
+        assert!(!document(&SOURCE, &format!("[[{error}]]")).failed);
     }
 
     #[test]
@@ -79,11 +102,11 @@ mod tests {
         let read = events(&SOURCE, &stream);
         let counts = Some(Counts { input: 8, output: 2, ..NONE });
         assert_eq!((read.counts, read.certainty, read.odd), (counts, Certainty::AtLeast, false));
-        assert_eq!((read.written.events, read.written.bytes), (3, 3));
+        assert_eq!((written(&read).events, written(&read).bytes), (3, 3));
         let array = format!("[{}]", chunks[..2].join(",\r\n"));
         let read = document(&SOURCE, &array);
         assert_eq!((read.counts, read.certainty), (counts, Certainty::Exact));
-        assert_eq!((read.model.as_deref(), read.written.bytes), (Some("g"), 2));
+        assert_eq!((read.model.as_deref(), written(&read).bytes), (Some("g"), 2));
         assert_eq!(
             document(&SOURCE, &format!("{{\"*\":{}}}", chunks[0])).counts,
             None,

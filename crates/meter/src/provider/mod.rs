@@ -7,7 +7,7 @@ mod openai_images;
 mod openai_responses;
 mod pointer;
 
-use crate::reading::{Counts, Written};
+use crate::reading::{Counts, Stated, Written};
 use crate::source::Source;
 use crate::walk::{Field, Path, Paths, Slot, Walk};
 
@@ -37,18 +37,22 @@ impl Provider {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Known {
     pub(crate) counts: Option<Counts>,
-    /// The last stated of each, where an event states some of them only.
+    /// Which of the counts were stated.
     pub(crate) stated: Stated,
+    /// The last stated of each, where an event states some of them only.
+    pub(crate) numbers: Numbers,
     /// The answer said that it is complete.
     pub(crate) complete: bool,
     pub(crate) model: Option<String>,
     pub(crate) written: Written,
     pub(crate) odd: bool,
+    /// The answer said that it failed.
+    pub(crate) failed: bool,
 }
 
 /// What one usage states.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Stated {
+pub(crate) struct Numbers {
     pub(crate) input: Option<u64>,
     pub(crate) cached: Option<u64>,
     pub(crate) cache_written: Option<u64>,
@@ -77,6 +81,12 @@ impl Path {
 }
 
 impl Found<'_> {
+    /// Takes over what the document says.
+    pub(crate) fn take(&self, settle: fn(&Self, &mut Known), known: &mut Known) {
+        known.failed |= [0, 1].iter().any(|place| *self.slot(Field::Error, *place) != Slot::Absent);
+        settle(self, known);
+    }
+
     fn slot(&self, field: Field, place: u8) -> &Slot {
         let mut found = self.walk.found().filter(|it| (it.0, it.1) == (field, place));
         found.next().map_or(&Slot::Absent, |it| it.2)
@@ -98,8 +108,8 @@ impl Found<'_> {
 
     /// What the usage in that place states; `None` if it is not there or states nothing. Where any of it cannot be
     /// used, none of it is, and that is noted.
-    fn usage(&self, place: u8, known: &mut Known) -> Option<Stated> {
-        let mut stated = Stated::default();
+    fn usage(&self, place: u8, known: &mut Known) -> Option<Numbers> {
+        let mut stated = Numbers::default();
         let mut alias = None;
         for (field, at, slot) in self.walk.found() {
             if at != place {
@@ -148,7 +158,19 @@ impl Found<'_> {
     }
 }
 
-impl Stated {
+impl Known {
+    /// Takes a usage for the whole of what is stated.
+    fn put(&mut self, numbers: Numbers) {
+        self.stated = numbers.stated();
+        self.counts = Some(numbers.counts());
+    }
+}
+
+impl Numbers {
+    const fn stated(self) -> Stated {
+        Stated { input: self.input.is_some(), output: self.output.is_some() }
+    }
+
     /// As counts whose parts are no larger than the whole.
     fn counts(self) -> Counts {
         let (input, output) = (self.input.unwrap_or(0), self.output.unwrap_or(0));

@@ -4,8 +4,7 @@
 //! growing: the last one is the whole. Groq states it a second time in `x_groq`, DeepSeek counts what was cached in
 //! `prompt_cache_hit_tokens`, and xAI counts thoughts beside `completion_tokens`, which the total tells.
 
-use super::{Found, Known, Stated, path};
-use crate::reading::Counts;
+use super::{Found, Known, Numbers, path};
 use crate::walk::{Field, Path, Slot};
 
 pub(crate) const PATHS: &[Path] = &[
@@ -22,6 +21,7 @@ pub(crate) const PATHS: &[Path] = &[
     path(Field::Cached, &["x_groq", "usage", "prompt_tokens_details", "cached_tokens"]).at(1),
     path(Field::Reasoning, &["x_groq", "usage", "completion_tokens_details", "reasoning_tokens"]).at(1),
     path(Field::Model, &["model"]),
+    path(Field::Error, &["error"]),
     path(Field::List, &["choices"]),
     path(Field::Text, &["choices", "*", "text"]),
     path(Field::Text, &["choices", "*", "delta", "content"]),
@@ -31,6 +31,8 @@ pub(crate) const PATHS: &[Path] = &[
     path(Field::Text, &["choices", "*", "delta", "refusal"]),
     path(Field::Text, &["choices", "*", "delta", "tool_calls", "*", "function", "name"]),
     path(Field::Text, &["choices", "*", "delta", "tool_calls", "*", "function", "arguments"]),
+    path(Field::Text, &["choices", "*", "delta", "tool_calls", "*", "custom", "name"]),
+    path(Field::Text, &["choices", "*", "delta", "tool_calls", "*", "custom", "input"]),
     path(Field::Text, &["choices", "*", "delta", "function_call", "name"]),
     path(Field::Text, &["choices", "*", "delta", "function_call", "arguments"]),
     path(Field::Text, &["choices", "*", "message", "content"]),
@@ -40,6 +42,8 @@ pub(crate) const PATHS: &[Path] = &[
     path(Field::Text, &["choices", "*", "message", "refusal"]),
     path(Field::Text, &["choices", "*", "message", "tool_calls", "*", "function", "name"]),
     path(Field::Text, &["choices", "*", "message", "tool_calls", "*", "function", "arguments"]),
+    path(Field::Text, &["choices", "*", "message", "tool_calls", "*", "custom", "name"]),
+    path(Field::Text, &["choices", "*", "message", "tool_calls", "*", "custom", "input"]),
     path(Field::Text, &["choices", "*", "message", "function_call", "name"]),
     path(Field::Text, &["choices", "*", "message", "function_call", "arguments"]),
 ];
@@ -51,26 +55,26 @@ pub(crate) fn settle(found: &Found<'_>, known: &mut Known) {
         known.complete = false;
     }
     let main = *found.slot(Field::Usage, 0) != Slot::Absent;
-    if let Some(stated) = found.usage(u8::from(!main), known) {
-        known.counts = Some(counts(stated));
+    if let Some(numbers) = found.usage(u8::from(!main), known) {
+        known.put(with_thoughts(numbers));
         known.complete |= found.list() == Some(0);
     }
 }
 
-fn counts(mut stated: Stated) -> Counts {
-    let (input, output) = (stated.input.unwrap_or(0), stated.output.unwrap_or(0));
-    let thoughts = stated.reasoning.unwrap_or(0);
+fn with_thoughts(mut numbers: Numbers) -> Numbers {
+    let (input, output) = (numbers.input.unwrap_or(0), numbers.output.unwrap_or(0));
+    let thoughts = numbers.reasoning.unwrap_or(0);
     let said = input.saturating_add(output);
-    if thoughts > 0 && stated.total == Some(said.saturating_add(thoughts)) {
-        stated.output = Some(output.saturating_add(thoughts));
+    if thoughts > 0 && numbers.total == Some(said.saturating_add(thoughts)) {
+        numbers.output = Some(output.saturating_add(thoughts));
     }
-    stated.counts()
+    numbers
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
-    use crate::{Certainty, Counts, Source};
+    use crate::{Certainty, Counts, Source, Stated};
 
     const SOURCE: Source = Source::OpenAi;
 
@@ -87,8 +91,9 @@ mod tests {
             "prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":5}}}"#;
         let read = document(&SOURCE, body);
         assert_eq!(read.counts, Some(Counts { input: 9, cached: 4, output: 12, reasoning: 5, ..NONE }));
+        assert_eq!((read.stated, read.failed), (BOTH, false));
         assert_eq!((read.certainty, read.model.as_deref(), read.odd), (Certainty::Exact, Some("gpt"), false));
-        assert_eq!((read.written.events, read.written.bytes), (1, 7));
+        assert_eq!((written(&read).events, written(&read).bytes), (1, 7));
     }
 
     #[test]
@@ -98,6 +103,75 @@ mod tests {
             r#"{"data":[{"embedding":[0.1,-2e-3]}],"usage":{"prompt_tokens":8,"total_tokens":8}}"#,
         );
         assert_eq!(read.counts, Some(Counts { input: 8, ..NONE }));
+        assert_eq!(read.stated, Stated { input: true, output: false });
+    }
+
+    #[test]
+    fn what_is_not_stated_is_told_from_a_zero() {
+        for (usage, input, output) in [
+            (r#""prompt_tokens":0,"completion_tokens":0"#, true, true),
+            (r#""completion_tokens":7"#, false, true),
+            (r#""prompt_tokens":7,"completion_tokens":null"#, true, false),
+            (r#""completion_tokens_details":{"reasoning_tokens":5}"#, false, false),
+            (
+                r#""prompt_tokens":9,"total_tokens":14,"completion_tokens_details":{"reasoning_tokens":5}"#,
+                true,
+                true,
+            ),
+        ] {
+            let read = document(&SOURCE, &format!("{{\"usage\":{{{usage}}}}}"));
+            assert!(read.counts.is_some());
+            assert_eq!(read.stated, Stated { input, output }, "{usage}");
+        }
+        let whole = chunk("a", r#","usage":{"prompt_tokens":3,"completion_tokens":2}"#);
+        let part = chunk("a", r#","usage":{"completion_tokens":4}"#);
+        let odd = chunk("a", r#","usage":{"completion_tokens":-4}"#);
+        assert_eq!(events(&SOURCE, &chunk("a", "")).stated, Stated::default());
+        for (stream, counts, stated) in [
+            (whole.clone() + &part, Counts { output: 4, ..NONE }, Stated { input: false, output: true }),
+            (part + &whole, Counts { input: 3, output: 2, ..NONE }, BOTH),
+            (whole + &odd, Counts { input: 3, output: 2, ..NONE }, BOTH),
+        ] {
+            let read = events(&SOURCE, &stream);
+            assert_eq!((read.counts, read.stated), (Some(counts), stated), "{stream}");
+        }
+    }
+
+    #[test]
+    fn an_answer_says_itself_that_it_failed() {
+        for (error, failed) in [
+            (r#"{"message":"no","code":500}"#, true),
+            ("{}", true),
+            ("\"no\"", true),
+            ("\"\"", false),
+            ("null", false),
+            ("false", false),
+            ("[]", false),
+            ("0", false),
+            (r#"{"a":1},"error":null"#, false),
+        ] {
+            let body = format!("{{\"error\":{error}}}");
+            assert_eq!(document(&SOURCE, &body).failed, failed, "{body}");
+            let stream = chunk("a", "") + &format!("data: {body}\n\n") + &chunk("b", "");
+            assert_eq!(events(&SOURCE, &stream).failed, failed, "{stream}");
+            let within = format!("{{\"choices\":[{{\"error\":{error}}}],\"x\":{{\"error\":{{}}}}}}");
+            assert!(!document(&SOURCE, &within).failed, "{within}");
+        }
+        for bad in ["{\"error\":{}", "{\"error\":{}}x", "{\"error\":{}} {}", "[{\"error\":{}}]"] {
+            assert!(!document(&SOURCE, bad).failed, "{bad}");
+            assert!(!events(&SOURCE, &format!("data: {bad}\n\n")).failed, "{bad}");
+        }
+        assert!(!events(&SOURCE, "data: {\"error\":{}}\n").failed, "no event yet");
+        assert!(document(&Source::OpenAiImages, r#"{"error":{}}"#).failed);
+    }
+
+    #[test]
+    fn custom_tools_are_called_in_written_words() {
+        let calls = r#""tool_calls":[{"type":"custom","custom":{"name":"ab","input":"cdé"}},{"custom":{"input":"f"}}]"#;
+        let whole = document(&SOURCE, &format!(r#"{{"choices":[{{"message":{{{calls}}}}}]}}"#));
+        assert_eq!((written(&whole).events, written(&whole).bytes), (1, 7));
+        let read = events(&SOURCE, &format!("data: {{\"choices\":[{{\"delta\":{{{calls}}}}}]}}\n\n"));
+        assert_eq!(written(&read), written(&whole));
     }
 
     #[test]
@@ -161,7 +235,7 @@ mod tests {
                 + "data: {\"choices\":[{\"delta\":{\"content\":\"lost"),
         );
         assert_eq!((read.counts, read.certainty), (None, Certainty::AtLeast));
-        assert_eq!((read.written.events, read.written.bytes), (2, 5));
+        assert_eq!((written(&read).events, written(&read).bytes), (2, 5));
     }
 
     #[test]
@@ -200,7 +274,11 @@ mod tests {
         assert_eq!(last(r#"{"usage":{"prompt_tokens":5,"prompt_tokens":2}}"#), Some((2, 0)));
         assert_eq!(last(r#"{"usage":{"prompt_tokens":5},"us\u0061ge":null}"#), None);
         let twice = r#"{"choices":[{"message":{"content":"aaa"}}],"choices":[{"message":{"content":"b"}}]}"#;
-        assert_eq!(document(&SOURCE, twice).written.bytes, 0, "which of the two was delivered is not known");
+        assert_eq!(
+            written(&document(&SOURCE, twice)).bytes,
+            0,
+            "which of the two was delivered is not known"
+        );
         let stream = format!("data: [DONE]\n\ndata: {twice}\n\n");
         assert_eq!(events(&SOURCE, &stream).certainty, Certainty::AtLeast, "some of it was");
     }

@@ -1,6 +1,6 @@
 //! Any provider of which an operator says where it states what.
 
-use super::{Found, Known, Stated};
+use super::{Found, Known, Numbers};
 use crate::walk::Field;
 
 pub(crate) fn settle(found: &Found<'_>, known: &mut Known) {
@@ -8,16 +8,16 @@ pub(crate) fn settle(found: &Found<'_>, known: &mut Known) {
         known.model = Some(model.to_owned());
     }
     if let Some(new) = found.usage(0, known) {
-        let old = known.stated;
-        known.stated = Stated { input: new.input.or(old.input), output: new.output.or(old.output), ..old };
-        known.counts = Some(known.stated.counts());
+        let old = known.numbers;
+        known.numbers = Numbers { input: new.input.or(old.input), output: new.output.or(old.output), ..old };
+        known.put(known.numbers);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
-    use crate::{Certainty, Counts, Pointer, Pointers, Source};
+    use crate::{Certainty, Counts, Pointer, Pointers, Source, Stated};
     use std::rc::Rc;
 
     fn source(input: &str, output: &str, model: &str) -> Source {
@@ -48,6 +48,14 @@ mod tests {
     }
 
     #[test]
+    fn what_was_written_is_not_known() {
+        let source = source("/i", "/o", "/m");
+        let read = document(&source, r#"{"text":"abc","error":{}}"#);
+        assert_eq!((read.written, read.counts, read.failed), (None, None, false));
+        assert_eq!(events(&source, "").written, None);
+    }
+
+    #[test]
     fn the_last_event_that_has_it_counts() {
         let source = source("/i", "/o", "/m");
         let stream = "data: {\"i\":1,\"m\":\"a\"}\n\ndata: {\"o\":2}\n\ndata: {\"o\":3}\n\ndata: {}\n\n";
@@ -56,6 +64,9 @@ mod tests {
             (read.counts, read.certainty),
             (Some(Counts { input: 1, output: 3, ..NONE }), Certainty::AtLeast)
         );
+        assert_eq!(read.stated, BOTH);
+        let first = events(&source, stream.split_inclusive("\n\n").next().unwrap());
+        assert_eq!(first.stated, Stated { input: true, output: false });
         assert_eq!(events(&source, &format!("{stream}data: [DONE]\n\n")).certainty, Certainty::Exact);
     }
 }

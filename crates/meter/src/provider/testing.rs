@@ -1,9 +1,15 @@
 //! Reads answers in tests, whole and in pieces.
 
-use crate::{Counts, Format, Meter, Reading, Source};
+use crate::{Counts, Format, Meter, Reading, Source, Stated, Written};
 
 pub(super) const NONE: Counts =
     Counts { input: 0, cached: 0, cache_written: 0, output: 0, reasoning: 0, images: 0 };
+
+pub(super) const BOTH: Stated = Stated { input: true, output: true };
+
+pub(super) fn written(reading: &Reading) -> Written {
+    reading.written.expect("where text stands is known")
+}
 
 /// The same whole, byte by byte, and in two pieces cut anywhere.
 fn read(source: &Source, format: Format, bytes: &[u8]) -> Reading {

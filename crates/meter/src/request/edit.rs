@@ -4,23 +4,23 @@ use super::Asked;
 use super::scan::{LIMIT_MAX, Shape};
 use core::ops::Range;
 
-/// Which field states the limit of a chat that states none.
+/// By which field a server is told the limit of a chat. Completions have `max_tokens` alone, whatever this says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitField {
-    /// `max_tokens`, which every server that speaks like OpenAI's knows.
+    /// `max_tokens`, which every server that speaks like OpenAI's knows. Many do not know the other: alone, it is a
+    /// wish and bounds nothing. A limit of 0 is refused here, for to some of them it is none (Ollama).
     MaxTokens,
-    /// `max_completion_tokens`, which OpenAI's reasoning models insist on.
+    /// `max_completion_tokens`, which OpenAI's reasoning models insist on. Who knows it knows `max_tokens` too, and
+    /// takes either for a limit but refuses both together: one of them is enough.
     MaxCompletionTokens,
 }
 
 /// What is to be changed in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Edit {
-    /// Lowers every stated limit above this to it, and states it where none is. Nothing is stated where no field
-    /// does (images, embeddings, unknown shapes), nor to a completion, which has a limit of its own, if that is lower.
+    /// Lowers every stated limit above this to it, and states it where none is in a field that counts, if need be
+    /// besides one that does not. Nothing is stated where no field does (images, embeddings, unknown shapes).
     pub output_max: Option<u64>,
-    /// Which field is added where a chat states no limit.
-    pub limit_field: LimitField,
     /// Asks that a stream of OpenAI's tells its usage; changes nothing in other requests.
     pub include_usage: bool,
 }
@@ -38,7 +38,10 @@ pub(super) struct Places {
     pub(super) include_at: Option<Range<usize>>,
     /// `generationConfig`.
     pub(super) config: Option<Nested>,
-    pub(super) is_completion: bool,
+    /// A limit of 0 means none.
+    pub(super) zero_is_none: bool,
+    /// A limit that is not stated is added in the other field.
+    pub(super) adds_other: bool,
     pub(super) can_limit: bool,
     pub(super) can_tell: bool,
 }
@@ -113,7 +116,7 @@ impl Asked {
     pub fn edited(&self, body: &[u8], edit: &Edit) -> Option<Vec<u8>> {
         let mut splices = Splices::default();
         if let Some(most) = edit.output_max {
-            self.limit(most, edit.limit_field, &mut splices);
+            self.limit(most, &mut splices);
         }
         if edit.include_usage {
             self.tell_usage(&mut splices);
@@ -121,29 +124,24 @@ impl Asked {
         splices.apply(body)
     }
 
-    fn limit(&self, most: u64, field: LimitField, splices: &mut Splices) {
+    fn limit(&self, most: u64, splices: &mut Splices) {
         let places = &self.places;
         if !places.can_limit {
             return;
         }
-        // To Gemini's servers 0 is none; and what is stated must be a limit to the next reader too.
-        let least = u64::from(places.shape == Some(Shape::Gemini));
-        let most = most.clamp(least, LIMIT_MAX);
-        let mut is_stated = false;
+        // What is stated must be a limit to the next reader too.
+        let most = most.clamp(u64::from(places.zero_is_none), LIMIT_MAX);
         for limit in places.limits.iter().flatten() {
-            if let Some(value) = limit.value {
-                is_stated = true;
-                if value > most {
-                    splices.replace(&limit.at, most.to_string());
-                }
+            if limit.value.is_some_and(|value| value > most) {
+                splices.replace(&limit.at, most.to_string());
             }
         }
-        if is_stated || self.output_max.is_some_and(|default| default <= most) {
+        if self.output_max.is_some() {
             return;
         }
-        let other = field == LimitField::MaxCompletionTokens;
+        let most = most.min(self.output_wish.unwrap_or(most));
         let (name, other) = match places.shape {
-            Some(Shape::OpenAi) if other && !places.is_completion => ("max_completion_tokens", true),
+            Some(Shape::OpenAi) if places.adds_other => ("max_completion_tokens", true),
             Some(Shape::Responses) => ("max_output_tokens", false),
             Some(Shape::Gemini) => ("maxOutputTokens", false),
             _ => ("max_tokens", false),

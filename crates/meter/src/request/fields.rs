@@ -26,6 +26,10 @@ pub(super) enum Key {
     Functions,
     /// What refers to input that is not in the body.
     Elsewhere,
+    /// What outranks a limit at the servers that know it, and is refused.
+    Foreign,
+    /// An object that some servers take further fields from.
+    Extra,
     /// What kind of thing it is.
     Kind,
     /// A text or a list of parts.
@@ -50,6 +54,8 @@ pub(super) enum Place {
     Top,
     Options,
     Config,
+    /// An object that may hold fields of particular servers.
+    Extra,
     Messages,
     Message,
     Parts,
@@ -83,6 +89,37 @@ const OPENAI: Fields = &[
     ("tools", Key::Tools),
     ("functions", Key::Functions),
     ("web_search_options", Key::Elsewhere),
+    ("n_predict", Key::Foreign),
+    ("num_predict", Key::Foreign),
+    ("max_new_tokens", Key::Foreign),
+    ("max_length", Key::Foreign),
+    ("max_gen_len", Key::Foreign),
+    ("n_cmpl", Key::Foreign),
+    ("prompt_embeds", Key::Foreign),
+    ("options", Key::Extra),
+    ("extra_body", Key::Extra),
+    ("parameters", Key::Extra),
+    ("sampling_params", Key::Extra),
+];
+
+/// What could outrank the limit, or the number of answers, of the object around it: Ollama's `options.num_predict`,
+/// `parameters.max_new_tokens` of Text Generation Inference, and whatever a proxy takes out of `extra_body`.
+const EXTRA: Fields = &[
+    ("n_predict", Key::Foreign),
+    ("num_predict", Key::Foreign),
+    ("max_new_tokens", Key::Foreign),
+    ("max_length", Key::Foreign),
+    ("max_gen_len", Key::Foreign),
+    ("max_tokens", Key::Foreign),
+    ("max_completion_tokens", Key::Foreign),
+    ("n", Key::Foreign),
+    ("n_cmpl", Key::Foreign),
+    ("best_of", Key::Foreign),
+    ("prompt_embeds", Key::Foreign),
+    ("options", Key::Extra),
+    ("extra_body", Key::Extra),
+    ("parameters", Key::Extra),
+    ("sampling_params", Key::Extra),
 ];
 
 const IMAGES: Fields = &[("model", Key::Model), ("n", Key::Choices), ("stream", Key::Stream)];
@@ -150,6 +187,21 @@ const GEMINI_PART: Fields = &[
 
 const GEMINI_TOOL: Fields = &[("functionDeclarations", Key::Plain), ("function_declarations", Key::Plain)];
 
+/// Does this key name that field to a reader who does not mind the case? Such readers (Go's `encoding/json`) also take
+/// U+017F, the long s, for an s, and U+212A, the sign of Kelvin, for a k.
+pub(super) fn is_same(name: &str, key: &[u8]) -> bool {
+    if key.is_ascii() {
+        return name.as_bytes().eq_ignore_ascii_case(key);
+    }
+    let folded = |c: char| match c {
+        '\u{17F}' => 's',
+        '\u{212A}' => 'k',
+        c => c.to_ascii_lowercase(),
+    };
+    let names = name.chars().map(|c| c.to_ascii_lowercase());
+    core::str::from_utf8(key).is_ok_and(|key| key.chars().map(folded).eq(names))
+}
+
 /// The fields that are understood in such a place.
 pub(super) const fn fields(shape: Shape, place: Place) -> Fields {
     match (place, shape) {
@@ -161,6 +213,7 @@ pub(super) const fn fields(shape: Shape, place: Place) -> Fields {
         (Place::Top, Shape::Any) => &[("model", Key::Model), ("stream", Key::Stream)],
         (Place::Options, _) => &[("include_usage", Key::IncludeUsage)],
         (Place::Config, _) => GEMINI_CONFIG,
+        (Place::Extra, _) => EXTRA,
         // What was said aloud before is referred to by its id.
         (Place::Message, Shape::OpenAi) => &[("content", Key::Content), ("audio", Key::Elsewhere)],
         (Place::Message, Shape::Responses) => {
@@ -198,6 +251,7 @@ pub(super) const fn below(place: Place, key: Key, shape: Shape, object: bool) ->
         (Place::Top, Key::Prompt, false) => Place::Prompts,
         (Place::Top, Key::StreamOptions, true) => Place::Options,
         (Place::Top, Key::Config, true) => Place::Config,
+        (Place::Top | Place::Extra, Key::Extra, true) => Place::Extra,
         (Place::Top, Key::Tools, false) => Place::Tools,
         (Place::Top, Key::Functions, false) => Place::Functions,
         (Place::Messages, _, true) => Place::Message,

@@ -1,8 +1,8 @@
 //! What a request asks for, what it can cost at most, and the few changes that bound it.
-
 //!
 //! A second reader comes after this one, and what it would understand otherwise is refused: a field that matters may
 //! not appear twice, and not in another case, which some readers take for the same. Escaped spellings are the same key.
+//! Fields by which particular servers would go beyond the limit that everybody knows are refused as well.
 
 mod edit;
 mod fields;
@@ -29,8 +29,12 @@ pub struct Asked {
     /// True if there is input that the body does not bound: an earlier conversation, a stored prompt, a file by its id
     /// or address, a tool that runs at the provider.
     pub open: bool,
-    /// The most tokens of output that the request allows, the larger where two fields say so; `None` if it says none.
+    /// The most tokens of output that the request allows, the larger where two fields say so; `None` if it says none
+    /// in a field that its server knows for sure ([`LimitField`]). An edit then states one.
     pub output_max: Option<u64>,
+    /// The most that it wants where its server may not know the field that says so: `max_completion_tokens` without
+    /// `max_tokens`. An edit states no more than this; `output_max` is `None` then.
+    pub output_wish: Option<u64>,
     /// Answers that are asked for, at least 1.
     pub choices: u64,
     /// Images that are asked for.
@@ -71,6 +75,8 @@ pub enum Unreadable {
     WrongType(&'static str),
     /// The name of the model has more than 256 bytes.
     LongModel,
+    /// Some server knows this field, and would go beyond the limit by it.
+    Foreign(&'static str),
 }
 
 impl Unreadable {
@@ -87,6 +93,7 @@ impl Unreadable {
             Self::BadLimit(_) => "bad_limit",
             Self::WrongType(_) => "wrong_type",
             Self::LongModel => "long_model",
+            Self::Foreign(_) => "foreign_field",
         }
     }
 
@@ -97,7 +104,8 @@ impl Unreadable {
             Self::Repeated(field)
             | Self::Misspelled(field)
             | Self::BadLimit(field)
-            | Self::WrongType(field) => Some(field),
+            | Self::WrongType(field)
+            | Self::Foreign(field) => Some(field),
             Self::LongModel => Some("model"),
             Self::NotJson | Self::NotAnObject | Self::TooDeep | Self::TooLong => None,
         }
@@ -116,19 +124,26 @@ impl core::fmt::Display for Unreadable {
             Self::BadLimit(field) => write!(f, "The field {field} is not a whole number within reason."),
             Self::WrongType(field) => write!(f, "The field {field} has a value of the wrong type."),
             Self::LongModel => f.write_str("The name of the model is too long."),
+            Self::Foreign(field) => write!(f, "The field {field} is not known here."),
         }
     }
 }
 
-/// Reads the body of a request. `model` is the one that the path names, where it does (Gemini).
+/// Reads the body of a request. `model` is the one that the path names, where it does (Gemini); `limit_field` is the one
+/// by which the route's server is told the limit of a chat.
 ///
 /// # Errors
 /// [`Unreadable`] says why a request with this body must not pass.
-pub fn read(source: &Source, model: Option<&str>, body: &[u8]) -> Result<Asked, Unreadable> {
+pub fn read(
+    source: &Source,
+    model: Option<&str>,
+    limit_field: LimitField,
+    body: &[u8],
+) -> Result<Asked, Unreadable> {
     if body.len() > BODY_MAX {
         return Err(Unreadable::TooLong);
     }
-    let (mut json, mut scan) = (Json::new(), Scan::new(source));
+    let (mut json, mut scan) = (Json::new(), Scan::new(source, limit_field));
     json.feed(body, &mut scan);
     if !json.is_whole() {
         return Err(match json.fault() {

@@ -1,7 +1,7 @@
 //! Goes through the body of a request once, and remembers what matters and where it stands.
 
-use super::edit::{Nested, Number, Places, Room};
-use super::fields::{Key, Place, below, fields};
+use super::edit::{LimitField, Nested, Number, Places, Room};
+use super::fields::{Key, Place, below, fields, is_same};
 use super::parts::{Kind, kind};
 use super::{Asked, MODEL_MAX, Unreadable};
 use crate::json::{Scalar, Visitor};
@@ -23,6 +23,7 @@ pub(super) enum Shape {
 #[derive(Debug)]
 pub(super) struct Scan {
     shape: Shape,
+    limit_field: LimitField,
     frames: Vec<Frame>,
     error: Option<Unreadable>,
     model: String,
@@ -69,15 +70,12 @@ pub(super) const LIMIT_MAX: u64 = 1_000_000_000;
 /// The most answers or images that can be asked for at once. OpenAI's own bound is 128.
 const CHOICES_MAX: u64 = 1024;
 
-/// What OpenAI's completions write where nothing is said (platform.openai.com/docs/api-reference/completions).
-const COMPLETION_DEFAULT: u64 = 16;
-
 fn length(at: &Range<usize>) -> u64 {
     u64::try_from(at.len()).unwrap_or(u64::MAX)
 }
 
 impl Scan {
-    pub(super) fn new(source: &Source) -> Self {
+    pub(super) fn new(source: &Source, limit_field: LimitField) -> Self {
         Self {
             shape: match source {
                 Source::OpenAi => Shape::OpenAi,
@@ -87,6 +85,7 @@ impl Scan {
                 Source::Gemini => Shape::Gemini,
                 Source::Pointers(_) => Shape::Any,
             },
+            limit_field,
             frames: Vec::new(),
             error: None,
             model: String::new(),
@@ -117,14 +116,13 @@ impl Scan {
             return Err(Unreadable::LongModel);
         }
         self.places.shape = Some(self.shape);
-        let stated = self.places.limits.iter().flatten().filter_map(|limit| limit.value).max();
+        let (output_max, output_wish) = self.limits();
         let embeds = self.has_embedded && !self.has_messages && self.prompts.is_none();
         let generates = !matches!(self.shape, Shape::OpenAi | Shape::Gemini) || !embeds;
-        self.places.is_completion =
-            self.shape == Shape::OpenAi && self.prompts.is_some() && !self.has_messages;
+        self.places.zero_is_none = self.zero_is_none();
+        self.places.adds_other = self.knows_other();
         self.places.can_limit = generates && !matches!(self.shape, Shape::Images | Shape::Any);
         self.places.can_tell = generates && self.streams && self.shape == Shape::OpenAi;
-        let default = self.places.is_completion.then_some(COMPLETION_DEFAULT);
         let several = self.choices.unwrap_or(1).max(self.best_of.unwrap_or(1)).max(1);
         let makes = if self.shape == Shape::Images { several } else { 0 };
         let choices = if self.shape == Shape::Images { 1 } else { several };
@@ -135,7 +133,8 @@ impl Scan {
             images: self.images,
             tools: self.tools,
             open: self.open,
-            output_max: stated.or(default),
+            output_max,
+            output_wish,
             choices: choices.saturating_mul(self.prompts.unwrap_or(1).max(1)),
             makes,
             generates,
@@ -143,6 +142,28 @@ impl Scan {
             tells_usage: self.places.include_usage == Some(true),
             places: self.places,
         })
+    }
+
+    /// The server knows the other field for sure. It does not where completions are read, which may be wherever there
+    /// is a prompt.
+    fn knows_other(&self) -> bool {
+        self.limit_field == LimitField::MaxCompletionTokens && self.prompts.is_none()
+    }
+
+    /// To some servers a limit of 0 is none: Gemini's, whose JSON is protobuf's, and Ollama.
+    fn zero_is_none(&self) -> bool {
+        match self.shape {
+            Shape::Gemini => true,
+            Shape::OpenAi => self.limit_field == LimitField::MaxTokens,
+            _ => false,
+        }
+    }
+
+    /// The limit, or else the wish for one. Where both fields are given the server may go by either.
+    fn limits(&self) -> (Option<u64>, Option<u64>) {
+        let [limit, other] = &self.places.limits;
+        let [limit, other] = [limit, other].map(|it| it.as_ref().and_then(|it| it.value));
+        if limit.is_some() || self.knows_other() { (limit.max(other), None) } else { (None, other) }
     }
 
     fn fail(&mut self, error: Unreadable) {
@@ -171,7 +192,7 @@ impl Scan {
         }
     }
 
-    /// A scalar of the top object, or of one of the two in it whose fields matter.
+    /// A scalar of the top object, or of one in it whose fields matter.
     fn setting(&mut self, key: Key, name: &'static str, value: &Scalar<'_>, at: Range<usize>) {
         match key {
             Key::Model => match value {
@@ -184,8 +205,7 @@ impl Scan {
             },
             Key::Limit | Key::OtherLimit => {
                 let value = self.number(value, LIMIT_MAX, name);
-                if value == Some(0) && self.shape == Shape::Gemini {
-                    // The same as none, in protobuf's JSON.
+                if value == Some(0) && self.zero_is_none() {
                     self.fail(Unreadable::BadLimit(name));
                 }
                 let limit = self.places.limits.get_mut(usize::from(key == Key::OtherLimit));
@@ -213,6 +233,7 @@ impl Scan {
                     self.fail(Unreadable::WrongType(name));
                 }
             }
+            Key::Foreign if *value != Scalar::Null => self.fail(Unreadable::Foreign(name)),
             Key::Prompt if *value != Scalar::Null => self.prompts = Some(1),
             Key::Messages if *value != Scalar::Null => self.has_messages = true,
             Key::Embedded if *value != Scalar::Null => self.has_embedded = true,
@@ -220,13 +241,14 @@ impl Scan {
         }
     }
 
-    /// A container at such a field of the top object, or of one of the two in it.
+    /// A container at such a field of the top object, or of one in it.
     fn enter(&mut self, key: Key, name: &'static str, place: Place) {
         match key {
             Key::Messages if place == Place::Other => self.fail(Unreadable::WrongType(name)),
             Key::Messages => self.has_messages = true,
             Key::Embedded => self.has_embedded = true,
             Key::Prompt => self.prompts = Some(1),
+            Key::Foreign => self.fail(Unreadable::Foreign(name)),
             Key::StreamOptions | Key::Config | Key::Tools | Key::Functions if place == Place::Other => {
                 self.fail(Unreadable::WrongType(name));
             }
@@ -281,7 +303,7 @@ impl Scan {
 
 /// The objects whose fields matter: each may appear once, and in one spelling.
 const fn matters(place: Place) -> bool {
-    matches!(place, Place::Top | Place::Options | Place::Config)
+    matches!(place, Place::Top | Place::Options | Place::Config | Place::Extra)
 }
 
 impl Visitor for Scan {
@@ -330,13 +352,13 @@ impl Visitor for Scan {
         let Some(frame) = self.frames.last_mut() else { return };
         let key = key.unwrap_or_default();
         let known = fields(shape, frame.place);
-        let found = known.iter().position(|(name, _)| name.as_bytes().eq_ignore_ascii_case(key));
+        let found = known.iter().position(|(name, _)| is_same(name, key));
         let field = found.and_then(|at| known.get(at));
         let (name, meaning) = field.copied().unwrap_or(("", Key::Unknown));
         (frame.key, frame.name) = (meaning, name);
         let (place, exact) = (frame.place, name.as_bytes() == key);
         // Both spellings of a field are one field.
-        let is_one = !matches!(meaning, Key::Elsewhere | Key::Plain);
+        let is_one = !matches!(meaning, Key::Elsewhere | Key::Plain | Key::Foreign | Key::Extra);
         let same = known.iter().position(|(_, other)| is_one && *other == meaning).or(found);
         let bit =
             same.and_then(|at| u32::try_from(at).ok()).and_then(|at| 1_u32.checked_shl(at)).unwrap_or(0);

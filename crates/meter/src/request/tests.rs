@@ -1,14 +1,22 @@
 //! What requests ask for is read from where it stands, and an edit changes that and nothing else.
 
+mod limits;
+
 use super::*;
 use serde_json::{Value, json};
 
+const BOTH: LimitField = LimitField::MaxCompletionTokens;
+
+fn asked_by(field: LimitField, source: &Source, body: &str) -> Asked {
+    read(source, None, field, body.as_bytes()).unwrap_or_else(|why| panic!("{why:?}: {body}"))
+}
+
 fn asked(source: &Source, body: &str) -> Asked {
-    read(source, None, body.as_bytes()).unwrap_or_else(|why| panic!("{why:?}: {body}"))
+    asked_by(BOTH, source, body)
 }
 
 fn refused(source: &Source, body: &str) -> Unreadable {
-    read(source, None, body.as_bytes()).expect_err(body)
+    read(source, None, BOTH, body.as_bytes()).expect_err(body)
 }
 
 const SOURCES: [Source; 5] =
@@ -43,7 +51,7 @@ fn prompts_are_counted() {
         (r#"{"prompt":[]}"#, 1),
     ] {
         let it = asked(&Source::OpenAi, body);
-        assert_eq!((it.choices, it.output_max, it.generates), (choices, Some(16), true), "{body}");
+        assert_eq!((it.choices, it.output_max, it.generates), (choices, None, true), "{body}");
     }
     assert_eq!(asked(&Source::OpenAi, r#"{"prompt":"a","max_tokens":7}"#).output_max, Some(7));
     let it = asked(&Source::OpenAi, r#"{"model":"e","input":["a","b"]}"#);
@@ -67,8 +75,8 @@ fn each_shape_has_its_limit() {
     ] {
         assert_eq!(asked(&source, body).output_max, limit, "{body}");
     }
-    let it = read(&Source::Gemini, Some("g"), br#"{"contents":[],"generationConfig":{"candidateCount":4}}"#)
-        .unwrap();
+    let body = br#"{"contents":[],"generationConfig":{"candidateCount":4}}"#;
+    let it = read(&Source::Gemini, Some("g"), BOTH, body).unwrap();
     assert_eq!((it.model.as_str(), it.choices), ("g", 4));
     assert!(!asked(&Source::Gemini, r#"{"requests":[{}]}"#).generates);
 }
@@ -249,6 +257,10 @@ fn what_two_readers_may_read_otherwise_is_refused() {
         (r#"{"messages":[],"messages":[]}"#, Repeated("messages")),
         (r#"{"Max_Tokens":5}"#, Misspelled("max_tokens")),
         (r#"{"max_tokens":1,"MAX_TOKENS":1000}"#, Misspelled("max_tokens")),
+        (r#"{"max_tokens":1,"max_to\u212aens":1000}"#, Misspelled("max_tokens")),
+        ("{\"max_tokens\":1,\"MAX_TO\u{212a}en\u{17f}\":1000}", Misspelled("max_tokens")),
+        (r#"{"be\u017ft_of":5}"#, Misspelled("best_of")),
+        (r#"{"stream_options":{"include_u\u017fage":true}}"#, Misspelled("include_usage")),
         (r#"{"max_tokens":-1}"#, BadLimit("max_tokens")),
         (r#"{"max_tokens":1.0}"#, BadLimit("max_tokens")),
         (r#"{"max_tokens":1e3}"#, BadLimit("max_tokens")),
@@ -281,16 +293,25 @@ fn what_two_readers_may_read_otherwise_is_refused() {
         (config(r#""maxOutputTokens":0"#), BadLimit("maxOutputTokens")),
         (config(r#""candidateCount":-1"#), BadLimit("candidateCount")),
         (r#"{"generationConfig":{},"generation_config":{}}"#.to_owned(), Repeated("generation_config")),
+        (r#"{"generation_config":null,"generationConfig":{}}"#.to_owned(), Repeated("generationConfig")),
+        (
+            r#"{"generation_config":{"max_output_tokens":1,"maxOutputTokens":null}}"#.to_owned(),
+            Repeated("maxOutputTokens"),
+        ),
+        (config(r#""candidate_count":1,"candidateCount":2"#), Repeated("candidateCount")),
+        (config(r#""max_output_to\u212aens":1"#), Misspelled("max_output_tokens")),
+        (config(r#""max_output_tokens":"5""#), BadLimit("max_output_tokens")),
+        (r#"{"systemInstruction":{},"system_instruction":{}}"#.to_owned(), Repeated("system_instruction")),
     ] {
         assert_eq!(refused(&Source::Gemini, &body), why, "{body}");
     }
-    assert_eq!(read(&Source::OpenAi, None, &vec![b' '; BODY_MAX + 1]).unwrap_err(), TooLong);
-    assert_eq!(read(&Source::Gemini, Some(&"m".repeat(257)), b"{}").unwrap_err(), LongModel);
+    assert_eq!(read(&Source::OpenAi, None, BOTH, &vec![b' '; BODY_MAX + 1]).unwrap_err(), TooLong);
+    assert_eq!(read(&Source::Gemini, Some(&"m".repeat(257)), BOTH, b"{}").unwrap_err(), LongModel);
     assert_eq!(asked(&Source::OpenAi, r#"{"max_tokens":1000000000,"n":1024,"x":1,"x":2}"#).choices, 1024);
 }
 
 /// The change to a whole document, made without positions.
-fn expected(source: &Source, body: &Value, edit: &Edit) -> Value {
+fn expected(source: &Source, field: LimitField, body: &Value, edit: &Edit) -> Value {
     let mut body = body.clone();
     let limits: &[&str] = match source {
         Source::OpenAi => &["/max_tokens", "/max_completion_tokens"],
@@ -302,19 +323,22 @@ fn expected(source: &Source, body: &Value, edit: &Edit) -> Value {
     let is_completion = *source == Source::OpenAi && body.get("prompt").is_some();
     let embeds = *source == Source::OpenAi && !is_completion && body.get("input").is_some();
     if let (Some(most), false) = (edit.output_max, embeds) {
-        let is_stated = limits.iter().any(|limit| body.pointer(limit).is_some_and(|it| !it.is_null()));
+        let stated = |limit: &&str| body.pointer(limit).is_some_and(|it| !it.is_null());
+        let only_first = *source == Source::OpenAi && (field == LimitField::MaxTokens || is_completion);
+        let is_stated = if only_first { stated(&limits[0]) } else { limits.iter().any(stated) };
         for limit in limits {
             if let Some(value) = body.pointer_mut(limit).filter(|it| it.as_u64() > Some(most)) {
                 *value = json!(most);
             }
         }
-        let is_bounded = is_stated || is_completion && most >= 16;
-        if !is_bounded {
+        if !is_stated {
             match source {
-                Source::OpenAi if edit.limit_field == LimitField::MaxCompletionTokens && !is_completion => {
-                    body["max_completion_tokens"] = json!(most);
+                Source::OpenAi if only_first => {
+                    let wish = body["max_completion_tokens"].as_u64().unwrap_or(most);
+                    body["max_tokens"] = json!(most.min(wish));
                 }
-                Source::OpenAi | Source::Anthropic => body["max_tokens"] = json!(most),
+                Source::OpenAi => body["max_completion_tokens"] = json!(most),
+                Source::Anthropic => body["max_tokens"] = json!(most),
                 Source::OpenAiResponses => body["max_output_tokens"] = json!(most),
                 Source::Gemini => body["generationConfig"]["maxOutputTokens"] = json!(most),
                 _ => {}
@@ -379,15 +403,15 @@ fn edits(body: &str) -> u32 {
             [(None, true), (Some(10), false), (Some(10), true), (Some(20), false), (Some(1000), true)]
         {
             for limit_field in [LimitField::MaxTokens, LimitField::MaxCompletionTokens] {
-                let edit = Edit { output_max, limit_field, include_usage };
-                let wanted = expected(source, &whole, &edit);
-                let edited = asked(source, body).edited(body.as_bytes(), &edit);
-                assert_eq!(edited.is_none(), wanted == whole, "{body} {edit:?}");
+                let edit = Edit { output_max, include_usage };
+                let wanted = expected(source, limit_field, &whole, &edit);
+                let edited = asked_by(limit_field, source, body).edited(body.as_bytes(), &edit);
+                assert_eq!(edited.is_none(), wanted == whole, "{body} {limit_field:?} {edit:?}");
                 let Some(edited) = edited else { continue };
                 let edited = String::from_utf8(edited).unwrap();
                 let parsed: Value = serde_json::from_str(&edited).unwrap();
                 assert_eq!(parsed, wanted, "{body} {edit:?} {edited}");
-                let again = asked(source, &edited).edited(edited.as_bytes(), &edit);
+                let again = asked_by(limit_field, source, &edited).edited(edited.as_bytes(), &edit);
                 assert_eq!(again, None, "nothing is left to change in {edited}");
                 changed += 1;
             }
@@ -399,7 +423,7 @@ fn edits(body: &str) -> u32 {
 #[test]
 fn an_edit_keeps_every_other_byte() {
     let body = "{ \"max_tokens\" : 5000,\"a\":\"\\u00e9\" , \"stream\":true }\n";
-    let edit = Edit { output_max: Some(7), limit_field: LimitField::MaxTokens, include_usage: true };
+    let edit = Edit { output_max: Some(7), include_usage: true };
     let edited = asked(&Source::OpenAi, body).edited(body.as_bytes(), &edit).unwrap();
     assert_eq!(
         String::from_utf8(edited).unwrap(),

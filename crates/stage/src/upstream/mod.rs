@@ -196,6 +196,14 @@ async fn perform(
         return Ok(sent(status, JSON, Box::new(std::iter::once(piece)), note, &script));
     }
     let streams = script.stream || asked.stream;
+    if script.wire.says_error {
+        let document = answers::error(asked.shape, 529).to_string();
+        let text = if streams { format!("data: {document}\n\ndata: [DONE]\n\n") } else { document };
+        let piece = Piece { bytes: Bytes::from(text), ..Piece::default() };
+        note.begins(Said { status: status.as_u16(), model: asked.model.clone(), ..Said::default() });
+        let kind = if streams { STREAM } else { JSON };
+        return Ok(sent(status, kind, Box::new(std::iter::once(piece)), note, &script));
+    }
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let reply = Reply::of(asked, &script, created);
     note.begins(said(&reply, status, streams));

@@ -103,6 +103,8 @@ pub struct Wire {
     pub trailers: bool,
     /// `abort_after_usage`: break off after the usage was said.
     pub abort_after_usage: bool,
+    /// `says_error`: the status is a success, and all that the answer says is an error.
+    pub says_error: bool,
 }
 
 impl Default for Script {
@@ -197,6 +199,7 @@ impl Script {
             "gzip" => &mut self.wire.gzip,
             "trailers" => &mut self.wire.trailers,
             "abort_after_usage" => &mut self.wire.abort_after_usage,
+            "says_error" => &mut self.wire.says_error,
             _ => return None,
         })
     }

@@ -238,7 +238,7 @@ fn deciding() -> Vec<Named> {
             json!({ "oneOf": [
             object([
                 id(), ("decision", tag("ok")), ("standing", standing()), ("price", price), ("cells", many(lease)),
-                ("repeats?", flag()),
+                ("paid?", of("Amount")),
             ]),
             object([id(), ("decision", tag("retry")), ("retry_ms", of("Whole"))]),
             object([id(), ("decision", tag("refused")), ("refusal", of("Refusal"))]),
@@ -276,6 +276,7 @@ fn price_list() -> Value {
         ("output_usual", of("Whole")),
         ("image_tokens?", of("Whole")),
         ("tools_tokens", of("Whole")),
+        ("unseen?", flag()),
     ]);
     object([
         ("version", of("Whole")),

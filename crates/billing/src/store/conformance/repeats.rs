@@ -1,7 +1,7 @@
 //! Both stores on requests that clients named.
 
 use super::*;
-use crate::store::{HoldName, RepeatRow};
+use crate::store::{Charged, HoldName, RepeatRow, Repeats};
 
 fn name(generation: u64) -> HoldName {
     HoldName { node: node(), incarnation: 1, generation }
@@ -10,26 +10,28 @@ fn name(generation: u64) -> HoldName {
 #[test]
 fn a_name_is_kept_in_its_account_replaced_and_forgotten_in_its_turn() {
     each(|store| {
-        let (key, other) = ("a".repeat(64), "b".repeat(64));
-        let row = |at: u64, repeated: Vec<HoldName>| RepeatRow {
+        let (key, other, none) = ("a".repeat(64), "b".repeat(64), Charged::default());
+        let row = |at: u64, paid: Charged, count: u32| RepeatRow {
             body: "c".repeat(64),
             hold: name(HOLD),
             at: NOW.plus(Span::from_secs(at)),
-            repeated,
+            paid,
+            count,
         };
         commit(store, |store| {
             open(store, "a");
             open(store, "b");
             assert_eq!(store.oldest_repeat().unwrap(), None);
-            store.put_repeat(&account("a"), &key, &row(2, Vec::new())).unwrap();
-            store.put_repeat(&account("a"), &other, &row(1, Vec::new())).unwrap();
-            store.put_repeat(&account("b"), &key, &row(0, Vec::new())).unwrap();
+            store.put_repeat(&account("a"), &key, &row(2, none, 0)).unwrap();
+            store.put_repeat(&account("a"), &other, &row(1, none, 0)).unwrap();
+            store.put_repeat(&account("b"), &key, &row(0, none, 0)).unwrap();
         });
         let at = |store: &mut dyn Store, of: &str, key: &str| store.repeat(&account(of), key).unwrap();
-        assert_eq!(at(store, "a", &key), Some(row(2, Vec::new())));
+        assert_eq!(at(store, "a", &key), Some(row(2, none, 0)));
         assert_eq!(at(store, "b", &other), None);
         assert_eq!(store.oldest_repeat().unwrap(), Some(NOW));
-        let counted = row(3, vec![name(HOLD + 1), name(HOLD + 2)]);
+        let paid = Charged { credits: Amount::MAX, requests: amount(1) };
+        let counted = RepeatRow { hold: name(HOLD + 1), ..row(3, paid, 2) };
         commit(store, |store| store.put_repeat(&account("a"), &key, &counted).unwrap());
         assert_eq!(at(store, "a", &key), Some(counted.clone()));
         // The oldest go first, those of that very instant too, and no more than asked for.
@@ -59,4 +61,25 @@ fn the_cells_of_a_hold_are_found_closed_or_not() {
         let elsewhere = HoldName { incarnation: 2, ..name(HOLD) };
         assert!(store.cells_of_hold(&elsewhere).unwrap().is_empty());
     });
+}
+
+#[test]
+fn names_of_an_earlier_release_are_known_and_so_is_how_often_they_came() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.db");
+    drop(Sqlite::open(&path).unwrap());
+    let db = rusqlite::Connection::open(&path).unwrap();
+    // As it was before the eleventh change.
+    let key = "a".repeat(64);
+    db.execute_batch(&format!(
+        "DROP TABLE repeated; DELETE FROM migration WHERE version > 10; {};
+         INSERT INTO account (id, stage, suspended, credited, debt, epoch, ver)
+            VALUES ('a', 'no_subscription', 0, 0, 0, 0, 1);
+         INSERT INTO repeated VALUES ('a', '{key}', '{key}', 'n1', 1, {HOLD}, 7, '[{{}}, {{}}]')",
+        include_str!("../sqlite/schema-9.sql")
+    ))
+    .unwrap();
+    drop(db);
+    let row = Sqlite::open(&path).unwrap().repeat(&account("a"), &key).unwrap().unwrap();
+    assert_eq!((row.count, row.paid, row.hold.generation), (2, Charged::default(), HOLD));
 }

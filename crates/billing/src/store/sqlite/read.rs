@@ -55,6 +55,11 @@ impl<'a, 'r> Columns<'a, 'r> {
         self.fit(u64::try_from(value).ok(), "below zero")
     }
 
+    pub(super) fn u32(&mut self) -> Read<u32> {
+        let value: i64 = self.take()?;
+        self.fit(u32::try_from(value).ok(), "no small number")
+    }
+
     pub(super) fn maybe_u64(&mut self) -> Read<Option<u64>> {
         let value: Option<i64> = self.take()?;
         value.map(|value| self.fit(u64::try_from(value).ok(), "below zero")).transpose()

@@ -1,10 +1,9 @@
 //! Requests that clients named, in SQLite.
 
-use super::super::{HoldName, Kept, RepeatRow, Repeats};
+use super::super::{Charged, HoldName, Kept, RepeatRow, Repeats};
 use super::Sqlite;
 use super::books::{CELL_COLUMNS, cell_row};
 use super::read::{Columns, int};
-use crate::error::Error;
 use ledger::{Cell, CellId};
 use rusqlite::params;
 use units::{AccountId, Instant};
@@ -12,28 +11,28 @@ use units::{AccountId, Instant};
 impl Repeats for Sqlite {
     fn repeat(&mut self, account: &AccountId, key: &str) -> Kept<Option<RepeatRow>> {
         self.one(
-            "SELECT body, node, incarnation, generation, at, repeated FROM repeated WHERE account_id = ?1 AND key = ?2",
+            "SELECT body, node, incarnation, generation, at, paid_credits, paid_requests, count FROM repeated
+             WHERE account_id = ?1 AND key = ?2",
             params![account.as_str(), key],
             |row| {
                 let mut c = Columns::of(row);
                 let body = c.text()?;
                 let hold = HoldName { node: c.id()?, incarnation: c.u64()?, generation: c.u64()? };
-                let (at, repeated) = (c.at()?, c.word(|text| serde_json::from_str(text).ok())?);
-                Ok(RepeatRow { body, hold, at, repeated })
+                let at = c.at()?;
+                let paid = Charged { credits: c.amount()?, requests: c.amount()? };
+                Ok(RepeatRow { body, hold, at, paid, count: c.u32()? })
             },
         )
     }
 
     fn put_repeat(&mut self, account: &AccountId, key: &str, row: &RepeatRow) -> Kept<()> {
         let HoldName { node, incarnation, generation } = &row.hold;
-        let repeated = serde_json::to_string(&row.repeated)
-            .map_err(|error| Error::Bug(format!("holds are no JSON: {error}")))?;
         self.exec(
-            "INSERT INTO repeated (account_id, key, body, node, incarnation, generation, at, repeated)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+            "INSERT INTO repeated (account_id, key, body, node, incarnation, generation, at, paid_credits, paid_requests, count)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
              ON CONFLICT (account_id, key) DO UPDATE SET body = excluded.body, node = excluded.node,
                 incarnation = excluded.incarnation, generation = excluded.generation, at = excluded.at,
-                repeated = excluded.repeated",
+                paid_credits = excluded.paid_credits, paid_requests = excluded.paid_requests, count = excluded.count",
             params![
                 account.as_str(),
                 key,
@@ -42,7 +41,9 @@ impl Repeats for Sqlite {
                 int(*incarnation)?,
                 int(*generation)?,
                 row.at.micros(),
-                repeated
+                row.paid.credits.get(),
+                row.paid.requests.get(),
+                row.count
             ],
         )
         .map(drop)

@@ -97,8 +97,12 @@ impl Metered {
             Stage::Forwarded { pass: Some(pass), answer } => {
                 // Should the answer's headers have gone unseen, the status that Envoy logs says what they were.
                 let answer = answer.or(code.map(|status| UpstreamAnswer { status, free: false }));
-                let outcome = terms::outcome(answer.map(|a| (a.status, a.free)), flags);
+                let mut outcome = terms::outcome(answer.map(|a| (a.status, a.free)), flags);
                 let heard = usage.map_or_else(|| self.relay.heard(), of_envoy);
+                let answer = answer.filter(|answer| !(answer.delivers() && heard.delivered_nothing()));
+                if answer.is_none() && outcome == Outcome::Charged {
+                    outcome = Outcome::Failed;
+                }
                 let bill = self.bill(&pass, answer, &heard, outcome);
                 self.settle(&pass, bill, outcome, now);
             }

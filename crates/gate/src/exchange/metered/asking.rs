@@ -3,12 +3,12 @@
 use crate::config::{Hold, Metering};
 use crate::input::{Headers, Single};
 use crate::worker::{Pass, Question};
-use contract::v1::{NeedMode, NeedShape, PriceList, Repeat, Size, TokenShape, Tokens};
+use contract::v1::{NeedMode, NeedShape, Repeat, Size, TokenShape, Tokens};
 use core::fmt::Write;
 use meter::Source;
 use meter::request::{Asked, Edit, Unreadable, read};
 use sha2::{Digest, Sha256};
-use units::{EndpointId, Subject};
+use units::{Amount, EndpointId, Subject};
 
 /// The longest `Idempotency-Key` (the draft names no bound; Stripe's is 255 characters).
 const KEY_BYTES_MAX: usize = 255;
@@ -24,6 +24,8 @@ pub(super) struct Asking {
     pub(super) key: Option<String>,
     /// The model that the path names.
     pub(super) model: Option<String>,
+    /// The path as it was asked for, with its query: what is the same request is at the same place.
+    pub(super) path: String,
 }
 
 /// What was read of a request.
@@ -67,11 +69,32 @@ pub(super) fn key_digest(headers: &Headers) -> Result<Option<String>, ()> {
     }
 }
 
-/// The model in a path such as `/v1beta/models/gemini-3:generateContent`.
-pub(super) fn model_in(path: &str) -> Option<String> {
-    let (_, rest) = path.split_once("/models/")?;
-    let model = rest.split([':', '/', '?']).next()?;
-    Some(model.to_owned()).filter(|model| !model.is_empty())
+/// The model that a path names: only Gemini's do, as in `/v1beta/models/gemini-3:generateContent`. Elsewhere a path that looks
+/// so names nothing, or a client could choose by it what is priced.
+///
+/// # Errors
+/// What is wrong with it, for people: another verb, whose answer nobody here can read; a name that the upstream may read
+/// otherwise; a query that leaves parts of the answer out, its usage among them.
+pub(super) fn model_in(source: Option<&Source>, path: &str) -> Result<Option<String>, &'static str> {
+    if source != Some(&Source::Gemini) {
+        return Ok(None);
+    }
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let known =
+        |part: &str| part.is_empty() || matches!(part, "alt=sse" | "alt=json") || part.starts_with("key=");
+    if !query.split('&').all(known) {
+        return Err("Only alt and key are taken in the query.");
+    }
+    let named = path.split_once("/models/").and_then(|(_, rest)| rest.split_once(':'));
+    let Some((model, verb)) = named else { return Err("The path names no model.") };
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+    if model.is_empty() || !model.bytes().all(plain) {
+        return Err("The path names no model.");
+    }
+    match verb {
+        "generateContent" | "streamGenerateContent" => Ok(Some(model.to_owned())),
+        _ => Err("Only generateContent and streamGenerateContent are taken."),
+    }
 }
 
 impl Asking {
@@ -84,10 +107,10 @@ impl Asking {
         metering: &Metering,
         body: &[u8],
     ) -> Result<(Question, Option<Box<Measured>>), Unreadable> {
-        let Self { subject, endpoint, mode, allow, key, model } = self;
+        let Self { subject, endpoint, mode, allow, key, model, path } = self;
         let measured = match &metering.request {
             None => None,
-            Some(source) => match Measured::of(source, metering.hold, model.as_deref(), body) {
+            Some(source) => match Measured::of(source, metering, model.as_deref(), body) {
                 Ok(measured) => Some(Box::new(measured)),
                 Err(why) if metering.hold != Hold::Fixed => return Err(why),
                 // Its price does not depend on it; the upstream may say what is wrong with it.
@@ -98,18 +121,27 @@ impl Asking {
             Some(measured) if metering.hold != Hold::Fixed => NeedShape::Tokens(measured.shape.clone()),
             Some(_) | None => NeedShape::Fixed,
         };
-        let repeat =
-            key.map(|key| Box::new(Repeat { key, body: hex(&[endpoint.as_str().as_bytes(), b"\0", body]) }));
+        let repeat = key.map(|key| {
+            let parts = [endpoint.as_str().as_bytes(), b"\0", path.as_bytes(), b"\0", body];
+            Box::new(Repeat { key, body: hex(&parts) })
+        });
         Ok((Question::Need { subject, endpoint, mode, shape, allow, repeat }, measured))
     }
 }
 
 impl Measured {
-    fn of(source: &Source, hold: Hold, model: Option<&str>, body: &[u8]) -> Result<Self, Unreadable> {
-        let asked = read(source, model, body)?;
+    fn of(
+        source: &Source,
+        metering: &Metering,
+        model: Option<&str>,
+        body: &[u8],
+    ) -> Result<Self, Unreadable> {
+        let hold = metering.hold;
+        let asked = read(source, model, metering.limit_field, body)?;
         let shape = TokenShape {
             input_max: asked.input_bytes,
-            output_max: if asked.generates { asked.output_max } else { Some(0) },
+            // A wish becomes a limit by the edit.
+            output_max: if asked.generates { asked.output_max.or(asked.output_wish) } else { Some(0) },
             model: asked.model.clone(),
             choices: asked.choices,
             images: asked.images,
@@ -124,14 +156,34 @@ impl Measured {
 
     /// What has to be changed in the body before it goes on, with this pass.
     pub(super) fn edit(&self, metering: &Metering, pass: &Pass) -> Option<BodyEdit> {
-        let list = pass.decided.as_ref().and_then(|decided| decided.list());
-        let output_max = list.filter(|_| self.shape.clamp).and_then(|list| self.limit(list, pass));
+        let output_max = self.limit(pass);
         let chats = metering.request == Some(Source::OpenAi) && self.asked.generates;
         // What is not charged need not be told.
         let include_usage = pass.hold.is_some() && chats && self.asked.streams && !self.asked.tells_usage;
         let wanted = output_max.is_some() || include_usage;
-        let edit = Edit { output_max, limit_field: metering.limit_field, include_usage };
+        let edit = Edit { output_max, include_usage };
         wanted.then(|| BodyEdit { asked: self.asked.clone(), edit })
+    }
+
+    /// The limit that the request is to have, if it is not the one that it has, in the field that the upstream heeds. What a
+    /// hold pays for, where it can be lowered to that; where nothing was stated, the model's own, since whatever is reckoned
+    /// of the request goes by it; and no more than that where a window pays.
+    fn limit(&self, pass: &Pass) -> Option<u64> {
+        if !self.asked.generates || self.shape.makes > 0 {
+            return None;
+        }
+        let decided = pass.decided.as_ref()?;
+        // Whose model is in no list was not let through on one.
+        let of = |hold| decided.bounds().map(|list| list.output_for(&self.shape, hold).unwrap_or(0));
+        let most = match (decided.list(), self.shape.clamp) {
+            (Some(_), true) => of(pass.held)?,
+            (Some(_), false) => of(Amount::MAX)?,
+            (None, _) => of(Amount::MAX)?.min(decided.bounds()?.output_max(&self.shape.model)?),
+        };
+        match self.asked.output_max {
+            Some(stated) if stated <= most => None,
+            Some(_) | None => Some(most),
+        }
     }
 
     /// What it turned out to be, for billing to price a request that nobody decided about.
@@ -149,16 +201,6 @@ impl Measured {
             size: Size::Most,
             clamp: false,
         })
-    }
-
-    /// The limit that the request is to have, if it is not the one that it has.
-    fn limit(&self, list: &PriceList, pass: &Pass) -> Option<u64> {
-        // Whose model is in no list was not let through on one.
-        let paid = list.output_for(&self.shape, pass.held).unwrap_or(0);
-        match self.shape.output_max {
-            Some(stated) if stated <= paid => None,
-            Some(_) | None => Some(paid),
-        }
     }
 }
 
@@ -178,14 +220,27 @@ mod tests {
 
     #[test]
     fn a_path_may_name_the_model() {
-        for (path, model) in [
-            ("/v1beta/models/gemini-3-pro:generateContent", Some("gemini-3-pro")),
-            ("/v1beta/models/gemini-3-pro:streamGenerateContent?alt=sse", Some("gemini-3-pro")),
-            ("/v1/models/", None),
-            ("/v1/chat/completions", None),
+        let gemini = |path| model_in(Some(&Source::Gemini), path);
+        for path in [
+            "/v1beta/models/gemini-3-pro:generateContent",
+            "/v1beta/models/gemini-3-pro:streamGenerateContent?alt=sse&key=tgk_1",
         ] {
-            assert_eq!(model_in(path).as_deref(), model, "{path}");
+            assert_eq!(gemini(path), Ok(Some("gemini-3-pro".into())), "{path}");
+            assert_eq!(model_in(Some(&Source::OpenAi), path), Ok(None), "{path}");
         }
+        for path in [
+            "/v1/models/",
+            "/v1/chat/completions",
+            "/v1beta/models/gemini%2D3:generateContent",
+            "/v1beta/models/gemini-3/cheap:generateContent",
+            "/v1beta/models/gemini-3:batchGenerateContent",
+            "/v1beta/models/gemini-3:generateContent?fields=candidates",
+            "/v1beta/models/gemini-3:generateContent?%24fields=candidates",
+            "/v1beta/models/gemini-3:generateContent?alt=proto",
+        ] {
+            assert!(gemini(path).is_err(), "{path}");
+        }
+        assert_eq!(model_in(Some(&Source::OpenAi), "/v1/chat/completions?x=/models/cheap"), Ok(None));
     }
 
     #[test]

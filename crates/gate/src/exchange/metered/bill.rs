@@ -18,12 +18,24 @@ pub(super) struct Heard {
     pub(super) counts: Option<Counts>,
     /// True if it said itself that this is all.
     pub(super) complete: bool,
+    /// True if it left out what it should have stated: what is missing has to be counted.
+    pub(super) partial: bool,
     /// The model that answered.
     pub(super) model: Option<String>,
     /// What was delivered; `None` if that could not be read.
     pub(super) written: Option<(Format, Written)>,
     /// True if a usage was there and made no sense.
     pub(super) odd: bool,
+    /// True if it said itself that it failed.
+    pub(super) failed: bool,
+}
+
+impl Heard {
+    /// True if it said that it failed, and nothing of it was of any use.
+    pub(super) fn delivered_nothing(&self) -> bool {
+        let silent = self.written.is_some_and(|(_, written)| written.events == 0 && written.bytes == 0);
+        self.failed && silent && self.counts.is_none_or(|counts| counts.output == 0)
+    }
 }
 
 /// What is charged.
@@ -80,18 +92,24 @@ fn used(
 ) -> (Option<Basis>, Option<Tokens>) {
     let ended = outcome == Outcome::Charged;
     if let Some(counts) = heard.counts
+        && !heard.partial
         && (heard.complete || ended)
     {
         return (Some(Basis::Stated), Some(tokens(heard, shape, counts)));
     }
     let stated = heard.counts.unwrap_or_default();
     let probable = match (list, shape) {
-        (Some(list), Some(shape)) => list.probable_input(shape),
-        (None, Some(shape)) => shape.input_max.div_ceil(BYTES_PER_TOKEN),
-        (_, None) => 0,
+        (Some(list), Some(shape)) => Some(list.probable_input(shape)),
+        (None, Some(shape)) => Some(shape.input_max.div_ceil(BYTES_PER_TOKEN)),
+        (_, None) => None,
     };
-    // What it stated of its input is all of it; of its output, what there was so far.
-    let input = if stated.input > 0 { stated.input } else { probable };
+    // What it stated of its input is all of it; of its output, what there was so far. Where nobody knows what came in, and
+    // where tokens are spent on what is not sent, nothing can be counted.
+    let input = Some(stated.input).filter(|input| *input > 0).or(probable);
+    let asked = shape.map_or("", |shape| shape.model.as_str());
+    let Some(input) = input.filter(|_| !list.is_some_and(|list| list.is_unseen(asked))) else {
+        return (Some(Basis::Hold), None);
+    };
     let readable = heard.written.filter(|(format, written)| {
         // A document that ended and says nothing was none; an unfinished one of which nothing could be read may have had anything.
         let silent = written.events == 0 && written.bytes == 0;

@@ -3,7 +3,7 @@
 use super::bill::Heard;
 use crate::config::{Usage, UsageHeaders};
 use crate::input::{EnvoyUsage, Headers};
-use meter::{Certainty, Counts, Format, Hider, Meter, Passed, Reading};
+use meter::{Certainty, Counts, Format, Hider, Meter, Passed, Reading, Source};
 
 /// The largest number of tokens that means anything: beyond it, JSON readers do not agree (RFC 8259, section 6).
 const COUNT_MAX: u64 = 9_007_199_254_740_991;
@@ -13,6 +13,8 @@ const COUNT_MAX: u64 = 9_007_199_254_740_991;
 pub(super) enum Relay {
     /// Its body is read.
     Body {
+        /// Whose it is.
+        source: Source,
         /// In which form it comes.
         format: Format,
         /// The reader.
@@ -41,7 +43,8 @@ impl Relay {
                     Some(format) => {
                         let hides = hides && format == Format::Events;
                         let hider = hides.then(|| Box::new(Hider::new()));
-                        Self::Body { format, meter: Box::new(Meter::new(source, format)), hider }
+                        let meter = Box::new(Meter::new(source, format));
+                        Self::Body { source: source.clone(), format, meter, hider }
                     }
                     None => Self::Unread,
                 }
@@ -77,15 +80,27 @@ impl Relay {
     /// What is known of the answer.
     pub(super) fn heard(&self) -> Heard {
         match self {
-            Self::Body { format, meter, .. } => {
-                let Reading { counts, certainty, model, written, odd } = meter.read();
-                let complete = certainty == Certainty::Exact;
-                Heard { counts, complete, model, written: Some((*format, written)), odd }
-            }
+            Self::Body { source, format, meter, .. } => of_reading(source, *format, meter.read()),
             Self::Headers(heard) => heard.clone(),
             Self::Unread => Heard::default(),
         }
     }
+}
+
+/// What a reader found. What was not stated is not taken for nothing: counts that leave the output of a text out, or what an
+/// operator said where to find, are a beginning, to be made up for by what is counted.
+fn of_reading(source: &Source, format: Format, reading: Reading) -> Heard {
+    let Reading { counts, certainty, model, written, odd, failed, stated } = reading;
+    let text = written.is_some_and(|written| written.bytes > 0 || written.events > 0);
+    let whole = match source {
+        Source::Pointers(pointers) => {
+            (stated.input || pointers.input.is_none()) && (stated.output || pointers.output.is_none())
+        }
+        _ => stated.input && (stated.output || !text),
+    };
+    let complete = certainty == Certainty::Exact;
+    let written = written.map(|written| (format, written));
+    Heard { counts, complete, partial: counts.is_some() && !whole, model, written, odd, failed }
 }
 
 /// What Envoy's own reader found.
@@ -102,7 +117,8 @@ pub(super) fn of_envoy(usage: &EnvoyUsage) -> Heard {
             Some(Counts { input, cached, output: output.unwrap_or(0), ..Counts::default() })
         }
     };
-    Heard { counts: counts.filter(|_| !odd), complete: false, model: model.clone(), written: None, odd }
+    let (counts, model) = (counts.filter(|_| !odd), model.clone());
+    Heard { counts, model, odd, ..Heard::default() }
 }
 
 fn of_headers(names: &UsageHeaders, headers: &Headers) -> Heard {
@@ -117,12 +133,15 @@ fn of_headers(names: &UsageHeaders, headers: &Headers) -> Heard {
     let (input, output): (Option<Option<u64>>, Option<Option<u64>>) =
         (count(&names.input), count(&names.output));
     let odd = input == Some(None) || output == Some(None);
-    let stated = input.is_some() || output.is_some();
+    // Where both are to be told, one alone is half of it.
+    let told = |name: &Option<String>, count: &Option<Option<u64>>| name.is_none() || count.is_some();
+    let stated = told(&names.input, &input) && told(&names.output, &output);
     let sum = |count: Option<Option<u64>>| count.flatten().unwrap_or(0);
     let counts = Counts { input: sum(input), output: sum(output), ..Counts::default() };
     let model = names.model.as_ref().and_then(|name| headers.text(name)).map(str::to_owned);
     let model = model.filter(|model| model.len() <= 256);
-    Heard { counts: (stated && !odd).then_some(counts), complete: true, model, written: None, odd }
+    let counts = (stated && !odd).then_some(counts);
+    Heard { counts, complete: true, model, odd, ..Heard::default() }
 }
 
 #[cfg(test)]
@@ -140,8 +159,7 @@ mod tests {
         let all = heard(&[("x-in", "12"), ("x-out", "3"), ("x-model", "m")]);
         let counts = Counts { input: 12, output: 3, ..Counts::default() };
         assert_eq!((all.counts, all.complete, all.model.as_deref()), (Some(counts), true, Some("m")));
-        let one = heard(&[("x-out", "3")]).counts.unwrap();
-        assert_eq!((one.input, one.output), (0, 3));
+        assert_eq!(heard(&[("x-out", "3")]).counts, None, "half of it is none");
         assert_eq!((heard(&[]).counts, heard(&[]).odd), (None, false));
         for odd in ["-1", "1.5", "", "+3", "9007199254740992", "many"] {
             let it = heard(&[("x-in", "12"), ("x-out", odd)]);
