@@ -99,7 +99,12 @@ fn is_right(why: Unreadable, body: &[u8], whole: &Value) {
         Unreadable::NotJson => assert!(body.iter().any(u8::is_ascii_digit)),
         Unreadable::NotAnObject => assert!(!whole.is_object()),
         Unreadable::TooDeep | Unreadable::TooLong => panic!("{why:?}"),
-        Unreadable::Foreign(field) => assert!(holds(whole, field), "{field}"),
+        // Of a key that is given twice, the whole has one only.
+        Unreadable::Foreign(field) => {
+            let colons = |text: &[u8]| text.iter().filter(|b| **b == b':').count();
+            let is_less = colons(whole.to_string().as_bytes()) < colons(body);
+            assert!(holds(whole, field) || is_less, "{field}");
+        }
         _ => assert!(why.field().is_some() && whole.is_object()),
     }
 }

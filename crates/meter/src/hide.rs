@@ -126,7 +126,6 @@ impl Hider {
         }
         let went = match self.line {
             Line::Comment => {
-                self.at_start = false;
                 out.extend_from_slice(piece);
                 Went::Out
             }

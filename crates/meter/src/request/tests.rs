@@ -57,6 +57,7 @@ fn prompts_are_counted() {
     let it = asked(&Source::OpenAi, r#"{"model":"e","input":["a","b"]}"#);
     assert_eq!((it.generates, it.choices, it.output_max), (false, 1, None));
     assert!(asked(&Source::OpenAi, r#"{"messages":[],"input":"a"}"#).generates);
+    assert!(asked(&Source::OpenAi, r#"{"prompt":"a","input":"a"}"#).generates);
     let it = asked(&Source::OpenAiImages, r#"{"prompt":"a","n":4}"#);
     assert_eq!((it.makes, it.choices), (4, 1));
     assert_eq!(asked(&Source::OpenAiImages, r#"{"prompt":"a"}"#).makes, 1);
