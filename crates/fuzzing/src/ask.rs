@@ -116,6 +116,11 @@ fn holds(whole: &Value, field: &str) -> bool {
     is_there(whole, field) || extra.iter().any(within)
 }
 
+/// What a completion gets that states no limit.
+fn usual(source: &Source, whole: &Value) -> Option<u64> {
+    (*source == Source::OpenAi && is_there(whole, "prompt")).then_some(16)
+}
+
 fn agrees(source: &Source, field: LimitField, asked: &Asked, body: &[u8], whole: &Value, edit: &Edit) {
     if *source == Source::OpenAi {
         for foreign in ["n_predict", "num_predict", "max_new_tokens", "max_length", "prompt_embeds"] {
@@ -132,7 +137,8 @@ fn agrees(source: &Source, field: LimitField, asked: &Asked, body: &[u8], whole:
         limits(source, whole).iter().map(|at| whole.pointer(at).and_then(Value::as_u64)).collect();
     let most = values.iter().copied().flatten().max();
     let is_wish = goes_by_first(source, field, whole) && values[0].is_none();
-    assert_eq!((asked.output_max, asked.output_wish), if is_wish { (None, most) } else { (most, None) });
+    let wish = most.or(usual(source, whole));
+    assert_eq!((asked.output_max, asked.output_wish), if is_wish { (None, wish) } else { (most, None) });
     let (wanted, edited) = (expected(source, field, whole, edit), asked.edited(body, edit));
     assert_eq!(edited.is_none(), wanted == *whole);
     let Some(edited) = edited else { return };
@@ -202,7 +208,8 @@ fn expected(source: &Source, field: LimitField, whole: &Value, edit: &Edit) -> V
         if let (false, Some(limit)) = (is_stated, limits.first()) {
             let other = limits.get(1).filter(|_| !by_first);
             let wish = limits.get(1).filter(|_| by_first).and_then(|at| whole.pointer(at)?.as_u64());
-            let (limit, most) = (other.unwrap_or(limit), most.min(wish.unwrap_or(most)));
+            let wish = wish.or(usual(source, whole)).unwrap_or(most);
+            let (limit, most) = (other.unwrap_or(limit), most.min(wish));
             let mut at = &mut body;
             for step in limit.split('/').skip(1) {
                 at = &mut at[step];
