@@ -1,11 +1,12 @@
 //! Any order of events on routes that are read: nothing passes unasked, unread or unbounded, and every hold ends once.
 
+use super::bill::tests::{amount, list};
 use super::*;
 use crate::config::Config;
 use crate::input::EnvoyUsage;
 use crate::worker::rig::standing;
 use crate::worker::{Decided, Ended, Report};
-use contract::v1::{Matching, ModelPrice, Outcome, Price, PriceList, Size, TokenShape, UnknownModel};
+use contract::v1::{Outcome, Price, Size, TokenShape};
 use proptest::prelude::*;
 use units::{Amount, Instant, Unit};
 
@@ -39,34 +40,6 @@ fn config(hold: &str, usage: &str) -> Rc<AiConfig> {
         Config::Ai(config) => Rc::new(config),
         Config::Webhook(_) => panic!("another role"),
     }
-}
-
-fn amount(micro: i64) -> Amount {
-    Amount::new(micro).unwrap()
-}
-
-/// A micro-credit for each token of the input, four for each of the output.
-fn list() -> PriceList {
-    let (input, output) = (amount(1_000_000), amount(4_000_000));
-    let model = ModelPrice {
-        name: "m".into(),
-        matching: Matching::Exact,
-        input,
-        cached: input,
-        cache_written: input,
-        output,
-        reasoning: output,
-        image: Amount::ZERO,
-        context: 10_000,
-        output_max: 100,
-        output_usual: 10,
-        image_tokens: None,
-        tools_tokens: 0,
-        unseen: false,
-    };
-    let (request, minimum) = (Amount::ZERO, Amount::ZERO);
-    let (hold, output_min, unknown) = (amount(50), 1, UnknownModel::Refuse);
-    PriceList { version: 1, request, minimum, hold, output_min, unknown, models: vec![model] }
 }
 
 /// Something that happens, in an order that Envoy need not keep to.
