@@ -73,7 +73,7 @@ fn t45_of_very_many_so_many_are_settled_at_a_time_and_what_is_asked_meanwhile_is
         [Box::<Memory>::default(), Box::new(Sqlite::open(&dir.path().join("x.db")).unwrap())];
     for mut store in stores {
         let (store, all): (&mut dyn Store, Vec<u64>) = (&mut *store, (0..CROWD).collect());
-        assert_eq!(ask(store, NOW, "n1", &all), vec![2; all.len()]);
+        assert!(ask(store, NOW, "n1", &all).iter().all(|left| *left == 2));
         // The day and the holds are over for all of them, and nobody has come by.
         let settled = sweep(store, TOMORROW, |store, times| {
             // Of those that were settled and those that were not, one each: both have a new day.
