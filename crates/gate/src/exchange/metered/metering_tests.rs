@@ -291,3 +291,49 @@ proptest! {
         }
     }
 }
+
+/// Every answer of every shape that never began, streamed or not.
+#[test]
+fn t17_what_fails_before_it_answers_costs_nothing_in_any_shape() {
+    let end = |flags| Event::Closed { flags, usage: true };
+    let failed = |events| vec![Event::Response { status: 500, events }, end(0)];
+    let endings = [
+        (failed(false), Outcome::Failed),
+        (failed(true), Outcome::Failed),
+        (
+            vec![
+                Event::Response { status: 404, events: false },
+                Event::Answer { which: 0, end: true },
+                end(0),
+            ],
+            Outcome::Failed,
+        ),
+        (vec![Event::Response { status: 500, events: true }, end(0x80_0000)], Outcome::Failed),
+    ];
+    for usage in ["openai", "openai_images", "openai_responses", "anthropic", "gemini", "envoy_ai", "none"] {
+        for (hold, body) in [("max_tokens", BODIES[0]), ("max_tokens", BODIES[1]), ("estimate", BODIES[2])] {
+            for (ending, expected) in &endings {
+                let exchange = Metered::new(config(hold, usage), 7);
+                let (effects, passes) = (Vec::new(), Vec::new());
+                let mut story = Story {
+                    exchange,
+                    body,
+                    effects,
+                    passes,
+                    read: false,
+                    allowed: false,
+                    let_through: false,
+                    broken: false,
+                };
+                let ok = Event::Ok { part: 100, listed: true, breaks: false };
+                let begins = [Event::Request { end: false }, Event::BodyEnd { with_body: true }, ok];
+                begins.iter().chain(ending).for_each(|event| story.happen(event));
+                assert!(story.let_through, "{usage} {body}");
+                let reports = story.reports();
+                let told: Vec<_> =
+                    reports.iter().map(|it| (it.charged.get(), it.beyond.get(), it.outcome)).collect();
+                assert_eq!(told, [(0, 0, *expected)], "{usage} {hold} {ending:?}");
+            }
+        }
+    }
+}
