@@ -394,3 +394,25 @@ fn t53_what_lay_free_at_a_dead_gateway_is_served_elsewhere_when_its_time_is_over
     let totals = world.totals();
     assert_eq!((totals.used, totals.avail, totals.leased, totals.debt), (40 * CREDIT, 0, 0, 0));
 }
+
+/// A new build of the filter, whose slots have another form, finds the memory of the old one: what that has used stays used.
+#[test]
+fn t50_a_filter_whose_slots_have_another_form_spends_nothing_twice() {
+    let mut world = World::new(Options { credits: 100, envoys: 1, ..PLAIN });
+    for n in 0..20 {
+        assert!(serve(&mut world, (0, n % 2)).0);
+    }
+    world.run(Span::from_secs(1));
+    assert!(world.totals().leased > 8 * CREDIT, "{:?}", world.totals());
+    world.replace_filter(0);
+    for n in 0..200 {
+        serve(&mut world, (0, n % 2));
+    }
+    world.run(QUIET);
+    let totals = world.totals();
+    assert_eq!(
+        (world.oracle.served, totals.used, totals.leased),
+        (100 * CREDIT, 100 * CREDIT, 0),
+        "{totals:?}"
+    );
+}
