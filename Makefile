@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup testdeps build trap demo run gateway bench soak check test clean fuzz
+.PHONY: help setup testdeps build trap demo run gateway bench soak sim sim-soak check test clean fuzz
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 TOOLS := .tools/venv
@@ -34,7 +34,7 @@ endif
 help: ## list these commands and the settings
 	@echo 'Tollgate: an API gateway that gets paid. Commands:'
 	@echo
-	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
 	@echo
 	@echo 'Settings, from the environment (in brackets: the default):'
 	@echo
@@ -109,6 +109,14 @@ bench: build ## what a request and a stream cost, beside plain Envoy and ext_aut
 soak: build ## honest and hostile traffic while Envoys and billing are killed; MINUTES [60], SEED [1]; to target/soak/summary.json
 	cargo build --release -p tollgate-soak
 	@$(TARGET)/release/soak
+
+sim: ## play histories of gateways and billing, with every fault there is: SEED [1] tells one again, SEEDS=10000 plays so many
+	cargo build -q --release -p tollgate-sim --bin sim
+	@$(TARGET)/release/sim $(if $(SEEDS),--seeds 1..$(SEEDS),--seed $(or $(SEED),1))
+
+sim-soak: ## the same from a seed that nobody had before, for MINUTES [60]
+	cargo build -q --release -p tollgate-sim --bin sim
+	@$(TARGET)/release/sim --soak $(or $(MINUTES),60)
 
 check: ## format, lints and house rules
 	cargo fmt --all --check

@@ -4,7 +4,7 @@
 mod desk;
 use desk::*;
 use ledger::*;
-use units::{Amount, Instant};
+use units::{Amount, Instant, Unit};
 
 const MIDNIGHT: i64 = NOON + 43_200;
 
@@ -169,4 +169,24 @@ fn t41_what_begins_at_the_instant_at_which_something_ends_counts_from_then() {
         let expired: i64 = desk.book.grants.values().map(|grant| grant.expired.get()).sum();
         assert_eq!((desk.shown(), expired), (0, 5));
     }
+}
+
+/// A lease of credits went soft unreported; what pays then is a window, and its answer has one price in one unit.
+#[test]
+fn what_a_window_pays_for_is_answered_with_nothing_but_the_window() {
+    let mut desk = at(MIDNIGHT - 60);
+    desk.grant(terms(Source::Purchase, "buy:1", 100));
+    let lease = || Mode::Lease { generation_min: 1, ahead: Amount::ZERO };
+    let granted = |answer: NeedAnswer| match answer.decision {
+        Decision::Granted(granted) => granted,
+        other => panic!("{other:?}"),
+    };
+    let lent = granted(desk.need(need(lease(), vec![credits(1)], false)));
+    desk.after(TIMING.ttl.plus(TIMING.grace).millis()).expire(CrashPolicy::Refund);
+    assert_eq!(desk.state(&lent.cells[0].id), CellState::Soft);
+    let answer = granted(desk.need(need(lease(), vec![window(3), credits(1)], false)));
+    assert!(answer.cells.iter().all(|cell| cell.unit == Unit::Requests), "{:?}", answer.cells);
+    // Credits are told of when credits pay.
+    let answer = granted(desk.need(need(lease(), vec![credits(1)], false)));
+    assert!(answer.cells.iter().any(|cell| cell.id == lent.cells[0].id && !cell.keep));
 }

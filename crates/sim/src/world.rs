@@ -69,9 +69,9 @@ struct Poll {
 
 /// Memory on which other workers were a moment faster, so many times from now on.
 #[derive(Default)]
-struct Contended {
+pub(crate) struct Contended {
     memory: MemoryShelf,
-    races: u32,
+    pub(crate) races: u32,
     /// Whether a filter is there whose slots have another form.
     other_form: bool,
 }

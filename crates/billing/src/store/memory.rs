@@ -90,16 +90,12 @@ impl Transaction for Memory {
 }
 
 /// Newest first, numbered from 1, cut to the page.
-fn paged<'a, T: Clone + 'a>(
-    rows: impl Iterator<Item = &'a T>,
-    page: Page,
-    keep: impl Fn(&T) -> bool,
-) -> Vec<Stored<T>> {
-    let numbered = (1_u64..).zip(rows).filter(|(seq, row)| page.before.is_none_or(|b| *seq < b) && keep(row));
-    let mut all: Vec<_> = numbered.map(|(seq, row)| Stored { seq, row: row.clone() }).collect();
-    all.reverse();
-    all.truncate(usize::try_from(page.limit).unwrap_or(usize::MAX));
-    all
+fn paged<T: Clone>(rows: &[T], page: Page, keep: impl Fn(&T) -> bool) -> Vec<Stored<T>> {
+    let numbered = rows.iter().enumerate().rev();
+    let numbered = numbered.map(|(n, row)| (u64::try_from(n).unwrap_or(u64::MAX).saturating_add(1), row));
+    let kept = numbered.filter(|(seq, row)| page.before.is_none_or(|before| *seq < before) && keep(row));
+    let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
+    kept.take(limit).map(|(seq, row)| Stored { seq, row: row.clone() }).collect()
 }
 
 impl Tables {
@@ -253,9 +249,7 @@ impl Books for Memory {
     }
 
     fn journal(&mut self, account: Option<&AccountId>, page: Page) -> Kept<Vec<Stored<JournalEntry>>> {
-        Ok(paged(self.now.journal.iter(), page, |entry| {
-            account.is_none_or(|account| entry.account == *account)
-        }))
+        Ok(paged(&self.now.journal, page, |entry| account.is_none_or(|account| entry.account == *account)))
     }
 
     fn journal_of_request(
@@ -278,7 +272,7 @@ impl Books for Memory {
                 })
             })
         };
-        Ok(paged(self.now.journal.iter(), page, |entry| {
+        Ok(paged(&self.now.journal, page, |entry| {
             account.is_none_or(|account| entry.account == *account) && about(entry)
         }))
     }
@@ -411,7 +405,7 @@ impl Facts for Memory {
     }
 
     fn events(&mut self, status: Option<EventStatus>, page: Page) -> Kept<Vec<Stored<EventRow>>> {
-        Ok(paged(self.now.events.iter(), page, |event| status.is_none_or(|status| event.status == status)))
+        Ok(paged(&self.now.events, page, |event| status.is_none_or(|status| event.status == status)))
     }
 
     fn event_counts(&mut self) -> Kept<Vec<(EventStatus, u64)>> {

@@ -12,7 +12,7 @@ use crate::lease::PayerKey;
 use crate::shelf::Shelf;
 use contract::v1::{
     CellKey, CellLease, CellReport, Need, NeedAnswer, NeedDecision, NeedMode, PATH_SYNC, Price, PriceList,
-    Refusal, Standing, Sync, SyncAnswer,
+    Reason, Refusal, Standing, Sync, SyncAnswer,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -250,8 +250,9 @@ impl Worker {
             self.raise_epoch(membership, PayerKey::of(payer), refusal.epoch, now, shelf);
         }
         let Some(waiter) = self.needs.take(id) else { return };
-        // Had an earlier asking for a hold been granted unheard, this one would have been answered with that hold.
-        if mode != NeedMode::Hold {
+        // Had an earlier asking for a hold been granted unheard, this one would have been answered with that hold; or,
+        // where its time is over meanwhile, with this reason, and then nobody else gives it back.
+        if mode != NeedMode::Hold || refusal.reason == Reason::ServiceUnavailable {
             self.give_back(id, &waiter);
         }
         self.memory.remove(&waiter.key);

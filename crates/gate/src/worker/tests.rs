@@ -64,6 +64,30 @@ fn a_refusal_is_told_only_when_it_is_final() {
     assert!((990..=1060).contains(&stage.now.since(asked).millis()));
 }
 
+/// The answer to it was lost, and its grant had ended when it was asked for again: nobody else knows of it.
+#[test]
+fn a_hold_that_is_over_when_it_is_asked_for_again_goes_back() {
+    let (mut stage, mut desk) = (Stage::new(), Desk::with(1));
+    stage.ask(1);
+    let answer = desk.answer(PATH_HELLO, b"");
+    stage.reply(&answer);
+    stage.answer_by(&mut desk, |_| CallResult::Reset);
+    assert_eq!(desk.free, 0, "it is held");
+    while stage.calls.is_empty() {
+        stage.later(10);
+    }
+    stage.answer_by(&mut desk, |answer| {
+        let CallResult::Upstream { body: Some(body), .. } = answer else { panic!("no answer") };
+        let mut told: SyncAnswer = serde_json::from_slice(&body).unwrap();
+        let refusal = Box::new(Refusal::plain(Reason::ServiceUnavailable));
+        told.needs[0].decision = NeedDecision::Refused { refusal };
+        CallResult::Upstream { status: 200, body: Some(serde_json::to_vec(&told).unwrap()) }
+    });
+    assert!(matches!(stage.woken[0].1, Answer::Refused(_)));
+    stage.settle(&mut desk);
+    assert_eq!(desk.free, PRICE, "and goes back");
+}
+
 #[test]
 fn billing_that_is_down_costs_a_moment_and_then_no_time_at_all() {
     let mut stage = Stage::new();

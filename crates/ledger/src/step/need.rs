@@ -97,7 +97,7 @@ impl Work<'_> {
                 self.open_window(leg)?;
             }
             if let (Some((plan, hold)), Some(first)) = (self.cover(need, legs, extent)?, legs.legs.first()) {
-                let (lane, unit, cells) = (Some(lane), first.unit, self.carry_out(need, plan)?);
+                let (lane, unit, cells) = (Some(lane), first.unit, self.carry_out(need, legs, plan)?);
                 return Ok(Some(Granted { lane, unit, hold, cells }));
             }
         }
@@ -189,7 +189,7 @@ impl Work<'_> {
     }
 
     /// Takes what the plan says.
-    fn carry_out(&mut self, need: &Need, plan: Plan) -> Result<Vec<CellGrant>, Bug> {
+    fn carry_out(&mut self, need: &Need, lane: &Lane, plan: Plan) -> Result<Vec<CellGrant>, Bug> {
         let mut told = Vec::new();
         for (id, take) in plan {
             if !take.is_zero() {
@@ -208,13 +208,13 @@ impl Work<'_> {
                 told.push(self.told(&id, cell, grant, need)?);
             }
         }
-        told.extend(self.unheard(need)?);
+        told.extend(self.unheard(need, lane)?);
         Ok(told)
     }
 
     /// Leases of the same process that are over, and of which something is out: whoever was told of them reports them, but
-    /// if that answer was lost, nobody would.
-    fn unheard(&self, need: &Need) -> Result<Vec<CellGrant>, Bug> {
+    /// if that answer was lost, nobody would. Only what the lane takes from: an answer has one price, in one unit.
+    fn unheard(&self, need: &Need, lane: &Lane) -> Result<Vec<CellGrant>, Bug> {
         if !matches!(need.mode, Mode::Lease { .. }) {
             return Ok(Vec::new());
         }
@@ -226,8 +226,7 @@ impl Work<'_> {
             }
             let grant = self.book.grants.get(&id.grant);
             let fits = |grant: &&Grant| {
-                let legs = need.lanes.iter().flat_map(|lane| &lane.legs);
-                legs.into_iter().any(|leg| leg.kind() == (grant.terms.unit, grant.terms.scope.as_str()))
+                lane.legs.iter().any(|leg| leg.kind() == (grant.terms.unit, grant.terms.scope.as_str()))
             };
             if let Some(grant) = grant.filter(fits) {
                 told.push(CellGrant { ttl: Span::ZERO, keep: false, ..self.told(id, cell, grant, need)? });

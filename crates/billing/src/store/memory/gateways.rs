@@ -55,7 +55,7 @@ impl Gateways for Memory {
         request: Option<&RequestId>,
         page: Page,
     ) -> Kept<Vec<Stored<UsageRow>>> {
-        let found = paged(self.now.usage.iter(), page, |(_, record)| {
+        let found = paged(&self.now.usage, page, |(_, record)| {
             account.is_none_or(|account| record.account == *account)
                 && request.is_none_or(|request| record.request_id == *request)
         });
