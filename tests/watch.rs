@@ -7,6 +7,7 @@
     reason = "what does not hold in a test is the test's failure"
 )]
 
+#[expect(dead_code, reason = "its load is for the tests of leases and crashes")]
 mod support;
 
 use serde_json::json;

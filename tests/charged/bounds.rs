@@ -153,8 +153,17 @@ async fn a_request_that_is_repeated_under_its_key_is_one_charge() {
     let send = async |call| stage.gateway.send(call).await;
     assert_eq!(send(named(&asked, "one")).await.status, 200);
     has(&stage, "erin", 1_000_000 - 480).await;
-    let again = send(named(&asked, "one")).await;
-    assert_eq!((again.status, again.header("x-tollgate-charged")), (200, "0"), "{}", again.text());
+    // What it costs is known at its end, and what the first one cost is paid for.
+    assert_eq!(send(named(&asked, "one")).await.status, 200);
+    let told = record(&stage, &key, 2).await;
+    assert_eq!((&told["charged_micro"], &told["output_tokens"]), (&json!(0), &json!(7)), "{told}");
+    has(&stage, "erin", 1_000_000 - 480).await;
+    // Of all three the dearest is paid; the catalog allows two repetitions, and the next is a request of its own.
+    for (tokens, left) in [(50, 2200), (7, 2680)] {
+        let dearer = chat(&stage, &key, &format!("input=20;tokens={tokens}"));
+        assert_eq!(send(named(&dearer, "one")).await.status, 200);
+        has(&stage, "erin", 1_000_000 - left).await;
+    }
     let other = asked.clone().with(&json!({ "temperature": 1 }));
     let mismatch = send(named(&other, "one")).await;
     assert_eq!((mismatch.status, &mismatch.json()["reason"]), (422, &json!("idempotency_mismatch")));
@@ -162,7 +171,7 @@ async fn a_request_that_is_repeated_under_its_key_is_one_charge() {
     let failing = chat(&stage, &key, "fail_first=1;key=two;input=20;tokens=7");
     assert_eq!(send(named(&failing, "two")).await.status, 500);
     eventually("its hold is back", async || send(named(&failing, "two")).await.status == 200).await;
-    has(&stage, "erin", 1_000_000 - 2 * 480).await;
+    has(&stage, "erin", 1_000_000 - 2680 - 480).await;
     // While the first is under way, there is no second.
     let slow = chat(&stage, &key, "delay_ms=600;input=20;tokens=7");
     let (first, second) = tokio::join!(send(named(&slow, "three")), async {
@@ -174,7 +183,7 @@ async fn a_request_that_is_repeated_under_its_key_is_one_charge() {
         (&second.json()["reason"], second.header("x-should-retry")),
         (&json!("request_in_flight"), "true")
     );
-    has(&stage, "erin", 1_000_000 - 3 * 480).await;
+    has(&stage, "erin", 1_000_000 - 2680 - 2 * 480).await;
     // Somebody else's key of that name is another one.
     let frank = customer(&stage, "frank", 1_000_000).await;
     let theirs = chat(&stage, &frank, "input=20;tokens=7");

@@ -123,15 +123,18 @@ fn price(path: &str, said: &Said) -> u64 {
     (said.input - cache) * input + cache * cached + (said.output - thoughts) * output + thoughts * reasoning
 }
 
+/// Credits as they are written, in micro-credits.
+fn micro(credits: &str) -> u64 {
+    let (whole, part) = credits.split_once('.').unwrap_or((credits, ""));
+    format!("{whole}{part:0<6}").parse().unwrap()
+}
+
 /// Between what and what a request may cost.
 fn expected(item: &Item, sent: &Sent) -> (u64, u64) {
     let Some(said) = item.said.as_ref().filter(|said| said.status < 300) else { return (0, 0) };
     let script = &item.headers["x-script"];
     let [input, _, output, _] = prices(&said.model);
-    let held: f64 = item.headers["x-tollgate-hold"].parse().unwrap();
-    // A test may read what it is told; no amount is reckoned by it but to compare.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let held = (held * 1_000_000.0).round() as u64;
+    let held = micro(&item.headers["x-tollgate-hold"]);
     if script.contains("x-tollgate-charge=none") {
         return (0, 0);
     }

@@ -3,7 +3,7 @@
 use crate::rig::{Asked, Purse, chat, has, options, record, start};
 use serde_json::{Value, json};
 use stage::client::Call;
-use stage::harness::{Options, Stage};
+use stage::harness::Stage;
 
 /// What the scripted upstream's text comes to where nobody counts its tokens: 16 bytes, in three pieces.
 const COUNTED: i64 = 4 * 40;

@@ -1,7 +1,7 @@
 //! What the filter itself costs, in instructions of the interpreter: the same in every run, so that a regression shows in one.
 //!
-//! The interpreter counts the whole body of a loop for each of its turns, whichever way through it is taken. So what reads
-//! byte by byte, by the state that it is in, counts several times of what it executes; `make bench` says how long it takes.
+//! It is a measure of change, not of time: what reads byte by byte, by the state that it is in, seems to count for more here than
+//! it takes. `make bench` says how long it takes.
 
 use crate::priced::{self, EVENTS, RICH, priced_json, sell};
 use crate::support::{CHAT, CHAT_BODY, ai, ai_json, billing, delivery, event, pays, webhook, worker};

@@ -54,13 +54,15 @@ fn has_test(text: &str, is_rust: bool, test: &str) -> bool {
     })
 }
 
+/// Whether the project has this test in this file.
+pub(crate) fn is_there(file: &str, test: &str) -> bool {
+    let is_rust = Path::new(file).extension().is_some_and(|e| e == "rs");
+    std::fs::read_to_string(root().join(file)).is_ok_and(|text| has_test(&text, is_rust, test))
+}
+
 #[test]
 fn each_failure_names_a_test_that_is_there() {
     let document = std::fs::read_to_string(root().join("docs/failure.md")).unwrap();
-    let is_there = |file: &str, test: &str| {
-        let is_rust = Path::new(file).extension().is_some_and(|e| e == "rs");
-        std::fs::read_to_string(root().join(file)).is_ok_and(|text| has_test(&text, is_rust, test))
-    };
     let complaints = complaints(&document, &is_there);
     assert!(complaints.is_empty(), "\ndocs/failure.md:\n{}", complaints.join("\n"));
     let rows = document.lines().filter(|line| line.contains(".rs::")).count();

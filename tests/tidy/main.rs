@@ -6,6 +6,7 @@
 // All of it is test code; clippy's exemption for tests does not reach helpers of an integration test.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 
+mod cases;
 mod failures;
 mod reading;
 

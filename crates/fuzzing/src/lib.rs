@@ -30,6 +30,7 @@ mod stripe;
 mod sync;
 mod texts;
 mod till;
+mod told;
 mod tree;
 mod usage;
 mod words;

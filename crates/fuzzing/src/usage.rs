@@ -1,8 +1,9 @@
 //! What an AI answer states: never more than a reader of the whole would state, and the same wherever the answer is cut.
 
 use crate::dice::Dice;
+use crate::told::{fails, written};
 use crate::{grown, hidden};
-use meter::{Certainty, Counts, Format, Meter, Pointer, Pointers, Reading, Source};
+use meter::{Certainty, Counts, Format, Meter, Pointer, Pointers, Reading, Source, Stated, Written};
 use serde_json::{Map, Value};
 use std::rc::Rc;
 
@@ -32,7 +33,7 @@ pub(crate) fn run(data: &[u8]) {
 }
 
 /// Along these, documents grow; all shapes in one, for each must pass over what is another's.
-const PATHS: [&str; 62] = [
+const PATHS: [&str; 72] = [
     "usage",
     "usage.prompt_tokens",
     "usage.completion_tokens",
@@ -58,6 +59,16 @@ const PATHS: [&str; 62] = [
     "choices.*.delta.content.*.text",
     "choices.*.message.content",
     "choices.*.message.tool_calls.*.function.arguments",
+    "choices.*.message.tool_calls.*.custom.input",
+    "choices.*.delta.tool_calls.*.custom.name",
+    "error.message",
+    "error.=\"no\"",
+    "error.=null",
+    "*.error.code",
+    "type.=\"error\"",
+    "type.=\"response.failed\"",
+    "status.=\"failed\"",
+    "output.*.input",
     "data.*.url",
     "type.=\"message_stop\"",
     "type.=\"response.completed\"",
@@ -111,12 +122,23 @@ fn answer(choice: u8, body: &[u8]) {
     }
     assert_eq!(reading.counts, known.counts);
     assert_eq!((&reading.model, reading.odd), (&known.model, known.odd));
+    assert_eq!((reading.stated, reading.failed), (known.stated, known.failed));
     // It may be less sure: of text below a key that appears twice, it does not say that it came.
     assert!(reading.certainty == Certainty::AtLeast || known.certainty == Certainty::Exact);
-    assert!(is_whole || reading.counts.is_none());
-    assert!(reading.written.bytes <= known.written.bytes, "{reading:?} {known:?}");
-    assert!(reading.written.events <= known.written.events, "{reading:?} {known:?}");
+    assert!(is_whole || reading.counts.is_none() && !reading.failed);
+    assert_eq!(reading.written.is_none(), matches!(source, Source::Pointers(_)));
+    if let (Some(written), Some(known)) = (reading.written, known.written) {
+        assert!(written.bytes <= known.bytes && written.events <= known.events, "{written:?} {known:?}");
+    }
+    assert!(reading.counts.is_some() || reading.stated == Stated::default());
     if let Some(counts) = reading.counts {
+        assert!(
+            reading.stated.input
+                || counts.input == 0
+                || source == Source::Anthropic
+                || source == Source::Gemini
+        );
+        assert!(reading.stated.output || counts.output == 0);
         assert!(counts.cached + counts.cache_written <= counts.input && counts.reasoning <= counts.output);
     }
     if format == Format::Events {
@@ -184,10 +206,12 @@ pub(crate) fn events(body: &[u8]) -> Vec<Vec<u8>> {
 fn whole(source: &Source, format: Format, body: &[u8]) -> (Reading, bool) {
     let mut known = Reading {
         counts: None,
+        stated: Stated::default(),
         certainty: Certainty::AtLeast,
         model: None,
-        written: meter::Written::default(),
+        written: (!matches!(source, Source::Pointers(_))).then(Written::default),
         odd: false,
+        failed: false,
     };
     let mut last = [None; 4];
     let mut is_whole = false;
@@ -210,9 +234,11 @@ fn settle(source: &Source, format: Format, doc: &Value, known: &mut Reading, las
     let is_event = format == Format::Events;
     let bytes = written(source, doc);
     let kind = doc["type"].as_str().unwrap_or("");
-    if bytes > 0 && !(is_event && *source == Source::OpenAiResponses && !kind.ends_with(".delta")) {
-        known.written.bytes += bytes;
-        known.written.events += 1;
+    known.failed |= fails(source, is_event, kind, doc);
+    let is_delta = !is_event || *source != Source::OpenAiResponses || kind.ends_with(".delta");
+    if let (true, true, Some(written)) = (bytes > 0, is_delta, &mut known.written) {
+        written.bytes += bytes;
+        written.events += 1;
         if is_event && *source == Source::OpenAi {
             known.certainty = Certainty::AtLeast;
         }
@@ -275,6 +301,7 @@ fn counts(source: &Source, is_event: bool, kind: &str, doc: &Value, known: &mut 
 }
 
 fn put(known: &mut Reading, [input, cached, written, output, reasoning]: [Option<u64>; 5]) {
+    known.stated = Stated { input: input.is_some(), output: output.is_some() };
     let (input, output) = (input.unwrap_or(0), output.unwrap_or(0));
     let cached = cached.unwrap_or(0).min(input);
     known.counts = Some(Counts {
@@ -362,6 +389,7 @@ fn anthropic(is_event: bool, kind: &str, doc: &Value, known: &mut Reading, last:
                 let [input, cached, written, output] = last.map(Option::unwrap_or_default);
                 let input = Some(input + cached + written);
                 put(known, [input, Some(cached), Some(written), Some(output), None]);
+                known.stated = Stated { input: last[0].is_some(), output: last[3].is_some() };
             }
         }
     }
@@ -384,9 +412,11 @@ fn gemini(doc: &Value, known: &mut Reading) {
         Err(()) => known.odd = true,
         Ok(None) => {}
         Ok(Some([input, cached, tools, output, thoughts])) => {
+            let stated = Stated { input: input.is_some(), output: output.or(thoughts).is_some() };
             let input = Some(input.unwrap_or(0) + tools.unwrap_or(0));
             let output = Some(output.unwrap_or(0) + thoughts.unwrap_or(0));
             put(known, [input, cached, None, output, thoughts]);
+            known.stated = stated;
         }
     }
 }
@@ -404,56 +434,4 @@ fn pointers(doc: &Value, known: &mut Reading, last: &mut Last) {
             put(known, [last[0], None, None, last[1], None]);
         }
     }
-}
-
-/// Bytes of text at the places where providers put it.
-fn written(source: &Source, doc: &Value) -> u64 {
-    let paths: &[&str] = match source {
-        Source::OpenAi => &[
-            "choices.*.text",
-            "choices.*.M.content",
-            "choices.*.M.content.*.text",
-            "choices.*.M.reasoning_content",
-            "choices.*.M.reasoning",
-            "choices.*.M.refusal",
-            "choices.*.M.tool_calls.*.function.name",
-            "choices.*.M.tool_calls.*.function.arguments",
-            "choices.*.M.function_call.name",
-            "choices.*.M.function_call.arguments",
-        ],
-        Source::OpenAiResponses => &[
-            "delta",
-            "output.*.content.*.text",
-            "output.*.content.*.refusal",
-            "output.*.summary.*.text",
-            "output.*.name",
-            "output.*.arguments",
-            "output.*.input",
-        ],
-        Source::Anthropic => &[
-            "delta.text",
-            "delta.thinking",
-            "delta.partial_json",
-            "content_block.name",
-            "content.*.text",
-            "content.*.thinking",
-            "content.*.name",
-        ],
-        Source::Gemini => &[
-            "candidates.*.content.parts.*.text",
-            "candidates.*.content.parts.*.functionCall.name",
-            "*.candidates.*.content.parts.*.text",
-            "*.candidates.*.content.parts.*.functionCall.name",
-        ],
-        Source::OpenAiImages | Source::Pointers(_) => &[],
-    };
-    fn sum(value: &Value, steps: &[&str]) -> u64 {
-        match steps.split_first() {
-            None => value.as_str().map_or(0, |text| u64::try_from(text.len()).unwrap()),
-            Some((&"*", rest)) => value.as_array().into_iter().flatten().map(|it| sum(it, rest)).sum(),
-            Some((&"M", rest)) => ["delta", "message"].iter().map(|name| sum(&value[*name], rest)).sum(),
-            Some((name, rest)) => value.get(*name).map_or(0, |it| sum(it, rest)),
-        }
-    }
-    paths.iter().map(|path| sum(doc, &path.split('.').collect::<Vec<_>>())).sum()
 }

@@ -4,7 +4,9 @@
 mod shelf;
 
 use ledger::subscription::*;
+use ledger::*;
 use shelf::*;
+use units::{Instant, Unit};
 
 /// A year of a plan that refills by the month, paid on its first day.
 fn year(id: &str, price: &str, from: &str, until: &str) -> InvoicePaid {
@@ -142,5 +144,63 @@ fn a_trial_with_a_fee_beside_it_is_a_trial_in_either_order() {
         }
         shelf.paid(&fee);
         assert_eq!(shelf.granted()["plan:in_t:p"], 5, "{told_first} {first:?}");
+    }
+}
+
+/// Somebody buys, spends and has something taken back within each month: the month's own credits come once all the same.
+#[test]
+fn t40_what_comes_every_month_comes_once_whatever_else_changes_in_it() {
+    let mut shelf = started("p");
+    for (month, days) in ["2026-01", "2026-02", "2026-03"].into_iter().zip([18, 16, 17]) {
+        for (n, date) in [days, days + 2, days + 4].into_iter().enumerate() {
+            shelf.until(day(&format!("{month}-{date}")));
+            let terms = Terms {
+                unit: Unit::Credits,
+                scope: String::new(),
+                source: Source::Purchase,
+                source_ref: format!("buy:{month}:{n}"),
+                priority: 1,
+                starts_at: shelf.now,
+                expires_at: Instant::FAR,
+                amount: credits(7),
+            };
+            assert!(matches!(shelf.act(&Command::Grant(terms)), Reply::Grant(GrantAnswer::Made { .. })));
+            shelf.restand();
+            assert_eq!(shelf.left(), 30 + 7);
+            shelf.use_up(3);
+            shelf.restand();
+            let origin = Origin {
+                unit: Unit::Credits,
+                source: Source::Purchase,
+                source_ref: format!("buy:{month}:{n}"),
+            };
+            let target = VoidTarget::Origin(origin);
+            shelf.act(&Command::Void(Void { target, upto: Upto::All, shortfall: Shortfall::WriteOff }));
+            shelf.restand();
+            assert_eq!(shelf.left(), 30);
+        }
+    }
+    // The first month came with the payment itself.
+    assert_eq!(refills(&shelf, "in_y"), 2);
+}
+
+#[test]
+fn t43_a_trial_over_the_end_of_a_month_is_one_allowance() {
+    for (from, until) in
+        [("2026-01-28", "2026-02-04"), ("2026-02-27", "2026-04-01"), ("2026-12-31", "2027-01-01")]
+    {
+        for refill in [Refill::Monthly, Refill::Period] {
+            let mut shelf = Shelf::new(policy(|it| (it.refill, it.rollover) = (refill, Rollover::All)));
+            let mut trial = snapshot("p", "trialing", day(from).secs());
+            trial.trial_end = Some(day(until));
+            (trial.items[0].period_start, trial.items[0].period_end) = (day(from), day(until));
+            shelf.told(trial);
+            let line = line("p", 0, day(from).secs(), day(until).secs());
+            shelf.paid(&invoice("in_t", "subscription_create", day(from).secs(), vec![line]));
+            assert_eq!(shelf.left(), 5, "{from}");
+            shelf.use_up(5);
+            shelf.until(day(until));
+            assert_eq!((shelf.left(), shelf.granted().len()), (0, 1), "{from} {refill:?}");
+        }
     }
 }

@@ -147,6 +147,30 @@ fn a_window_of_another_time_is_a_mistake_of_the_callers() {
     assert!(matches!(step(&mut desk.book, &mut desk.ids, desk.now, &command), Err(Bug::Misuse { .. })));
 }
 
+#[test]
+fn t41_what_begins_at_the_instant_at_which_something_ends_counts_from_then() {
+    for purchase_first in [true, false] {
+        let mut desk = at(MIDNIGHT - 1);
+        let end = Instant::from_secs(MIDNIGHT);
+        let old = Terms { expires_at: end, priority: 1, ..terms(Source::Subscription, "old", 5) };
+        let new = Terms { starts_at: end, priority: 1, ..terms(Source::Subscription, "new", 7) };
+        for terms in if purchase_first { [new, old] } else { [old, new] } {
+            desk.grant(terms);
+        }
+        desk.now = Instant::from_micros(MIDNIGHT * 1_000_000 - 1);
+        assert_eq!(desk.shown(), 5);
+        desk.now = end;
+        // Bought at that instant, and used at it.
+        desk.grant(terms(Source::Purchase, "buy:1", 2));
+        assert_eq!(desk.shown(), 9);
+        desk.held(H, vec![credits(9)]);
+        assert_eq!(desk.held(H + 1, vec![window(1)]).cells[0].granted, Amount::ONE);
+        assert_eq!(desk.refused(H + 2, vec![window(1)]), Refusal::DailyLimitReached);
+        let expired: i64 = desk.book.grants.values().map(|grant| grant.expired.get()).sum();
+        assert_eq!((desk.shown(), expired), (0, 5));
+    }
+}
+
 /// A lease of credits went soft unreported; what pays then is a window, and its answer has one price in one unit.
 #[test]
 fn what_a_window_pays_for_is_answered_with_nothing_but_the_window() {

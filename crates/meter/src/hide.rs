@@ -9,17 +9,23 @@ use core::ops::Range;
 ///
 /// With `stream_options.include_usage` every chunk has a member `usage`, null in all but one, which comes last and has
 /// no choices (platform.openai.com/docs/api-reference/chat/create). That chunk and those members do not pass; all
-/// else passes byte for byte. An event is held back until it is complete, unless it is longer than 64 KiB: such an
-/// event passes as it is. What passes does not depend on how the stream is cut into pieces.
+/// else passes byte for byte. An event is held back as long as it may turn out to have something to hide, unless it is
+/// longer than 64 KiB: such an event passes as it is. Comments before an event pass at once, and stay where the event
+/// does not. What passes of a whole stream does not depend on how it is cut into pieces.
 #[derive(Debug)]
 pub struct Hider {
-    lines: Lines,
-    /// The bytes of the event at hand, unless it is too long.
+    events: Events,
+    seen: Seen,
+    line: Line,
+    /// The bytes of the event at hand, unless they pass.
     held: Vec<u8>,
-    is_long: bool,
-    /// The last event ended with a carriage return: a line feed that follows belongs to it, and shares its fate.
-    dropped: Option<bool>,
-    /// No byte was seen: a byte order mark may come.
+    /// Nothing of the event at hand is held back any more.
+    passes: bool,
+    /// Something of the event at hand was there, besides comments.
+    is_begun: bool,
+    /// The last line ended with a carriage return: a line feed that follows belongs to it, and shares its fate.
+    after_return: Option<Went>,
+    /// No event ended so far: a byte order mark may be in this one.
     at_start: bool,
 }
 
@@ -32,127 +38,149 @@ pub enum Passed {
     Instead(Vec<u8>),
 }
 
+/// What kind of line the bytes at hand belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Line {
+    /// None of it was there so far.
+    New,
+    /// A comment before the event.
+    Comment,
+    /// Nothing stands in it: the event ends.
+    Blank,
+    Other,
+}
+
+/// What became of the end of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Went {
+    Out,
+    Dropped,
+    /// It is part of the event at hand.
+    Along,
+}
+
 /// An event that is longer passes as it is. A chunk has some hundred bytes.
 const EVENT_MAX: usize = 64 * 1024;
 
 impl Hider {
     /// Before the first byte.
     #[must_use]
-    pub const fn new() -> Self {
-        Self { lines: Lines::new(), held: Vec::new(), is_long: false, dropped: None, at_start: true }
+    pub fn new() -> Self {
+        Self {
+            events: Events::new(),
+            seen: Seen::default(),
+            line: Line::New,
+            held: Vec::new(),
+            passes: false,
+            is_begun: false,
+            after_return: None,
+            at_start: true,
+        }
     }
 
-    /// Feeds the meter, and says what passes of this piece; `end` is true with the last.
+    /// Feeds the meter, and says what passes of this piece; `end` is true with the last. Where the end is not told
+    /// (trailers follow), only what may have had something to hide is lost, and only if its event was not complete.
     pub fn pass(&mut self, meter: &mut Meter, chunk: &[u8], end: bool) -> Passed {
         meter.feed(chunk);
         let mut out = Vec::with_capacity(self.held.len().saturating_add(chunk.len()));
         let mut rest = chunk;
-        if let (Some(dropped), Some((b'\n', after))) = (self.dropped, rest.split_first()) {
-            if !dropped {
-                out.push(b'\n');
-            }
+        while !rest.is_empty() {
+            let length = self.length(rest);
+            let (piece, after) = rest.split_at_checked(length).unwrap_or((rest, &[]));
+            self.take(piece, &mut out);
             rest = after;
         }
-        if !chunk.is_empty() {
-            self.dropped = None;
-        }
-        while let Some(length) = self.lines.event_end(rest) {
-            let (mut event, mut after) = rest.split_at_checked(length).unwrap_or((rest, &[]));
-            let judged = event;
-            if let (Some(b'\r'), Some((b'\n', behind))) = (event.last(), after.split_first()) {
-                event = rest.get(..length.saturating_add(1)).unwrap_or(event);
-                after = behind;
-            }
-            let tail = event.get(judged.len()..).unwrap_or_default();
-            let drops = self.complete(judged, &mut out);
-            if !drops {
-                out.extend_from_slice(tail);
-            }
-            if after.is_empty() && event.last() == Some(&b'\r') {
-                self.dropped = Some(drops);
-            }
-            rest = after;
-        }
-        self.hold(rest, &mut out);
         if end {
             out.append(&mut self.held);
         }
         if out == chunk { Passed::Same } else { Passed::Instead(out) }
     }
 
-    /// Keeps the beginning of an event, or lets it go if it grew too long.
+    /// How many of these bytes belong to the line at hand, with its end. A line feed that completes the end of the
+    /// line before comes alone.
+    fn length(&self, bytes: &[u8]) -> usize {
+        if self.after_return.is_some() && bytes.first() == Some(&b'\n') {
+            return 1;
+        }
+        let end = bytes.iter().position(|b| matches!(b, b'\n' | b'\r'));
+        end.map_or(bytes.len(), |end| end.saturating_add(1))
+    }
+
+    /// Takes some bytes of one line.
+    fn take(&mut self, piece: &[u8], out: &mut Vec<u8>) {
+        self.events.feed(piece, &mut self.seen);
+        if let (Some(went), b"\n") = (self.after_return.take(), piece) {
+            match went {
+                Went::Out => out.extend_from_slice(piece),
+                Went::Dropped => {}
+                Went::Along => self.hold(piece, out),
+            }
+            return;
+        }
+        if self.line == Line::New {
+            self.line = match piece.first() {
+                Some(b'\n' | b'\r') => Line::Blank,
+                Some(b':') if !self.is_begun => Line::Comment,
+                _ => Line::Other,
+            };
+        }
+        let went = match self.line {
+            Line::Comment => {
+                out.extend_from_slice(piece);
+                Went::Out
+            }
+            Line::Blank => self.complete(piece, out),
+            Line::New | Line::Other => {
+                self.is_begun = true;
+                self.hold(piece, out);
+                Went::Along
+            }
+        };
+        match piece.last() {
+            Some(b'\n') => self.line = Line::New,
+            Some(b'\r') => (self.line, self.after_return) = (Line::New, Some(went)),
+            _ => {}
+        }
+    }
+
+    /// Keeps bytes of the event at hand, or lets it go if it has nothing to hide or grew too long.
     fn hold(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
-        if !self.is_long && self.held.len().saturating_add(bytes.len()) <= EVENT_MAX {
+        let fits = self.held.len().saturating_add(bytes.len()) <= EVENT_MAX;
+        if !self.passes && fits && self.seen.may_hide() {
             self.held.extend_from_slice(bytes);
             return;
         }
-        self.is_long = true;
+        self.passes = true;
+        self.seen.is_over = true;
         out.append(&mut self.held);
-        self.held = Vec::new();
         out.extend_from_slice(bytes);
     }
 
-    /// Lets an event go that ends with these bytes, or what remains of it; true if nothing does.
-    fn complete(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> bool {
+    /// Lets the event at hand go, which ends with this, or what remains of it.
+    fn complete(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Went {
         self.hold(bytes, out);
         let is_first = core::mem::replace(&mut self.at_start, false);
-        if core::mem::replace(&mut self.is_long, false) {
-            return false;
-        }
-        let event = core::mem::take(&mut self.held);
-        let fate = judge(&event, is_first);
-        match &fate {
-            Fate::Dropped => {}
-            Fate::Whole => out.extend_from_slice(&event),
-            Fate::Less(cut) => {
-                out.extend_from_slice(event.get(..cut.start).unwrap_or(&event));
-                out.extend_from_slice(event.get(cut.end..).unwrap_or_default());
+        self.is_begun = false;
+        let mut went = Went::Out;
+        if !core::mem::replace(&mut self.passes, false) {
+            match self.seen.fate(&self.held, is_first) {
+                Fate::Dropped => went = Went::Dropped,
+                Fate::Whole => out.extend_from_slice(&self.held),
+                Fate::Less(cut) => {
+                    out.extend_from_slice(self.held.get(..cut.start).unwrap_or(&self.held));
+                    out.extend_from_slice(self.held.get(cut.end..).unwrap_or_default());
+                }
             }
+            self.held.clear();
         }
-        self.held = event;
-        self.held.clear();
-        fate == Fate::Dropped
+        self.seen.restart();
+        went
     }
 }
 
 impl Default for Hider {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// Where events end: behind a line with nothing in it.
-#[derive(Clone, Copy, Debug)]
-struct Lines {
-    /// Nothing stands in this line so far.
-    is_empty: bool,
-    /// The last byte was a carriage return, which a line feed may complete.
-    after_return: bool,
-}
-
-impl Lines {
-    const fn new() -> Self {
-        Self { is_empty: true, after_return: false }
-    }
-
-    /// How many of these bytes belong to the event at hand, if it ends in them. A line feed behind a carriage return
-    /// at its end is not among them.
-    fn event_end(&mut self, bytes: &[u8]) -> Option<usize> {
-        for (at, byte) in bytes.iter().enumerate() {
-            let completes = core::mem::take(&mut self.after_return) && *byte == b'\n';
-            match byte {
-                b'\n' if completes => {}
-                b'\n' | b'\r' => {
-                    self.after_return = *byte == b'\r';
-                    if core::mem::replace(&mut self.is_empty, true) {
-                        self.after_return = false;
-                        return Some(at.saturating_add(1));
-                    }
-                }
-                _ => self.is_empty = false,
-            }
-        }
-        None
     }
 }
 
@@ -165,26 +193,65 @@ enum Fate {
     Less(Range<usize>),
 }
 
-fn judge(event: &[u8], is_first: bool) -> Fate {
-    let mut data = Data::default();
-    let mut events = Events::new();
-    if !is_first {
-        // A byte order mark is one at the very beginning only.
-        events.feed(b"\n", &mut data);
+/// What was seen of the data of the event at hand.
+#[derive(Debug, Default)]
+struct Seen {
+    json: Json,
+    top: Top,
+    /// It has begun,
+    is_begun: bool,
+    /// and not like an object.
+    is_other: bool,
+    /// Nobody asks any more.
+    is_over: bool,
+}
+
+impl Seen {
+    /// The event may still have something to hide, once it is complete.
+    fn may_hide(&self) -> bool {
+        let may_be_whole = !self.is_other && self.json.fault().is_none() && !self.top.is_repeated;
+        may_be_whole && (!self.json.is_whole() || self.top.is_usage_alone() || self.top.cut().is_some())
     }
-    events.feed(event, &mut data);
-    let (mut json, mut top) = (Json::new(), Top::default());
-    json.feed(&data.0, &mut top);
-    if !json.is_whole() || top.is_repeated {
-        return Fate::Whole;
+
+    /// What becomes of this event, of which this was seen.
+    fn fate(&self, event: &[u8], is_first: bool) -> Fate {
+        if !self.json.is_whole() || !self.may_hide() {
+            return Fate::Whole;
+        }
+        if self.top.is_usage_alone() {
+            return Fate::Dropped;
+        }
+        let Some(cut) = self.top.cut() else { return Fate::Whole };
+        let mut data = Data::default();
+        let mut events = Events::new();
+        if !is_first {
+            // A byte order mark is one at the very beginning only.
+            events.feed(b"\n", &mut data);
+        }
+        events.feed(event, &mut data);
+        // Data in one line stands in the event as it is; what is in several is not found, and left alone.
+        let Some(from) = find(event, &data.0) else { return Fate::Whole };
+        Fate::Less(from.saturating_add(cut.start)..from.saturating_add(cut.end))
     }
-    if top.has_no_choices && top.usage == Usage::Object {
-        return Fate::Dropped;
+
+    fn restart(&mut self) {
+        self.json.restart();
+        (self.top, self.is_other, self.is_begun, self.is_over) = (Top::default(), false, false, false);
     }
-    let Some(cut) = top.cut() else { return Fate::Whole };
-    // Data in one line stands in the event as it is; what is in several is not found, and left alone.
-    let Some(from) = find(event, &data.0) else { return Fate::Whole };
-    Fate::Less(from.saturating_add(cut.start)..from.saturating_add(cut.end))
+}
+
+impl Sink for Seen {
+    fn data(&mut self, bytes: &[u8]) {
+        if self.is_over {
+            return;
+        }
+        let first = bytes.iter().find(|b| !matches!(b, b' ' | b'\t' | b'\n'));
+        if let (false, Some(first)) = (self.is_begun, first) {
+            (self.is_begun, self.is_other) = (true, *first != b'{');
+        }
+        self.json.feed(bytes, &mut self.top);
+    }
+    fn dispatch(&mut self) {}
 }
 
 /// Where the line of data stands in the event. Data is as long as its line allows, so it ends where a line does.
@@ -250,6 +317,11 @@ enum Usage {
 }
 
 impl Top {
+    /// The chunk with nothing but usage.
+    fn is_usage_alone(&self) -> bool {
+        self.has_no_choices && self.usage == Usage::Object
+    }
+
     /// The bytes to leave out: the member, and the comma before it or else the one behind it.
     fn cut(&self) -> Option<Range<usize>> {
         if self.usage != Usage::Null {

@@ -52,8 +52,11 @@ fn the_chunk_with_usage_alone_does_not_pass() {
         let stream = format!("{first}{}{last}", event(USAGE));
         assert_eq!(text(&stream), format!("{first}{last}"), "{end:?}");
         assert_eq!(text(&event(USAGE)), "", "{end:?}");
-        let more = format!(": note{end}id: 1{end}event: x{end}{}", event(USAGE));
+        let more = format!("id: 1{end}: note{end}event: x{end}{}", event(USAGE));
         assert_eq!(text(&format!("{first}{more}{last}")), format!("{first}{last}"), "{end:?}");
+        let note = format!(": note{end}:{end}");
+        let stream = format!("{first}{note}{}{last}", event(USAGE));
+        assert_eq!(text(&stream), format!("{first}{note}{last}"), "a comment stays: {end:?}");
     }
     let lines = "data: {\"choices\":[ ]\ndata: ,\"usage\" : {}}\n\n";
     assert_eq!(text(lines), "");
@@ -130,9 +133,9 @@ fn a_complete_event_passes_at_once() {
     let first = b"data: {\"choices\":[{}]}\n\n";
     assert_eq!(hider.pass(&mut meter, first, false), Passed::Same);
     assert_eq!(hider.pass(&mut meter, b"data: {\"a\":1,\"usa", false), Passed::Instead(vec![]));
-    let rest = b"ge\":null}\n\ndata: x";
+    let rest = b"ge\":null}\n\ndata: {";
     assert_eq!(hider.pass(&mut meter, rest, false), Passed::Instead(b"data: {\"a\":1}\n\n".to_vec()));
-    assert_eq!(hider.pass(&mut meter, b"", true), Passed::Instead(b"data: x".to_vec()));
+    assert_eq!(hider.pass(&mut meter, b"", true), Passed::Instead(b"data: {".to_vec()));
     let mut hider = Hider::new();
     let both = format!("data: 1\n\ndata: {USAGE}\n\n");
     assert_eq!(hider.pass(&mut meter, both.as_bytes(), false), Passed::Instead(b"data: 1\n\n".to_vec()));
@@ -143,6 +146,7 @@ fn a_complete_event_passes_at_once() {
 fn a_carriage_return_ends_an_event_at_once() {
     let (mut hider, mut meter) = (Hider::new(), meter());
     assert_eq!(hider.pass(&mut meter, b"data: 1\r\r", false), Passed::Same);
+    assert_eq!(hider.pass(&mut meter, b"\n:\r", false), Passed::Same);
     assert_eq!(hider.pass(&mut meter, b"\ndata: 2\r\n\r", false), Passed::Same);
     assert_eq!(hider.pass(&mut meter, b"\n", false), Passed::Same);
     let usage = format!("data: {USAGE}\r\r");
@@ -163,5 +167,107 @@ fn an_event_that_is_too_long_passes_as_it_is() {
         let wanted = less.clone() + &over + &less;
         let pieces: Vec<&[u8]> = stream.as_bytes().chunks(size).collect();
         assert!(passed(&pieces) == wanted.as_bytes(), "in pieces of {size}");
+    }
+}
+
+/// What passes of a stream of which nobody tells the end.
+fn without_end(pieces: &[&[u8]]) -> String {
+    let (mut hider, mut meter, mut out) = (Hider::new(), meter(), Vec::new());
+    for piece in pieces {
+        match hider.pass(&mut meter, piece, false) {
+            Passed::Same => out.extend_from_slice(piece),
+            Passed::Instead(bytes) => out.extend_from_slice(&bytes),
+        }
+    }
+    String::from_utf8(out).unwrap()
+}
+
+/// Trailers follow, and whatever is held then is lost.
+#[test]
+fn what_has_nothing_to_hide_does_not_wait_for_its_end() {
+    for stream in [
+        "data: [DONE]",
+        "data: [DONE]\n",
+        "data:[",
+        "id: 1\nevent: done\ndata: [DONE]\r\n",
+        "data: not json",
+        "data: \ndata: \t5",
+        "data: \"a",
+        "data: {]",
+        "data: {\"error\":{\"message\":\"no\"}}",
+        "data: {\"choices\":[{\"delta\":{}}]}\n",
+        "data: {\"choices\":[],\"usage\":{},\"usage\"",
+        "data: {\"choices\":[]}",
+        "data: {\"choices\":[{}],\"usage\":{}}",
+        ":",
+        ": keep-alive\r\n",
+        ": a\n: b",
+        "\n\n\n",
+    ] {
+        for before in ["", "data: {\"a\":1}\n\n", ": a\n\n", "data: {}\r\r"] {
+            let stream = format!("{before}{stream}");
+            assert_eq!(without_end(&[stream.as_bytes()]), stream);
+            assert_eq!(without_end(&stream.as_bytes().chunks(1).collect::<Vec<_>>()), stream);
+            assert_eq!(text(&stream), stream);
+        }
+    }
+    let chunk = "data: {\"choices\":[{}],\"usage\":{}}";
+    for held in [format!("data: {USAGE}\n"), "data: {\"usage\":null}".to_owned(), "id: 1\n".to_owned()] {
+        let stream = format!("{chunk}\n\n: a\n{held}");
+        assert_eq!(without_end(&[stream.as_bytes()]), format!("{chunk}\n\n: a\n"), "{held}");
+        assert_eq!(text(&stream), stream, "whose end is told loses nothing");
+    }
+}
+
+/// The data of the events of a stream, without what is to be hidden.
+fn kept(stream: &str) -> Vec<String> {
+    let plain = stream.replace("\r\n", "\n").replace('\r', "\n");
+    let (mut kept, mut data) = (Vec::new(), Vec::new());
+    for line in plain.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
+        if let Some(value) = line.strip_prefix("data:") {
+            data.push(value.strip_prefix(' ').unwrap_or(value));
+        } else if line.is_empty() && !data.is_empty() {
+            let (lines, whole) = (data.len(), std::mem::take(&mut data).join("\n"));
+            let less = whole.replace(",\"usage\":null", "");
+            match serde_json::from_str::<serde_json::Value>(&whole) {
+                Ok(it) if it["choices"] == serde_json::json!([]) && it["usage"].is_object() => {}
+                Ok(_) if lines == 1 => kept.push(less),
+                _ => kept.push(whole),
+            }
+        }
+    }
+    kept
+}
+
+/// Every stream of some lines, cut everywhere.
+#[test]
+fn the_cuts_change_nothing() {
+    let lines = [
+        "",
+        "id: 1",
+        ":c",
+        "data: [DONE]",
+        "data: {\"choices\":[]",
+        "data: ,\"usage\":{}}",
+        "data:{\"a\":1,\"usage\":null}",
+        "data:{\"choices\":[],\"usage\":{}}",
+    ];
+    let mut streams = vec![String::new()];
+    for _ in 0..4 {
+        let longer: Vec<String> = streams
+            .iter()
+            .flat_map(|stream| lines.iter().map(move |line| format!("{stream}{line}\n")))
+            .collect();
+        for (n, stream) in longer.iter().enumerate() {
+            let stream = stream.replace('\n', ["\n", "\r\n", "\r"][n % 3]);
+            let passed = text(&stream);
+            assert_eq!(kept(&passed), kept(&stream), "{stream:?} {passed:?}");
+            let whole = text(&format!("{stream}\n\n"));
+            assert!(
+                whole.starts_with(without_end(&[stream.as_bytes()]).trim_end_matches('\r')),
+                "{stream:?}"
+            );
+        }
+        streams = longer;
     }
 }

@@ -72,11 +72,20 @@ struct Poll {
 pub(crate) struct Contended {
     memory: MemoryShelf,
     pub(crate) races: u32,
+    /// Whether a filter is there whose slots have another form.
+    other_form: bool,
+}
+
+impl Contended {
+    /// The form's number, or another one, in the keys that carry it.
+    fn key(&self, key: &str) -> String {
+        if self.other_form { key.replacen("/2", "/other", 1) } else { key.to_owned() }
+    }
 }
 
 impl Shelf for Contended {
     fn read(&self, key: &str) -> Option<(Vec<u8>, Version)> {
-        self.memory.read(key)
+        self.memory.read(&self.key(key))
     }
 
     fn write(&mut self, key: &str, value: &[u8], seen: Option<Version>) -> Result<(), Stale> {
@@ -84,7 +93,8 @@ impl Shelf for Contended {
             self.races -= 1;
             return Err(Stale);
         }
-        self.memory.write(key, value, seen)
+        let key = self.key(key);
+        self.memory.write(&key, value, seen)
     }
 }
 
@@ -398,6 +408,12 @@ impl World {
     /// What became of the customer's credits.
     pub fn totals(&mut self) -> crate::billing_side::Totals {
         self.billing.totals(&self.customer.clone(), self.now)
+    }
+
+    /// An Envoy gets a filter whose slots have another form. Its memory stays, and the workers of the old one are gone.
+    pub fn replace_filter(&mut self, envoy: usize) {
+        self.envoys[envoy].shelf.other_form = true;
+        (0..self.options.workers).for_each(|worker| self.kill_worker((envoy, worker)));
     }
 
     /// The next so many writes to an Envoy's shared memory come too late.

@@ -45,7 +45,7 @@ fn requests_of_any_size_pass_on_leases_and_are_charged_by_what_they_used() {
         assert_eq!((oracle.answered, oracle.refused + oracle.unavailable), (200, 0), "{size:?}");
         assert_eq!((totals.used, totals.leased, totals.debt), (oracle.served + oracle.beyond, 0, 0));
         assert_eq!(oracle.beyond > 0, size == Size::Estimate);
-        assert!(syncs < 100, "{syncs} syncs for 200 requests");
+        assert!(syncs < 150, "{syncs} syncs for 200 requests, most of which ask nobody");
     }
 }
 

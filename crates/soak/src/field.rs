@@ -41,7 +41,7 @@ pub(crate) struct Field {
 
 /// What came of a request.
 pub(crate) enum Ended {
-    Answered(Answer),
+    Answered(Box<Answer>),
     Broken(String),
     Hung,
 }
@@ -147,7 +147,7 @@ impl Field {
     /// Sends it, and waits for as long as an answer may take at all.
     pub(crate) async fn send(&self, client: &Client, call: Call) -> Ended {
         match tokio::time::timeout(HUNG, client.send(call)).await {
-            Ok(Ok(answer)) => Ended::Answered(answer),
+            Ok(Ok(answer)) => Ended::Answered(Box::new(answer)),
             Ok(Err(Trouble(why))) => Ended::Broken(why),
             Err(_) => Ended::Hung,
         }

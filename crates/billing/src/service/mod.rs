@@ -19,6 +19,8 @@ mod repeats;
 mod repeats_tests;
 mod session;
 mod sweep;
+#[cfg(test)]
+mod sweep_tests;
 mod tell;
 
 pub use accounts::{

@@ -26,7 +26,7 @@ fn a_catalog_is_checked_without_serving() {
     std::fs::write(&file, demo_catalog()).unwrap();
     for name in ["check", "check-catalog"] {
         let told = told(&mut program(&[name, path]));
-        assert!(told.contains("2 tiers, 1 package, 3 endpoints, 1 window;"), "{told}");
+        assert!(told.contains("2 tiers, 1 package, 4 endpoints, 1 window;"), "{told}");
     }
     std::fs::write(&file, demo_catalog().replace("rank: 1", "rang: 1")).unwrap();
     let told = refused(&mut program(&["check", path]));

@@ -5,6 +5,7 @@ mod admin;
 mod authz;
 mod commands;
 mod crashes;
+mod crowd;
 mod events;
 mod gateway;
 mod hostile;

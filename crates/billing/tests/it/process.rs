@@ -89,6 +89,21 @@ fn every_complaint_comes_at_once() {
     assert!(!told.contains("short:"), "{told}");
 }
 
+/// T10: what cannot be kept is not taken.
+#[test]
+fn without_its_database_it_does_not_start() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("text.db"), "this is no database, and nothing is written over it")
+        .unwrap();
+    for (name, says) in [("missing/billing.db", "missing/billing.db"), ("text.db", "database")] {
+        let path = dir.path().join(name);
+        let told = refused(serve(dir.path()).env("DATABASE_URL", format!("sqlite://{}", path.display())));
+        assert!(told.contains(says) && !told.contains("\"ready\""), "{told}");
+    }
+    let kept = std::fs::read_to_string(dir.path().join("text.db")).unwrap();
+    assert!(kept.starts_with("this is no database"));
+}
+
 #[test]
 fn a_token_for_development_names_its_subject() {
     use base64::Engine as _;

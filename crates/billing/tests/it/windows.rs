@@ -75,3 +75,24 @@ async fn f57_first_the_free_ones_then_the_bought() {
     }
     assert_eq!(world.balance("alice").await, 99_999 * ONE);
 }
+
+/// What a limit is stands in the catalog, which is read when the service starts.
+#[tokio::test]
+async fn t31_a_limit_that_was_changed_holds_from_the_next_start() {
+    let mut world = World::new().await;
+    for id in 1..=2 {
+        assert_eq!(world.need(id, "alice", "chat").await["decision"], "ok");
+    }
+    for (limit, left) in [(5, 3), (2, 0), (6, 1), (1, 0)] {
+        world.stop().await;
+        let text = demo_catalog().replace("limit: 3, period: day", &format!("limit: {limit}, period: day"));
+        let catalog = billing::catalog::Catalog::from_yaml(&text).unwrap_or_else(|no| panic!("{no}"));
+        let started = billing::serve::start(world.config(), catalog, world.clock.clone()).await;
+        world.running = Some(started.unwrap());
+        for n in 0..left {
+            assert_eq!(world.need(limit * 10 + n, "alice", "chat").await["decision"], "ok", "{limit}");
+        }
+        let refused = world.need(limit * 10 + 9, "alice", "chat").await;
+        assert_eq!(refused["refusal"]["reason"], "daily_limit_reached", "{limit}");
+    }
+}

@@ -8,4 +8,6 @@ mod table;
 
 pub use cell::Cell;
 pub use slot::{CELLS_MAX, Held, PayerKey, Slot, SlotError, scope_tag};
+#[cfg(test)]
+pub(crate) use table::key as slot_key;
 pub use table::{Blocked, Changed, SLOTS, Table};

@@ -144,7 +144,7 @@ impl Table {
     }
 }
 
-fn key(n: u32) -> String {
+pub(crate) fn key(n: u32) -> String {
     let mut key = String::with_capacity(28);
     key.push_str("tollgate/lease/2/");
     key.push_str(itoa::Buffer::new().format(n));

@@ -77,3 +77,43 @@ fn a_race_is_run_again_and_given_up_after_so_many_times() {
         assert_eq!(changed.map(|changed| changed.result), expected);
     }
 }
+
+/// A shelf on which a rival writes just before the first write.
+struct Outrun<F>(MemoryShelf, Option<F>);
+
+impl<F: FnOnce(&mut MemoryShelf)> Shelf for Outrun<F> {
+    fn read(&self, key: &str) -> Option<(Vec<u8>, Version)> {
+        self.0.read(key)
+    }
+    fn write(&mut self, key: &str, value: &[u8], seen: Option<Version>) -> Result<(), Stale> {
+        if let Some(rival) = self.1.take() {
+            rival(&mut self.0);
+        }
+        self.0.write(key, value, seen)
+    }
+}
+
+#[test]
+fn t48_of_two_workers_that_make_a_slot_at_once_the_second_finds_the_firsts() {
+    let alice = payer("alice");
+    let first = |who| {
+        move |shelf: &mut MemoryShelf| {
+            let mark = |slot: &mut Slot| (slot.epoch, slot.kept_until) = (7, Instant::from_secs(9));
+            assert!(TABLE.claim(shelf, who, NOW, mark).is_ok());
+        }
+    };
+    let mut shelf = Outrun(MemoryShelf::default(), Some(first(alice)));
+    let mut seen = Vec::new();
+    let second = |slot: &mut Slot| {
+        seen.push(slot.epoch);
+        slot.floor += 1;
+    };
+    assert!(!TABLE.claim(&mut shelf, alice, NOW, second).unwrap().foreign);
+    assert_eq!(seen, [0, 7], "it began with nothing, and found what the other had written");
+    let stored = TABLE.change(&mut shelf.0, alice, NOW, |slot| (slot.epoch, slot.floor)).unwrap();
+    assert_eq!(stored.result, (7, 2), "both are in it");
+    // And if the first was another payer with the same slot, the second has none.
+    let mut shelf = Outrun(MemoryShelf::default(), Some(first(rival(alice))));
+    let lost = TABLE.claim(&mut shelf, alice, NOW, |slot| slot.epoch = 1);
+    assert_eq!(lost.map(|changed| changed.result), Err(Blocked::Taken));
+}

@@ -49,7 +49,7 @@ fn a_worker_that_finds_rubbish_in_shared_memory_says_hello_and_serves() {
         r#"{"65536":1}"#,
         r#"{"1":1e999}"#,
     ] {
-        for key in ["tollgate/process/1", "tollgate/alive/1", "tollgate/allowance/1"] {
+        for key in ["tollgate/process/2", "tollgate/alive/1", "tollgate/allowance/1"] {
             let (mut first, mut desk) = (Stage::new(), Desk::with(9));
             serves(&mut first, &mut desk, 1, "before");
             let seen = first.shelf.read(key).map(|(_, seen)| seen);

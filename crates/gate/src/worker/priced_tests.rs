@@ -287,12 +287,12 @@ proptest! {
         }
         for _ in 0..60 {
             settle(&mut stage, &mut lender);
-            for (_, answer) in stage.woken.drain(..).collect::<Vec<_>>() {
+            for (_, answer) in core::mem::take(&mut stage.woken) {
                 if let Answer::Ok(pass) = answer {
                     running.push(*pass);
                 }
             }
-            for pass in running.drain(..).collect::<Vec<Pass>>() {
+            for pass in core::mem::take(&mut running) {
                 end(&mut stage, pass.hold.unwrap(), 0, 0);
             }
             stage.later(1_000);

@@ -9,8 +9,9 @@ use contract::v1::{HelloAnswer, Intervals, Limits};
 use serde::{Deserialize, Serialize};
 use units::{NodeName, Span};
 
-/// Where it is written down.
-const KEY: &str = "tollgate/process/1";
+/// Where it is written down; the number is that of the slots' form. A filter of another form in the same Envoy reads none of
+/// these slots and would begin the totals of their cells anew: it must be another process to the ledger.
+const KEY: &str = "tollgate/process/2";
 /// The wire has 12 bits for a worker's number; after that many, the process takes a new incarnation.
 const WORKERS_MAX: u16 = 4095;
 /// The least that a server may bound one call to: enough for one need or report of the largest size.
@@ -113,6 +114,12 @@ mod tests {
     use super::*;
     use crate::shelf::MemoryShelf;
     use crate::worker::rig::hello_answer;
+
+    #[test]
+    fn t50_a_filter_that_reads_other_slots_is_another_process() {
+        let form = |key: &str| key.split('/').nth(2).map(str::to_owned);
+        assert_eq!(form(KEY), form(&crate::lease::slot_key(0)));
+    }
 
     #[test]
     fn workers_of_one_process_share_an_incarnation_and_never_a_number() {

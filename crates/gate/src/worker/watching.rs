@@ -32,6 +32,8 @@ pub(super) struct Watching {
     after: u64,
     /// The poll that is open.
     call: Option<u64>,
+    /// Since when.
+    since: Instant,
     /// When to see again whether this worker is the one.
     due: Instant,
     pace: Pace,
@@ -78,7 +80,7 @@ impl Worker {
             self.last_call = self.last_call.saturating_add(1);
             let (id, after) = (self.last_call, self.watching.after);
             self.calls.insert(id, Pending::Watch);
-            self.watching.call = Some(id);
+            (self.watching.call, self.watching.since) = (Some(id), now);
             self.out.push(WorkerEffect::Watch { id, after, wait_ms: POLL_MS, timeout: TIMEOUT });
         }
     }
@@ -97,7 +99,9 @@ impl Worker {
         if reset && self.watching.after != 0 {
             self.memory = super::warm::Memory::default();
         }
-        (self.watching.after, self.watching.due) = (after, now);
+        // A billing service that answers before there is news is not asked without a pause.
+        let soonest = if notes.is_empty() { self.watching.since.plus(EVERY) } else { now };
+        (self.watching.after, self.watching.due) = (after, soonest.max(now));
         let Some(membership) = self.membership else { return };
         for note in notes {
             self.heed_at_once(note, membership, now, shelf);
@@ -167,6 +171,11 @@ mod tests {
         stage.poll();
         assert_eq!(opened(&mut stage), []);
         stage.later(2_000);
-        assert!(matches!(opened(&mut stage)[..], [(_, 77)]), "it goes on where it was");
+        let [(id, 77)] = opened(&mut stage)[..] else { panic!("it goes on where it was") };
+        stage.worker.on_answer(id, &answer(78), stage.now, &mut stage.shelf);
+        stage.poll();
+        assert_eq!(opened(&mut stage), [], "no news, and at once: it is not asked without a pause");
+        stage.later(1_000);
+        assert!(matches!(opened(&mut stage)[..], [(_, 78)]));
     }
 }

@@ -33,7 +33,8 @@ pub struct Asked {
     /// in a field that its server knows for sure ([`LimitField`]). An edit then states one.
     pub output_max: Option<u64>,
     /// The most that it wants where its server may not know the field that says so: `max_completion_tokens` without
-    /// `max_tokens`. An edit states no more than this; `output_max` is `None` then.
+    /// `max_tokens`; and for a completion that states none, what OpenAI gives it then. An edit states no more than this;
+    /// `output_max` is `None` then.
     pub output_wish: Option<u64>,
     /// Answers that are asked for, at least 1.
     pub choices: u64,

@@ -67,6 +67,10 @@ struct Frame {
 /// The most tokens that a limit can state. No model writes as much.
 pub(super) const LIMIT_MAX: u64 = 1_000_000_000;
 
+/// What a completion that states no limit gets of OpenAI and vLLM. Others have other ideas, so it is stated.
+/// <https://platform.openai.com/docs/api-reference/completions/create#max_tokens>
+const COMPLETION_USUAL: u64 = 16;
+
 /// The most answers or images that can be asked for at once. OpenAI's own bound is 128.
 const CHOICES_MAX: u64 = 1024;
 
@@ -163,7 +167,11 @@ impl Scan {
     fn limits(&self) -> (Option<u64>, Option<u64>) {
         let [limit, other] = &self.places.limits;
         let [limit, other] = [limit, other].map(|it| it.as_ref().and_then(|it| it.value));
-        if limit.is_some() || self.knows_other() { (limit.max(other), None) } else { (None, other) }
+        if limit.is_some() || self.knows_other() {
+            return (limit.max(other), None);
+        }
+        let completes = self.shape == Shape::OpenAi && self.prompts.is_some();
+        (None, other.or(completes.then_some(COMPLETION_USUAL)))
     }
 
     fn fail(&mut self, error: Unreadable) {

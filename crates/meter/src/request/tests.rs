@@ -51,12 +51,14 @@ fn prompts_are_counted() {
         (r#"{"prompt":[]}"#, 1),
     ] {
         let it = asked(&Source::OpenAi, body);
-        assert_eq!((it.choices, it.output_max, it.generates), (choices, None, true), "{body}");
+        let limits = (it.output_max, it.output_wish);
+        assert_eq!((it.choices, limits, it.generates), (choices, (None, Some(16)), true), "{body}");
     }
     assert_eq!(asked(&Source::OpenAi, r#"{"prompt":"a","max_tokens":7}"#).output_max, Some(7));
     let it = asked(&Source::OpenAi, r#"{"model":"e","input":["a","b"]}"#);
     assert_eq!((it.generates, it.choices, it.output_max), (false, 1, None));
     assert!(asked(&Source::OpenAi, r#"{"messages":[],"input":"a"}"#).generates);
+    assert!(asked(&Source::OpenAi, r#"{"prompt":"a","input":"a"}"#).generates);
     let it = asked(&Source::OpenAiImages, r#"{"prompt":"a","n":4}"#);
     assert_eq!((it.makes, it.choices), (4, 1));
     assert_eq!(asked(&Source::OpenAiImages, r#"{"prompt":"a"}"#).makes, 1);
@@ -334,7 +336,8 @@ fn expected(source: &Source, field: LimitField, body: &Value, edit: &Edit) -> Va
         if !is_stated {
             match source {
                 Source::OpenAi if only_first => {
-                    let wish = body["max_completion_tokens"].as_u64().unwrap_or(most);
+                    let wish = body["max_completion_tokens"].as_u64();
+                    let wish = wish.or(is_completion.then_some(16)).unwrap_or(most);
                     body["max_tokens"] = json!(most.min(wish));
                 }
                 Source::OpenAi => body["max_completion_tokens"] = json!(most),

@@ -138,4 +138,4 @@ fn tokens(heard: &Heard, shape: Option<&TokenShape>, counts: Counts) -> Tokens {
 
 #[cfg(test)]
 #[path = "bill_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -10,12 +10,12 @@ use meter::request::LimitField;
 use std::rc::Rc;
 use units::Unit;
 
-fn amount(micro: i64) -> Amount {
+pub(crate) fn amount(micro: i64) -> Amount {
     Amount::new(micro).unwrap()
 }
 
 /// One micro-credit for each token of the input, four for each of the output.
-fn list() -> PriceList {
+pub(crate) fn list() -> PriceList {
     let (input, output) = (amount(1_000_000), amount(4_000_000));
     let model = ModelPrice {
         name: "m".into(),

@@ -1,11 +1,12 @@
 //! Any order of events on routes that are read: nothing passes unasked, unread or unbounded, and every hold ends once.
 
+use super::bill::tests::{amount, list};
 use super::*;
 use crate::config::Config;
 use crate::input::EnvoyUsage;
 use crate::worker::rig::standing;
 use crate::worker::{Decided, Ended, Report};
-use contract::v1::{Matching, ModelPrice, Outcome, Price, PriceList, Size, TokenShape, UnknownModel};
+use contract::v1::{Outcome, Price, Size, TokenShape};
 use proptest::prelude::*;
 use units::{Amount, Instant, Unit};
 
@@ -39,34 +40,6 @@ fn config(hold: &str, usage: &str) -> Rc<AiConfig> {
         Config::Ai(config) => Rc::new(config),
         Config::Webhook(_) => panic!("another role"),
     }
-}
-
-fn amount(micro: i64) -> Amount {
-    Amount::new(micro).unwrap()
-}
-
-/// A micro-credit for each token of the input, four for each of the output.
-fn list() -> PriceList {
-    let (input, output) = (amount(1_000_000), amount(4_000_000));
-    let model = ModelPrice {
-        name: "m".into(),
-        matching: Matching::Exact,
-        input,
-        cached: input,
-        cache_written: input,
-        output,
-        reasoning: output,
-        image: Amount::ZERO,
-        context: 10_000,
-        output_max: 100,
-        output_usual: 10,
-        image_tokens: None,
-        tools_tokens: 0,
-        unseen: false,
-    };
-    let (request, minimum) = (Amount::ZERO, Amount::ZERO);
-    let (hold, output_min, unknown) = (amount(50), 1, UnknownModel::Refuse);
-    PriceList { version: 1, request, minimum, hold, output_min, unknown, models: vec![model] }
 }
 
 /// Something that happens, in an order that Envoy need not keep to.
@@ -315,6 +288,52 @@ proptest! {
             let nothing = matches!(outcome, Outcome::NotForwarded | Outcome::Failed) || pass.decided.is_none();
             let may_be_nothing = nothing || !pass.paid.is_zero();
             prop_assert!(if charged.is_zero() { may_be_nothing } else { !nothing }, "{:?}", own[0]);
+        }
+    }
+}
+
+/// Every answer of every shape that never began, streamed or not.
+#[test]
+fn t17_what_fails_before_it_answers_costs_nothing_in_any_shape() {
+    let end = |flags| Event::Closed { flags, usage: true };
+    let failed = |events| vec![Event::Response { status: 500, events }, end(0)];
+    let endings = [
+        (failed(false), Outcome::Failed),
+        (failed(true), Outcome::Failed),
+        (
+            vec![
+                Event::Response { status: 404, events: false },
+                Event::Answer { which: 0, end: true },
+                end(0),
+            ],
+            Outcome::Failed,
+        ),
+        (vec![Event::Response { status: 500, events: true }, end(0x80_0000)], Outcome::Failed),
+    ];
+    for usage in ["openai", "openai_images", "openai_responses", "anthropic", "gemini", "envoy_ai", "none"] {
+        for (hold, body) in [("max_tokens", BODIES[0]), ("max_tokens", BODIES[1]), ("estimate", BODIES[2])] {
+            for (ending, expected) in &endings {
+                let exchange = Metered::new(config(hold, usage), 7);
+                let (effects, passes) = (Vec::new(), Vec::new());
+                let mut story = Story {
+                    exchange,
+                    body,
+                    effects,
+                    passes,
+                    read: false,
+                    allowed: false,
+                    let_through: false,
+                    broken: false,
+                };
+                let ok = Event::Ok { part: 100, listed: true, breaks: false };
+                let begins = [Event::Request { end: false }, Event::BodyEnd { with_body: true }, ok];
+                begins.iter().chain(ending).for_each(|event| story.happen(event));
+                assert!(story.let_through, "{usage} {body}");
+                let reports = story.reports();
+                let told: Vec<_> =
+                    reports.iter().map(|it| (it.charged.get(), it.beyond.get(), it.outcome)).collect();
+                assert_eq!(told, [(0, 0, *expected)], "{usage} {hold} {ending:?}");
+            }
         }
     }
 }
