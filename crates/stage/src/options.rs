@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn each_edit_reaches_its_place_and_no_other() {
         let options = Options::default()
-            .rule("/v1/messages", |rule| merge(rule, &json!({ "hold": "max_tokens" })))
+            .rule("/v1/messages", |rule| merge(rule, &json!({ "hold": "edited" })))
             .route("/v1/", |route| {
                 merge(route, &json!({ "route": { "retry_policy": { "num_retries": 2 } } }))
             })
@@ -151,7 +151,7 @@ mod tests {
         let mut file = edited(&options).unwrap();
         file.plugin("ai", |plugin| {
             let held: Vec<_> =
-                plugin["routes"].as_array().unwrap().iter().filter(|r| r["hold"] == "max_tokens").collect();
+                plugin["routes"].as_array().unwrap().iter().filter(|r| r["hold"] == "edited").collect();
             assert_eq!((held.len(), &held[0]["path"]), (1, &json!("/v1/messages")));
         })
         .unwrap();
