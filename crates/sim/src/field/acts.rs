@@ -5,6 +5,9 @@ use super::plan::Customer;
 use super::{Event, Field};
 use units::{AccountId, Amount, Span, Unit};
 
+/// With so many grants a slot may be full.
+const MANY: usize = 5;
+
 impl Field {
     /// One thing, as the dice say.
     pub(super) fn act(&mut self) {
@@ -96,6 +99,9 @@ impl Field {
         }
         self.took(false);
         self.notify();
+        // A slot has room for eight cells. Where two workers are lent what has none, at the same time, what the second one is
+        // lent is left to the crash policy (see docs/proof.md).
+        self.faithless |= self.house.grants(&payer).len() >= MANY;
     }
 
     /// A payment is refunded, or disputed.
@@ -192,7 +198,9 @@ impl Field {
             2 if faults.jump => {
                 self.tell(&format!("The clock of Envoy {e} jumps forward by {} ms.", span.millis()));
                 self.envoys[e].ahead += i64::try_from(span.micros()).unwrap();
-                self.envoys[e].upset = self.clock(e);
+                // Whoever stands still sees it when it goes on.
+                let seen = self.now.max(self.envoys[e].stands_until);
+                self.envoys[e].upset = self.envoys[e].clock(seen);
             }
             _ => {}
         }
