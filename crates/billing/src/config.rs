@@ -93,6 +93,17 @@ impl Config {
             outbox: outbox(get("OUTBOX_URL"), get("OUTBOX_SECRET"), &mut no),
         };
         let lease_tail = ttl("LEASE_TAIL_MS", get("LEASE_TAIL_MS"), config.lease_ttl.millis(), &mut no);
+        if lease_tail < config.lease_ttl {
+            // A gateway tells of a request under way every third of the lease time.
+            no.add(
+                "LEASE_TAIL_MS",
+                lease_tail.millis(),
+                format!(
+                    "is shorter than LEASE_TTL_MS ({0}), and a request under way would be settled as if its gateway were dead; give {0} or more",
+                    config.lease_ttl.millis()
+                ),
+            );
+        }
         if !config.admin_token.is_empty() && config.admin_token == config.gateway_token {
             no.add(
                 "ADMIN_TOKEN",
@@ -257,6 +268,17 @@ mod tests {
         assert_eq!((config.lease_ttl, config.lease_tail), (Span::from_secs(30), Span::from_secs(30)));
         assert_eq!(config.webhook_secrets.len(), 1);
         assert_eq!(read(&[("LEASE_TTL_MS", "2000")]).unwrap().lease_tail, Span::from_secs(2));
+    }
+
+    #[test]
+    fn a_tail_shorter_than_the_lease_is_refused() {
+        let read = |tail| read(&[("LEASE_TTL_MS", "2000"), ("LEASE_TAIL_MS", tail)]);
+        assert_eq!(read("2000").unwrap().lease_tail, Span::from_secs(2));
+        let no = read("1999").unwrap_err().to_string();
+        assert!(
+            no.contains("LEASE_TAIL_MS") && no.contains("1999") && no.contains("give 2000 or more"),
+            "{no}"
+        );
     }
 
     #[test]

@@ -102,7 +102,12 @@ fn place(slot: &mut Slot, dice: &mut Dice<'_>, now: Instant, books: &mut Books) 
     }
     let sent = now.minus(Span::from_millis(dice.number() % 3000));
     for report in slot.place(&leases, sent, now) {
-        tell(books, &report);
+        assert!(report.gone && (report.admitted, report.used) == (Amount::ZERO, Amount::ZERO), "{report:?}");
+        assert!(slot.cell_mut(report.key).is_none() && report.key.generation < slot.floor, "{report:?}");
+        if !books.gone.contains(&report.key) {
+            books.held.retain(|(part, _)| part.key != report.key);
+            books.gone.push(report.key);
+        }
     }
 }
 

@@ -68,7 +68,7 @@ fn document(dice: &mut Dice<'_>, cells: &[CellLease], seq: u64) -> Value {
             three.sort_unstable();
             json!({"grant": key["grant"], "generation": key["generation"], "admitted": three[2], "finished": three[1],
                 "used": three[0], "returned": 500_000 * dice.below(4), "target": 1_000_000 * dice.below(30),
-                "need": 1_000_000 * dice.below(2)})
+                "need": 1_000_000 * dice.below(2), "gone": dice.rarely(6)})
         })
         .collect();
     let needs: Vec<Value> = (0..dice.below(4))
@@ -87,7 +87,7 @@ fn document(dice: &mut Dice<'_>, cells: &[CellLease], seq: u64) -> Value {
         })
         .collect();
     let abandoned: Vec<usize> = (0..dice.below(3)).map(|_| 1 + dice.below(12)).collect();
-    json!({"node": dice.pick(&["n1", "n2"]), "incarnation": 1 + dice.below(2), "worker": 1 + dice.below(2), "sent_seq": seq,
+    json!({"node": dice.pick(&["n1", "n2"]), "incarnation": 1 + dice.below(2), "worker": 1 + dice.below(2), "sent_seq": 2 * seq,
         "cells": reports, "needs": needs, "abandoned": abandoned, "usage": usage, "draining": dice.rarely(8)})
 }
 
@@ -102,6 +102,8 @@ fn told(till: &mut Till, sync: &Sync, said: &mut Said) -> Option<SyncAnswer> {
         let most = said.entry((sync.node.to_string(), sync.incarnation, cell.key)).or_default();
         *most = cell.used.get().max(*most);
     }
+    assert!(till.sync(sync).is_err(), "the same sync was carried out twice");
+    let sync = &Sync { sent_seq: sync.sent_seq + 1, ..sync.clone() };
     let again = till.sync(sync).expect("it was taken before");
     sound(sync, &again);
     assert_eq!(again.usage_acked, answer.usage_acked);

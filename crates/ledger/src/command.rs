@@ -233,6 +233,8 @@ pub struct Report {
     pub exposure: Exposure,
     /// What becomes of usage that nothing covers.
     pub shortfall: Shortfall,
+    /// True if the gateway has no such cell and never will have it again: all that is not held goes back.
+    pub gone: bool,
 }
 
 /// See [`Command::Abandon`].

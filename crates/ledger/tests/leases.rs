@@ -255,3 +255,28 @@ fn what_is_free_may_be_kept_while_the_account_would_lend_it_again() {
     desk.act(&Command::Suspend);
     assert!(!desk.report(told(10)).cell.keep);
 }
+
+#[test]
+fn what_a_gateway_has_forgotten_goes_back_at_once_and_what_it_holds_of_it_does_not() {
+    let mut desk = Desk::with(20);
+    let id = leased(&mut desk, lease(&node(1), 12, 0)).remove(0).id;
+    desk.report(report(&id, totals(5, 2, 1, 0)));
+    let gone = Report { gone: true, ..report(&id, Totals::default()) };
+    let answer = desk.report(gone.clone());
+    assert_eq!((answer.refused, answer.cell.state), (None, CellState::Soft));
+    let row = &desk.book.cells[&id];
+    assert_eq!(
+        (row.returned, row.held(), row.outstanding()),
+        (amount(8), amount(3), amount(3)),
+        "all but the holds"
+    );
+    assert_eq!(desk.book.grants[&GrantId(1)].avail, amount(16));
+    assert_eq!(desk.report(gone.clone()).cell.state, CellState::Soft, "said again, it changes nothing");
+    assert_eq!(desk.book.grants[&GrantId(1)].avail, amount(16));
+    let next = leased(&mut desk, lease(&node(1), 5, 0)).remove(0).id;
+    assert_eq!(next.generation, id.generation + 1, "nothing more is lent on it");
+    let ended = desk.report(report(&id, totals(5, 5, 4, 8)));
+    assert_eq!((ended.refused, ended.cell.state, ended.late), (None, CellState::Closed, None));
+    assert_eq!((desk.book.grants[&GrantId(1)].used, desk.debt()), (amount(4), 0));
+    assert_eq!(desk.report(gone).cell.state, CellState::Closed);
+}

@@ -131,5 +131,6 @@ fn report(numbers: &mut Numbers, book: &Book) -> Option<Command> {
         timing: TIMING,
         exposure: Exposure::Whole,
         shortfall: Shortfall::Debt,
+        gone: false,
     }))
 }

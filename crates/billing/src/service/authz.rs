@@ -63,8 +63,17 @@ pub fn charge_at_once(
     for lease in leases {
         let (held, returned, target, short) = (lease.held, Amount::ZERO, Amount::ZERO, Amount::ZERO);
         let (key, need) = (lease.key, held);
-        let spent =
-            CellReport { key, admitted: held, finished: held, used: held, returned, target, need, short };
+        let spent = CellReport {
+            key,
+            admitted: held,
+            finished: held,
+            used: held,
+            returned,
+            target,
+            need,
+            short,
+            gone: false,
+        };
         if let Some(owner) = &owner {
             // The book has the cell already, since it was just made: there is nothing to load anew.
             session.want(owner, Rows::Cell(cell_id(&sync, lease.key)));

@@ -58,8 +58,8 @@ pub fn hello(work: &mut Work<'_>, setup: &Setup, node: NodeName) -> Result<Hello
 /// Takes reports in, gives back what is not wanted any more, keeps evidence, then decides about those who wait.
 ///
 /// # Errors
-/// [`Invalid::TooLarge`], [`Invalid::Unprocessable`], or [`Invalid::Conflict`] where the same worker's later sync came first,
-/// whereupon nothing of it was done; [`Error::Store`].
+/// [`Invalid::TooLarge`], [`Invalid::Unprocessable`], or [`Invalid::Conflict`] where it came before, or a later one of the same
+/// worker did, whereupon nothing of it was done; [`Error::Store`].
 pub fn sync(work: &mut Work<'_>, setup: &Setup, sync: &Sync) -> Result<SyncAnswer, Error> {
     check(sync)?;
     if work.store.incarnation(&sync.node)? < sync.incarnation {
@@ -68,10 +68,11 @@ pub fn sync(work: &mut Work<'_>, setup: &Setup, sync: &Sync) -> Result<SyncAnswe
     }
     let (node, incarnation, worker) = (sync.node.clone(), sync.incarnation, sync.worker);
     if !work.store.came(&UsageKey { node, incarnation, worker }, sync.sent_seq)? {
-        // A worker sends one after the other, so it has given this one up, and repeats what it says. What it asks for
-        // would be lent to nobody.
+        // A worker sends one after the other and none twice, so it has given this one up, or something on the way repeats
+        // what it was not asked to. What is asked for here would be lent to nobody.
         work.count("tollgate_billing_errors_total", "kind", "overtaken");
-        let what = format!("Sync {} of worker {worker} came after a later one of it.", sync.sent_seq);
+        let what =
+            format!("Sync {} of worker {worker} came before, or a later one of it did.", sync.sent_seq);
         return Err(Invalid::Conflict.because(what));
     }
     let mut session = Session::new(work, setup)?;
@@ -249,7 +250,7 @@ pub(super) fn report(
     cell: &CellReport,
     owner: Option<&AccountId>,
 ) -> Result<CellAnswer, Error> {
-    let CellReport { key, admitted, finished, used, returned, target, need, short } = *cell;
+    let CellReport { key, admitted, finished, used, returned, target, need, short, gone } = *cell;
     let unknown = CellAnswer {
         key,
         granted: Amount::ZERO,
@@ -273,6 +274,7 @@ pub(super) fn report(
         timing: session.setup.timing,
         exposure: Exposure::Whole,
         shortfall: session.setup.catalog.policies.shortfall,
+        gone,
     };
     let reply = session.step(owner, &Command::Report(report))?;
     let Reply::Report(answer) = reply else {

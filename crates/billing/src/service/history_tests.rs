@@ -86,6 +86,7 @@ fn report(dice: &mut Dice, id: &CellId, cell: &Cell) -> Command {
         timing: TIMING,
         exposure: Exposure::Whole,
         shortfall: shortfall(dice),
+        gone: false,
     })
 }
 
@@ -107,6 +108,7 @@ fn told_late(dice: &mut Dice, n: u64, store: &mut dyn Store) -> Option<Command> 
         timing: TIMING,
         exposure: Exposure::Whole,
         shortfall: shortfall(dice),
+        gone: false,
     }))
 }
 

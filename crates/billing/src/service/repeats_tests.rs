@@ -29,14 +29,17 @@ struct Desk<'a> {
     store: &'a mut dyn Store,
     now: Instant,
     crash: CrashPolicy,
+    syncs: u64,
 }
 
 impl Desk<'_> {
     fn sync(&mut self, parts: serde_json::Value) -> contract::v1::SyncAnswer {
         let mut all = json!({
-            "node": "n1", "incarnation": 1, "worker": 1, "sent_seq": 1, "cells": [], "needs": [], "abandoned": [],
+            "node": "n1", "incarnation": 1, "worker": 1, "sent_seq": 0, "cells": [], "needs": [], "abandoned": [],
             "usage": [], "draining": false,
         });
+        self.syncs += 1;
+        all["sent_seq"] = self.syncs.into();
         for (key, value) in parts.as_object().unwrap() {
             all[key] = value.clone();
         }
@@ -67,6 +70,7 @@ impl Desk<'_> {
                 used,
                 returned: cell.held.saturating_sub(used),
                 target: Amount::ZERO,
+                gone: false,
                 need: Amount::ZERO,
                 short: Amount::ZERO,
             })
@@ -94,10 +98,10 @@ fn told(decision: &NeedDecision) -> &'static str {
 }
 
 fn each(test: impl Fn(&mut Desk<'_>)) {
-    test(&mut Desk { store: &mut Memory::default(), now: NOW, crash: CrashPolicy::Charge });
+    test(&mut Desk { store: &mut Memory::default(), now: NOW, crash: CrashPolicy::Charge, syncs: 0 });
     let dir = tempfile::tempdir().unwrap();
     let mut store = Sqlite::open(&dir.path().join("x.db")).unwrap();
-    test(&mut Desk { store: &mut store, now: NOW, crash: CrashPolicy::Charge });
+    test(&mut Desk { store: &mut store, now: NOW, crash: CrashPolicy::Charge, syncs: 0 });
 }
 
 #[test]

@@ -111,6 +111,7 @@ fn report(cell: CellId, totals: Totals) -> Command {
         timing: Timing { ttl: Span::from_secs(30), grace: Span::ZERO, tail: Span::from_secs(30) },
         exposure: Exposure::Whole,
         shortfall: Shortfall::Debt,
+        gone: false,
     })
 }
 
@@ -343,7 +344,7 @@ fn what_gateways_told_is_kept_once() {
             assert_eq!(store.incarnation(&node()).unwrap(), 0);
             store.put_incarnation(&node(), 5, NOW).unwrap();
             store.put_incarnation(&node(), 4, NOW).unwrap();
-            for (seq, came) in [(1, true), (1, true), (3, true), (2, false), (3, true)] {
+            for (seq, came) in [(1, true), (1, false), (3, true), (2, false), (3, false), (4, true)] {
                 assert_eq!(store.came(&key, seq).unwrap(), came, "{seq}");
             }
             assert!(store.came(&UsageKey { worker: 3, ..key.clone() }, 1).unwrap());

@@ -197,7 +197,7 @@ pub trait Gateways {
     fn incarnation(&mut self, node: &NodeName) -> Kept<u64>;
     /// Raises it.
     fn put_incarnation(&mut self, node: &NodeName, incarnation: u64, now: Instant) -> Kept<()>;
-    /// Keeps that a worker's sync of this number came; false if a later one of it came before.
+    /// Keeps that a worker's sync of this number came; false if it came before, or a later one did.
     fn came(&mut self, worker: &UsageKey, sent_seq: u64) -> Kept<bool>;
     /// Keeps a usage record; false if it is there already.
     fn put_usage(&mut self, key: &UsageKey, record: &UsageRecord, now: Instant) -> Kept<bool>;

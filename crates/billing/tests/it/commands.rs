@@ -102,8 +102,8 @@ async fn a_balance_is_explained_beside_the_running_service() {
         "charges": [{"grant": cell["grant"], "generation": cell["generation"], "amount": 1_000_000}],
         "price_version": 1, "at": "2026-11-20T09:30:00Z",
     }]);
-    world.sync(&json!({ "cells": cells, "usage": usage, "sent_seq": 2 })).await;
-    world.sync(&json!({ "needs": [crate::support::need(8, "alice", "embeddings")], "sent_seq": 3 })).await;
+    world.sync(&json!({ "cells": cells, "usage": usage })).await;
+    world.sync(&json!({ "needs": [crate::support::need(8, "alice", "embeddings")] })).await;
     let database = format!("sqlite://{}", world.database().display());
     let explain = |account: &str| {
         let told = told(&mut program(&["balance", account, "--explain", "--database", &database]));

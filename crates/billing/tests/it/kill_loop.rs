@@ -44,10 +44,10 @@ impl Field {
         &self,
         path: &str,
         headers: impl Fn(&str) -> Vec<(String, String)>,
-        body: &Value,
+        body: impl Fn() -> Value,
     ) -> Value {
-        let body = body.to_string();
         loop {
+            let body = body().to_string();
             let headers = headers(&body);
             let headers: Vec<_> =
                 headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -72,12 +72,13 @@ impl Field {
             let signature = webhook::sign(&Secret::new(SECRET).unwrap(), at, body.as_bytes());
             vec![("stripe-signature".to_owned(), signature)]
         };
-        self.until("/webhooks/stripe", signed, event).await;
+        self.until("/webhooks/stripe", signed, || event.clone()).await;
     }
 
     async fn sync(&self, parts: &Value) -> Value {
         let token = |_: &str| vec![("authorization".to_owned(), format!("Bearer {GATEWAY}"))];
-        self.until("/gateway/v1/sync", token, &sync(parts)).await
+        // Each asking has a number of its own, as a gateway's has.
+        self.until("/gateway/v1/sync", token, || sync(parts)).await
     }
 }
 
@@ -144,15 +145,12 @@ async fn subscribe(field: &Field) -> u64 {
 
 /// Requests of a credit each, of which every third one fails upstream. How many were charged.
 async fn spend(field: &Field, worker: u64) -> i64 {
-    let (mut charged, mut seq) = (0, 0);
+    let mut charged = 0;
     for id in 1.. {
         if field.is_over() {
             break;
         }
-        let mut parts = |what: &str, value: Value| {
-            seq += 1;
-            json!({"worker": worker, "sent_seq": seq, what: value})
-        };
+        let parts = |what: &str, value: Value| json!({"worker": worker, what: value});
         let asked = parts("needs", json!([need(id, "spender", "embeddings")]));
         let answer = field.sync(&asked).await;
         let decision = &answer["needs"][0];

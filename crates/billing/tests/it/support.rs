@@ -11,6 +11,7 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tempfile::TempDir;
 use units::{Instant, Span};
 use webhook::Secret;
@@ -243,9 +244,12 @@ pub(crate) fn need(id: u64, subject: &str, endpoint: &str) -> Value {
     })
 }
 
+/// A sync, each with a number above all before it.
 pub(crate) fn sync(parts: &Value) -> Value {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let seq = LAST.fetch_add(1, Ordering::Relaxed) + 1;
     let mut sync = json!({
-        "node": "gateway-1", "incarnation": 1, "worker": 1, "sent_seq": 1, "cells": [], "needs": [],
+        "node": "gateway-1", "incarnation": 1, "worker": 1, "sent_seq": seq, "cells": [], "needs": [],
         "abandoned": [], "usage": [], "draining": false,
     });
     for (key, value) in parts.as_object().unwrap() {

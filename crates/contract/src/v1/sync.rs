@@ -64,6 +64,10 @@ pub struct CellReport {
     /// is available, or owed.
     #[serde(default, skip_serializing_if = "is_nothing")]
     pub short: Amount,
+    /// True if the gateway has no such cell and never will have it again: nobody can spend what the server lent on it, and
+    /// the totals here are only what is known of it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub gone: bool,
 }
 
 /// A request that waits for a decision.

@@ -192,6 +192,7 @@ impl Cell {
             target: Amount::ZERO,
             need: self.need,
             short: self.short,
+            gone: false,
         }
     }
 }

@@ -88,9 +88,9 @@ impl Slot {
         Self { payer, incarnation, floor: 1, epoch: 0, touched: never, kept_until: never, cells }
     }
 
-    /// Enters the cells that a need was answered with, in their order, before those that were here. A cell that is
-    /// forgotten here is left out: nothing can be spent of it. Returns what goes back at once, because its time is over
-    /// already, or because there is no room for it.
+    /// Enters the cells that a need was answered with, in their order, before those that were here. Returns what goes back
+    /// at once: because its time is over already, because there is no room for it, or because it is forgotten here, and
+    /// what was lent on it meanwhile can be spent by nobody.
     pub fn place(&mut self, leases: &[CellLease], sent: Instant, now: Instant) -> Vec<CellReport> {
         let mut before = core::mem::take(&mut self.cells);
         let mut roomless = Vec::new();
@@ -104,7 +104,10 @@ impl Slot {
             let known = before.iter().position(|cell| cell.key == lease.key);
             let mut cell = match known {
                 Some(at) => before.remove(at),
-                None if lease.key.generation < floor => continue,
+                None if lease.key.generation < floor => {
+                    roomless.push(CellReport { gone: true, ..Cell::new(lease, 0, sent).report() });
+                    continue;
+                }
                 None => Cell::new(lease, scope_tag(&lease.scope), sent),
             };
             cell.extend(lease, sent);
@@ -131,7 +134,7 @@ impl Slot {
     fn turn_away(&mut self, mut cell: Cell) -> CellReport {
         self.raise_floor(cell.key);
         cell.give_back();
-        cell.report()
+        CellReport { gone: true, ..cell.report() }
     }
 
     /// Puts in order what time has brought: what can no longer be spent goes back, and what is over, and known to be
@@ -189,17 +192,16 @@ impl Slot {
         }
     }
 
-    /// Gives the slot to another payer, if nothing of its own one can be lost by that. Returns what the ledger should
-    /// still hear of the cells that were here.
+    /// Gives the slot to another payer, if nothing of its own one can be lost by that: what is forgotten has been told, so
+    /// that the ledger knows better than this process what was spent of it. Returns what the ledger should still hear of
+    /// the cells that were here.
     pub fn hand_over(&mut self, payer: PayerKey, incarnation: u64, now: Instant) -> Option<Vec<CellReport>> {
         let over = |cell: &Cell| {
-            cell.is_settled()
-                || now >= cell.deadline.plus(LONGEST)
-                || (now >= cell.deadline && cell.held().is_zero())
+            let at_rest = cell.is_settled() || (now >= cell.deadline && cell.held().is_zero());
+            (at_rest && cell.is_told()) || now >= cell.deadline.plus(LONGEST)
         };
         let ours = self.incarnation == incarnation;
-        let lost = |cell: &Cell| !ours && !cell.is_told() && now < cell.deadline.plus(LONGEST);
-        if now < self.kept_until || !self.cells.iter().all(|cell| over(cell) && !lost(cell)) {
+        if now < self.kept_until || !self.cells.iter().all(over) {
             return None;
         }
         let mut last = Vec::new();

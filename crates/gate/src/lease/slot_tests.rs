@@ -140,8 +140,14 @@ fn a_cell_is_forgotten_when_it_is_over_and_known_to_be_and_never_comes_back() {
     told(&mut slot);
     slot.tidy(LATE);
     assert_eq!((slot.cells.len(), slot.floor), (0, 2));
-    slot.place(&[lease(1, 9, true)], LATE, LATE);
+    let left_out = slot.place(&[lease(1, 9, true)], LATE, LATE);
     assert_eq!(slot.cells.len(), 0, "its totals would begin anew, and what was spent be spent again");
+    let left_out: Vec<_> = left_out.iter().map(|report| (report.gone, report.returned)).collect();
+    assert_eq!(
+        left_out,
+        [(true, Amount::ZERO)],
+        "the ledger knows how much of it was spent, this process does not"
+    );
     let next = |generation| CellLease { key: CellKey { grant: 1, generation }, ..lease(1, 9, true) };
     let back = slot.place(&[next(2)], NOW, LATE);
     assert_eq!(slot.cells.len(), 0, "past its time");
@@ -179,9 +185,15 @@ fn a_slot_is_handed_over_only_if_nothing_is_lost_by_that() {
     let held = live.admit(scope_tag(""), Unit::Credits, amount(4), NOW).unwrap()[0];
     assert_eq!(hand(&live, 3, LATE), None, "a request is under way");
     live.finish(held, amount(4)).unwrap();
-    assert_eq!(hand(&live, 3, NOW).map(|left| left.len()), Some(1), "nothing is left of it");
+    assert_eq!(
+        hand(&live, 3, NOW),
+        None,
+        "nothing is left of it, and the ledger does not know what was used"
+    );
     assert_eq!(hand(&live, 4, LATE), None, "another life cannot tell of it");
     assert_eq!(hand(&live, 4, Instant::from_secs(3601)), Some(vec![]), "and need not, when it is settled");
+    told(&mut live);
+    assert_eq!(hand(&live, 3, NOW), Some(vec![]), "it knows");
     live.kept_until = LATE;
     assert_eq!(hand(&live, 3, NOW), None, "an answer is on its way");
     let mut taken = live.clone();
@@ -205,6 +217,8 @@ fn there_is_room_for_so_many_cells_and_what_does_not_fit_goes_back() {
     let mut slot = slot(&(1..=8).map(|n| (n, 4)).collect::<Vec<_>>());
     let roomless = slot.place(&[lease(9, 7, true)], NOW, NOW);
     assert_eq!((roomless.len(), roomless[0].returned, slot.floor), (1, amount(7), 2));
+    let more = slot.place(&[lease(9, 9, true)], NOW, NOW);
+    assert!(more[0].gone, "another worker's question brought more of it: {more:?}");
     slot.cells[3].give_back();
     told(&mut slot);
     let next = CellLease { key: CellKey { grant: 10, generation: 2 }, ..lease(10, 7, true) };

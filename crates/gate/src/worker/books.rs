@@ -156,7 +156,13 @@ impl Books {
     /// Totals that no slot remembers any more; told until acknowledged.
     pub(super) fn leave_behind(&mut self, cells: Vec<CellReport>) {
         self.hurry |= !cells.is_empty();
-        self.cells.extend(cells);
+        for cell in cells {
+            // A page names each cell once.
+            match self.cells.iter_mut().find(|known| known.key == cell.key) {
+                Some(known) => *known = later(known, &cell),
+                None => self.cells.push_back(cell),
+            }
+        }
     }
 
     /// Whatever is held for this need is to go back, whether or not we know of it.
@@ -278,10 +284,12 @@ impl Books {
         sent: Instant,
     ) -> bool {
         let known: BTreeSet<CellKey> = answers.iter().map(|cell| cell.key).collect();
-        let told: BTreeSet<CellKey> = page.ended.iter().map(|cell| cell.key).collect();
+        let told: BTreeMap<CellKey, &CellReport> = page.ended.iter().map(|cell| (cell.key, cell)).collect();
+        // What was said of a cell meanwhile is told next time.
+        let is_told = |cell: &CellReport| told.get(&cell.key).is_some_and(|told| *told == cell);
         let left: Vec<_> =
-            self.cells.iter().filter(|c| told.contains(&c.key) && !known.contains(&c.key)).copied().collect();
-        self.cells.retain(|cell| !told.contains(&cell.key));
+            self.cells.iter().filter(|c| is_told(c) && !known.contains(&c.key)).copied().collect();
+        self.cells.retain(|cell| !is_told(cell));
         // What billing passed over goes to the end of the line, so that it does not keep the others from being heard.
         self.cells.extend(left);
         for id in &page.abandoned {
@@ -316,6 +324,19 @@ fn period(hold: &Hold) -> Span {
     Span::from_millis(ttl).part(3)
 }
 
+/// Totals of one cell only grow, so the larger of two are the later ones.
+fn later(one: &CellReport, other: &CellReport) -> CellReport {
+    CellReport {
+        admitted: one.admitted.max(other.admitted),
+        finished: one.finished.max(other.finished),
+        used: one.used.max(other.used),
+        returned: one.returned.max(other.returned),
+        short: one.short.max(other.short),
+        gone: one.gone || other.gone,
+        ..*one
+    }
+}
+
 fn under_way(cell: &CellLease) -> CellReport {
     let nothing = Amount::ZERO;
     CellReport {
@@ -327,5 +348,6 @@ fn under_way(cell: &CellLease) -> CellReport {
         target: nothing,
         need: cell.held,
         short: nothing,
+        gone: false,
     }
 }

@@ -49,10 +49,28 @@ impl Work<'_> {
         if closes {
             let cell = self.cell(id)?;
             (cell.state, cell.finished) = (CellState::Closed, cell.admitted);
+        } else if report.gone {
+            self.let_go(id)?;
         } else {
             self.live_on(report)?;
         }
         self.answer(report, None, late)
+    }
+
+    /// The gateway has nothing of it: what is not held goes back, at once and without a reserve for what was not told, and
+    /// nothing more is lent on it. What its holds come to is still to be told.
+    fn let_go(&mut self, id: &CellId) -> Result<(), Bug> {
+        let cell = self.cell(id)?;
+        if cell.state == CellState::Closed {
+            return Ok(());
+        }
+        let back = cell.free();
+        cell.returned = plus(cell.returned, back, "returned")?;
+        cell.state = if cell.outstanding().is_zero() { CellState::Closed } else { CellState::Soft };
+        if cell.state == CellState::Closed {
+            cell.finished = cell.admitted;
+        }
+        self.give_back(id, back, JournalKind::Returned)
     }
 
     /// A live cell lives longer, and a lease may grow.

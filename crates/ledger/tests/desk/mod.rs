@@ -226,6 +226,7 @@ pub fn report(id: &CellId, totals: Totals) -> Report {
         timing: TIMING,
         exposure: Exposure::Whole,
         shortfall: Shortfall::Debt,
+        gone: false,
     }
 }
 

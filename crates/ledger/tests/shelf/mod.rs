@@ -277,6 +277,7 @@ impl Shelf {
                 timing,
                 exposure: Exposure::Whole,
                 shortfall: Shortfall::Debt,
+                gone: false,
             }));
         }
     }

@@ -5,9 +5,6 @@ use super::plan::Customer;
 use super::{Event, Field};
 use units::{AccountId, Amount, Span, Unit};
 
-/// With so many grants a slot may be full.
-const MANY: usize = 5;
-
 impl Field {
     /// One thing, as the dice say.
     pub(super) fn act(&mut self) {
@@ -99,9 +96,6 @@ impl Field {
         }
         self.took(false);
         self.notify();
-        // A slot has room for eight cells. Where two workers are lent what has none, at the same time, what the second one is
-        // lent is left to the crash policy (see docs/proof.md).
-        self.faithless |= self.house.grants(&payer).len() >= MANY;
     }
 
     /// A payment is refunded, or disputed.

@@ -39,8 +39,6 @@ pub(super) struct Slot {
     pub(super) worker: Worker,
     /// Calls that it waits for.
     pub(super) pending: BTreeSet<u64>,
-    /// The last of its calls that came.
-    pub(super) came: u64,
     /// When billing last heard of it, or it had nothing to say.
     pub(super) heard: Instant,
 }
@@ -96,7 +94,7 @@ impl Field {
         self.last_life += 1;
         let (node, watch) = (self.envoys[envoy].node.clone(), self.plan.watch);
         let worker = Worker::new(Settings { node, call: CALL, wait: WAIT, watch });
-        Slot { life: self.last_life, worker, pending: BTreeSet::new(), came: 0, heard: self.now }
+        Slot { life: self.last_life, worker, pending: BTreeSet::new(), heard: self.now }
     }
 
     /// Gives an Envoy its workers.

@@ -295,7 +295,7 @@ impl Field {
             Event::Tick(envoy) => self.tick(envoy),
             Event::Sweep => self.sweep(),
             Event::Arrive(message) => self.arrive(message),
-            Event::Again(message) => self.again(message),
+            Event::Again(message) => self.arrive(message),
             Event::Back(message, result, payers) => self.back(&message, &result, &payers),
             Event::Timeout(message) => self.time_out(&message),
             Event::PollOver(poll) => self.poll_over(poll),

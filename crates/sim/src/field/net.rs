@@ -72,16 +72,6 @@ impl Field {
         })
     }
 
-    /// A call is there once more. If no later one of its worker came, it must do at once what it did the first time: what
-    /// was refused then and would be granted now is granted to nobody (see docs/proof.md), so it is left out here.
-    pub(super) fn again(&mut self, message: Message) {
-        let (e, w) = message.at;
-        let slot = &self.envoys[e].workers[w];
-        if slot.life != message.life || slot.came > message.id {
-            self.arrive(message);
-        }
-    }
-
     /// A call is there.
     pub(super) fn arrive(&mut self, message: Message) {
         let (e, w) = message.at;
@@ -114,9 +104,7 @@ impl Field {
             }
         }
         let slot = &mut self.envoys[e].workers[w];
-        if slot.life == message.life {
-            slot.came = slot.came.max(message.id);
-        }
+        if slot.life == message.life {}
         if told && doom.is_none() && slot.life == message.life {
             slot.heard = self.now;
         }
@@ -167,10 +155,10 @@ impl Field {
         if slot.life != message.life || !slot.pending.remove(&message.id) {
             return;
         }
-        // A lease that may have been lent is asked for again. Who is refused everything by then leaves it to the crash policy,
-        // and so does a slot whose floor rose meanwhile by a lease of another grant (see docs/proof.md).
-        let Faults { stop, revoke, refund, end, give, .. } = self.plan.faults;
-        let lasting = !(stop || revoke || refund || end || give || self.plan.window.is_some());
+        // A lease that may have been lent is asked for again. Who is refused everything by then, or is served by another
+        // kind of grant, leaves it to the crash policy (see docs/proof.md).
+        let Faults { stop, revoke, refund, .. } = self.plan.faults;
+        let lasting = !(stop || revoke || refund || self.plan.window.is_some());
         let told = matches!(result, CallResult::Upstream { status: 200, .. });
         self.faithless |= message.path == PATH_SYNC && !told && !lasting;
         for payer in payers {

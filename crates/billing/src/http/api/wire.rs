@@ -108,6 +108,7 @@ fn syncing() -> Vec<Named> {
             ("target", of("Amount")),
             ("need?", of("Amount")),
             ("short?", of("Amount")),
+            ("gone?", flag()),
         ],
     );
     let tokens = object([

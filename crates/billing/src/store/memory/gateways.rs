@@ -24,8 +24,9 @@ impl Gateways for Memory {
 
     fn came(&mut self, worker: &UsageKey, sent_seq: u64) -> Kept<bool> {
         let last = self.now.syncs.entry(worker.clone()).or_default();
+        let new = sent_seq > *last;
         *last = sent_seq.max(*last);
-        Ok(*last == sent_seq)
+        Ok(new)
     }
 
     fn put_usage(&mut self, key: &UsageKey, record: &UsageRecord, _: Instant) -> Kept<bool> {

@@ -81,7 +81,7 @@ impl Gateways for Sqlite {
         let changed = self.exec(
             "INSERT INTO worker (node, incarnation, worker, usage_acked, sent_seq) VALUES (?1, ?2, ?3, 0, ?4)
              ON CONFLICT (node, incarnation, worker) DO UPDATE SET sent_seq = excluded.sent_seq
-             WHERE excluded.sent_seq >= sent_seq",
+             WHERE excluded.sent_seq > sent_seq",
             params![worker.node.as_str(), int(worker.incarnation)?, worker.worker, int(sent_seq)?],
         )?;
         Ok(changed > 0)
