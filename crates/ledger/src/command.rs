@@ -168,6 +168,8 @@ pub enum Exposure {
     Whole,
     /// By this much.
     AtMost(Amount),
+    /// By what so many requests hold, each as much as the one that asks.
+    Requests(u32),
 }
 
 /// What a granted need becomes.

@@ -280,3 +280,27 @@ fn what_a_gateway_has_forgotten_goes_back_at_once_and_what_it_holds_of_it_does_n
     assert_eq!((desk.book.grants[&GrantId(1)].used, desk.debt()), (amount(4), 0));
     assert_eq!(desk.report(gone).cell.state, CellState::Closed);
 }
+
+#[test]
+fn an_exposure_of_requests_is_as_many_as_the_largest_that_asks() {
+    let mut desk = Desk::with(400);
+    let ask = |need| Need { exposure: Exposure::Requests(3), ..lease(&node(1), need, 0) };
+    let cell = leased(&mut desk, ask(2)).remove(0);
+    assert_eq!((cell.granted > amount(6), cell.exposure), (true, amount(6)));
+    assert_eq!(
+        leased(&mut desk, ask(5))[0].exposure,
+        amount(15),
+        "nothing more is lent, and it may be spent on this one"
+    );
+    assert_eq!(
+        leased(&mut desk, ask(2))[0].exposure,
+        amount(15),
+        "what was allowed once is reserved until the end"
+    );
+    let most = Need { exposure: Exposure::Requests(u32::MAX), ..lease(&node(1), 9, 0) };
+    let all = leased(&mut desk, most).remove(0);
+    assert_eq!(all.exposure, all.granted, "never more than there is");
+    let told =
+        Report { exposure: Exposure::Requests(3), need: amount(2), ..report(&cell.id, totals(4, 0, 0, 0)) };
+    assert_eq!(desk.report(told).cell.exposure, all.granted);
+}

@@ -4,6 +4,7 @@
 
 mod gateway;
 mod plans;
+mod policies;
 mod policy;
 mod price;
 mod read;
@@ -17,7 +18,7 @@ pub use zone::Zone;
 
 use crate::complaint::Complaints;
 use contract::v1::{Reason, Refusal};
-use ledger::Shortfall;
+use ledger::{Exposure, Shortfall};
 use std::collections::{BTreeMap, BTreeSet};
 use units::{Amount, EndpointId, Span, TierId};
 
@@ -77,6 +78,8 @@ pub struct Policies {
     pub plan_over_revoke: Shortfall,
     /// What becomes of usage that nothing covers: of what an estimate fell short of.
     pub shortfall: Shortfall,
+    /// How far a gateway may be ahead of what it told: what a crash can cost, and how long an outage is ridden out.
+    pub exposure: Exposure,
     /// What a client's repetition of a request is.
     pub retries: Retries,
 }

@@ -1,18 +1,16 @@
 //! From YAML to a [`Catalog`], with every complaint at once.
 
 use super::plans::{allowance, window};
+use super::policies::{OVER_REVOKE, policies};
 use super::tree::{Tree, credits, flag, span, text, texts, whole, word};
-use super::{
-    Catalog, Cost, Endpoint, Notify, Package, PackagesFor, Policies, Purchase, Refusals, Retries, Tier,
-    TierPrice, Words,
-};
+use super::{Catalog, Cost, Endpoint, Notify, Package, Purchase, Refusals, Tier, TierPrice, Words};
 use crate::complaint::Complaints;
 use contract::v1::Reason;
 use ledger::Shortfall;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
-use units::{EndpointId, IdError, Span, TierId};
+use units::{EndpointId, IdError, TierId};
 
 /// The largest whole number that every JSON reader keeps exactly (RFC 8259, section 6).
 pub(super) const WHOLE_MAX: u64 = 9_007_199_254_740_991;
@@ -132,66 +130,6 @@ fn currency(value: &Value) -> Result<String, String> {
     let code = text(value)?;
     let three = code.len() == 3 && code.bytes().all(|b| b.is_ascii_lowercase());
     three.then_some(code).ok_or_else(|| "write three lower-case letters as Stripe does, such as usd".into())
-}
-
-/// What becomes of credits that were used and then refunded: owed, or the operator's loss.
-const OVER_REVOKE: [(&str, Shortfall); 2] =
-    [("negative", Shortfall::Debt), ("floor_zero", Shortfall::WriteOff)];
-
-fn policies(tree: Option<Tree<'_>>, no: &mut Complaints) -> Policies {
-    let mut policies = Policies {
-        past_due_grace: Span::from_secs(7 * 86_400),
-        cancel_keeps_period: true,
-        access_while_paused: true,
-        packages_for: PackagesFor::Everybody,
-        hold_on_inquiry: false,
-        plan_over_revoke: Shortfall::WriteOff,
-        shortfall: Shortfall::Debt,
-        retries: Retries { window: Span::from_secs(600), most: 2 },
-    };
-    let Some(mut tree) = tree else { return policies };
-    if let Some(grace) = tree.maybe("past_due_grace", no, span) {
-        policies.past_due_grace = grace;
-    }
-    if let Some(keeps) = tree.maybe("on_cancel", no, word([("period_end", true), ("immediate", false)])) {
-        policies.cancel_keeps_period = keeps;
-    }
-    if let Some(allow) = tree.maybe("while_collection_paused", no, word([("allow", true), ("deny", false)])) {
-        policies.access_while_paused = allow;
-    }
-    let whom = [("everybody", PackagesFor::Everybody), ("subscribers", PackagesFor::Subscribers)];
-    if let Some(whom) = tree.maybe("packages_for", no, word(whom)) {
-        policies.packages_for = whom;
-    }
-    if let Some(hold) = tree.maybe("hold_on_inquiry", no, flag) {
-        policies.hold_on_inquiry = hold;
-    }
-    if let Some(shortfall) = tree.maybe("plan_over_revoke", no, word(OVER_REVOKE)) {
-        policies.plan_over_revoke = shortfall;
-    }
-    let words = [("debt", Shortfall::Debt), ("write_off", Shortfall::WriteOff)];
-    if let Some(shortfall) = tree.maybe("shortfall", no, word(words)) {
-        policies.shortfall = shortfall;
-    }
-    if let Some(retries) = tree.tree("retries", no) {
-        policies.retries = self::retries(retries, policies.retries, no);
-    }
-    tree.close(no);
-    policies
-}
-
-/// The longest that a charge is remembered for its repetitions: each is a row that is kept so long.
-const RETRIES_DAYS_MAX: u64 = 7;
-
-fn retries(mut tree: Tree<'_>, default: Retries, no: &mut Complaints) -> Retries {
-    let longest = Span::from_secs(RETRIES_DAYS_MAX * 86_400);
-    let window = tree.maybe("window", no, |value| match span(value) {
-        Ok(window) if window > longest => Err(format!("write {RETRIES_DAYS_MAX}d or less")),
-        other => other,
-    });
-    let most = tree.maybe("most", no, whole(0, 100)).and_then(|most| u32::try_from(most).ok());
-    tree.close(no);
-    Retries { window: window.unwrap_or(default.window), most: most.unwrap_or(default.most) }
 }
 
 fn tier(mut tree: Tree<'_>, no: &mut Complaints) -> Option<Tier> {
@@ -380,7 +318,8 @@ fn price_version(endpoints: &BTreeMap<EndpointId, Endpoint>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use units::Amount;
+    use ledger::Exposure;
+    use units::{Amount, Span};
 
     const DEMO: &str = include_str!("../../../../catalogs/demo.yaml");
 
@@ -464,6 +403,13 @@ mod tests {
         assert_eq!((other.shortfall, other.retries.most), (Shortfall::WriteOff, 0));
         assert_eq!(other.retries.window, Span::from_secs(7 * 86_400));
         assert_eq!(with("  retries: {most: 5}").unwrap().policies.retries.window, plain.retries.window);
+        assert_eq!(plain.exposure, Exposure::Whole);
+        assert_eq!(with("  exposure: lease").unwrap().policies.exposure, Exposure::Whole);
+        assert_eq!(with("  exposure: 4").unwrap().policies.exposure, Exposure::Requests(4));
+        for nonsense in ["tight", "0", "1001", "-1", "1.5", "[4]"] {
+            let no = with(&format!("  exposure: {nonsense}")).unwrap_err().to_string();
+            assert!(no.contains("policies.exposure") && no.contains("from 1 to 1000"), "{no}");
+        }
         let no = with("  shortfall: free\n  retries: {window: 8d, most: 101, often: 1}").unwrap_err();
         let paths: BTreeSet<_> = no.0.iter().map(|c| c.path.as_str()).collect();
         let of_retries = ["policies.retries.window", "policies.retries.most", "policies.retries.often"];

@@ -10,7 +10,7 @@ use contract::v1::{
     CellAnswer, CellKey, CellReport, CellState, HelloAnswer, Intervals, Limits, Need, NeedAnswer,
     NeedDecision, NeedMode, Note, NoteKind, PriceList, Sync, SyncAnswer, Tokens, UsageRecord,
 };
-use ledger::{Abandon, CellId, Command, Exposure, GrantId, HOLD_GENERATION_MIN, Reply, Report, Rows, Totals};
+use ledger::{Abandon, CellId, Command, GrantId, HOLD_GENERATION_MIN, Reply, Report, Rows, Totals};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use units::{AccountId, Amount, EndpointId, NodeName};
@@ -272,7 +272,7 @@ pub(super) fn report(
         need,
         holders: holders(session.book(owner)?, sync),
         timing: session.setup.timing,
-        exposure: Exposure::Whole,
+        exposure: session.setup.catalog.policies.exposure,
         shortfall: session.setup.catalog.policies.shortfall,
         gone,
     };

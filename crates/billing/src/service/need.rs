@@ -11,7 +11,7 @@ use contract::v1::{
     SubscriptionState, Sync, Window,
 };
 use ledger::subscription::Stage;
-use ledger::{Book, Command, Decision, Exposure, Granted, Mode, NeedAnswer, Reply};
+use ledger::{Book, Command, Decision, Granted, Mode, NeedAnswer, Reply};
 use std::collections::{BTreeMap, BTreeSet};
 use units::{AccountId, Amount, Instant, Span, TierId, Unit};
 
@@ -89,7 +89,7 @@ fn of_account(
         wait: need.wait_ms > 0,
         holders,
         timing: setup.timing,
-        exposure: Exposure::Whole,
+        exposure: setup.catalog.policies.exposure,
     };
     let reply = session.step(owner, &Command::Need(asked))?;
     let Reply::Need(answer) = reply else { return Err(Error::Bug(format!("a need was answered {reply:?}"))) };

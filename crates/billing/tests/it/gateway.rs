@@ -478,3 +478,29 @@ async fn a_node_whose_incarnations_are_used_up_is_told_so() {
     assert!(no["detail"].as_str().unwrap().contains("another name"), "{no}");
     world.gateway("hello", &json!({"node": "gateway-2"})).await.ok(200);
 }
+
+#[tokio::test]
+async fn a_catalog_says_how_far_a_gateway_may_be_ahead() {
+    for (exposure, expected) in [("lease", 50_000_000), ("3", 3_000_000)] {
+        let policies = format!("policies:\n  exposure: {exposure}\n");
+        let catalog = crate::support::demo_catalog().replacen("policies:\n", &policies, 1);
+        let world = World::with(catalog, &[]).await;
+        world.need(1, "alice", "models").await;
+        world.admin("POST", "grants", &json!({"account": "alice", "credits": 100})).await.ok(201);
+        let mut asked = need(2, "alice", "embeddings");
+        asked["mode"] = json!("lease");
+        let answer = world.sync(&json!({"needs": [asked]})).await;
+        let cell = &answer["needs"][0]["cells"][0];
+        assert_eq!(
+            (cell["granted"].as_i64(), cell["exposure"].as_i64()),
+            (Some(50_000_000), Some(expected)),
+            "{answer}"
+        );
+        // It counts for what is reported too.
+        let key = |name: &str| cell[name].clone();
+        let told = json!({"grant": key("grant"), "generation": key("generation"), "admitted": 2_000_000, "finished": 0,
+            "used": 0, "returned": 0, "target": 0, "need": 1_000_000});
+        let answer = world.sync(&json!({"cells": [told]})).await;
+        assert_eq!(answer["cells"][0]["exposure"].as_i64(), Some(expected), "{answer}");
+    }
+}

@@ -81,7 +81,11 @@ impl Worker {
                 return by_hold;
             }
         };
-        let Some(held) = held else { return Warmth::Cold(NeedMode::Lease, floor) };
+        let Some(held) = held else {
+            // What others of this process admitted is told with the question: by it the ledger knows what is free here.
+            self.touch_at(payer, membership, now, now);
+            return Warmth::Cold(NeedMode::Lease, floor);
+        };
         let (Some(id), Some(warm)) = (self.needs.number(), self.memory.get(key)) else {
             self.unfinished.push_back(Finish::of_nothing(payer, held));
             return by_hold;

@@ -5,6 +5,7 @@ mod expire;
 mod need;
 mod report;
 mod reversal;
+mod size;
 mod window;
 
 use crate::book::{Book, Ids};

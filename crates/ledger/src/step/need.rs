@@ -1,10 +1,11 @@
 //! Deciding a need: the first lane that covers it whole is used, then the first that covers its least; no is said only when it
 //! is final.
 
+use super::size::{lead, share, size_of};
 use super::{Work, minus, plus, sum};
 use crate::bug::Bug;
 use crate::cell::{Cell, CellId, CellState, HOLD_GENERATION_MIN};
-use crate::command::{Exposure, Lane, Leg, Mode, Need, Timing};
+use crate::command::{Lane, Leg, Mode, Need, Timing};
 use crate::grant::{Grant, GrantId};
 use crate::outcome::{CellGrant, Decision, Granted, NeedAnswer, NoteKind, Refusal, Refused};
 use crate::window::WindowRule;
@@ -199,9 +200,10 @@ impl Work<'_> {
                 cell.granted = plus(cell.granted, take, "what a cell was granted")?;
                 if let Mode::Hold { .. } = need.mode {
                     cell.admitted = cell.granted;
-                } else {
-                    cell.exposure = cell.exposure.max(lead(need.exposure, cell.granted));
                 }
+            }
+            if let Mode::Lease { .. } = need.mode {
+                self.expose(&id, need)?;
             }
             self.extend(&id, need.timing)?;
             if let (Some(cell), Some(grant)) = (self.book.cells.get(&id), self.book.grants.get(&id.grant)) {
@@ -210,6 +212,18 @@ impl Work<'_> {
         }
         told.extend(self.unheard(need, lane)?);
         Ok(told)
+    }
+
+    /// A gateway may be ahead by as much as the largest request on the cell needs.
+    fn expose(&mut self, id: &CellId, need: &Need) -> Result<(), Bug> {
+        let (Some(grant), Some(cell)) = (self.book.grants.get(&id.grant), self.book.cells.get(id)) else {
+            return Err(Bug::NotLoaded { what: format!("{id:?} or its grant") });
+        };
+        let lead = lead(need.exposure, cell.granted, size_of(need, grant));
+        if lead > cell.exposure {
+            self.cell(id)?.exposure = lead;
+        }
+        Ok(())
     }
 
     /// Leases of the same process that are over, and of which something is out: whoever was told of them reports them, but
@@ -251,9 +265,6 @@ impl Work<'_> {
     }
 
     fn told(&self, id: &CellId, cell: &Cell, grant: &Grant, need: &Need) -> Result<CellGrant, Bug> {
-        let kind = (grant.terms.unit, grant.terms.scope.as_str());
-        let leg = need.lanes.iter().flat_map(|lane| &lane.legs).find(|leg| leg.kind() == kind);
-        let size = leg.map_or(Amount::ZERO, |leg| leg.need);
         Ok(CellGrant {
             id: id.clone(),
             unit: grant.terms.unit,
@@ -261,7 +272,7 @@ impl Work<'_> {
             held: if id.is_hold() { cell.granted } else { Amount::ZERO },
             ttl: need.timing.ttl.min(grant.terms.expires_at.since(self.now)),
             exposure: cell.exposure,
-            keep: self.keeps(grant, cell.free(), need.holders, size)?,
+            keep: self.keeps(grant, cell.free(), need.holders, size_of(need, grant))?,
         })
     }
 
@@ -448,27 +459,6 @@ fn held_by(
     let there = plus(own, spendable, "what is free and available")?.saturating_sub(ahead(need));
     let does = leg.least.is_some_and(|least| extent == Extent::Least && least <= there);
     Ok(does.then_some((there.min(leg.need), spendable)))
-}
-
-/// Fewer requests than this are not worth a lease.
-const SHARE_REQUESTS_MIN: i64 = 8;
-
-/// Guided self-scheduling: each of the holders may take half its share of what is left, in whole requests of `need`
-/// each. `None` if those are too few: the account is nearly empty, lends exactly what requests wait for, and wants back
-/// what becomes free.
-pub(super) fn share(left: Amount, holders: u32, need: Amount) -> Option<Amount> {
-    let (part, need) = (left.part(holders.max(1).saturating_mul(2)), need.max(Amount::ONE));
-    let requests = part.get().checked_div(need.get())?;
-    let size = Amount::new(requests.checked_mul(need.get())?).ok()?;
-    (requests >= SHARE_REQUESTS_MIN).then_some(size)
-}
-
-/// How far a gateway may be ahead, in credits.
-pub(super) fn lead(exposure: Exposure, granted: Amount) -> Amount {
-    match exposure {
-        Exposure::Whole => granted,
-        Exposure::AtMost(most) => most.min(granted),
-    }
 }
 
 /// What a need costs in general credits at least, for telling.

@@ -1,6 +1,6 @@
 //! What gateways tell of their cells: totals, merged by maximum, so that loss, repetition and disorder change nothing.
 
-use super::need::{lead, share};
+use super::size::{lead, share};
 use super::{Work, minus, plus, sum};
 use crate::bug::Bug;
 use crate::cell::{Cell, CellId, CellState, HOLD_GENERATION_MIN, Totals};
@@ -118,7 +118,7 @@ impl Work<'_> {
         self.lease(id, take)?;
         let cell = self.cell(id)?;
         cell.granted = plus(cell.granted, take, "what a cell was granted")?;
-        cell.exposure = cell.exposure.max(lead(report.exposure, cell.granted));
+        cell.exposure = cell.exposure.max(lead(report.exposure, cell.granted, report.need));
         Ok(())
     }
 

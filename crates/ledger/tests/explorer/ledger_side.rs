@@ -156,7 +156,7 @@ pub(crate) fn run(ledger: &mut Ledger, bounds: &Bounds, now: u8, command: &Comma
     if let Some(state) = state {
         let exposure = match bounds.told_exposure() {
             Exposure::AtMost(most) => most.min(of(ledger.granted)),
-            Exposure::Whole => of(ledger.granted),
+            Exposure::Whole | Exposure::Requests(_) => of(ledger.granted),
         };
         let cell = Cell {
             granted: of(ledger.granted),

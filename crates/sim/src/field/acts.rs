@@ -94,7 +94,7 @@ impl Field {
             self.tell(&format!("{payer} is given {credits} credits for {} ms.", span.millis()));
             self.house.gift(&payer, credits, &name, self.now.plus(span), self.now);
         }
-        self.took(false);
+        self.took();
         self.notify();
     }
 
@@ -123,7 +123,7 @@ impl Field {
             ));
             self.house.take_back(&payer, id, (revoked, frozen), self.now);
         }
-        self.took(false);
+        self.took();
         self.notify();
     }
 
@@ -153,7 +153,7 @@ impl Field {
             self.suspended.remove(account);
             self.stopped.remove(account.as_str());
         }
-        self.took(false);
+        self.took();
         self.notify();
     }
 

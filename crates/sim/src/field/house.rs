@@ -10,10 +10,11 @@ use billing::store::{ApiKey, Books as _, History as _, Memory, Page, Transaction
 use contract::v1::{Hello, NeedDecision, Note, PATH_HELLO, PATH_SYNC, Sync, WatchAnswer};
 use gate::worker::CallResult;
 use ledger::{
-    Book, Command, Expire, Grant, GrantId, JournalEntry, Shortfall, Source, TakeBack, Terms, Timing, Upto,
-    Void, VoidTarget,
+    Book, CellId, CellState, Command, Expire, Grant, GrantId, JournalEntry, Shortfall, Source, TakeBack,
+    Terms, Timing, Upto, Void, VoidTarget,
 };
 use serde::Serialize;
+use std::collections::BTreeSet;
 use units::{AccountId, Amount, Instant, Span, Unit};
 
 /// How much longer the ledger waits than a gateway.
@@ -37,7 +38,8 @@ pub(super) struct Done {
     pub(super) payers: Vec<AccountId>,
 }
 
-/// One line of the journal, and whether it was written when something was settled whose time was over.
+/// One line of the journal, and whether it was written when a cell was settled whose time was over for good. What is taken
+/// back before that, when it goes soft, is surely unspent.
 pub(super) struct Line {
     pub(super) entry: JournalEntry,
     pub(super) settled: bool,
@@ -87,7 +89,7 @@ impl House {
     }
 
     /// What happened since this was asked for the last time.
-    pub(super) fn lines(&mut self, settled: bool) -> Vec<Line> {
+    pub(super) fn lines(&mut self, soft: &BTreeSet<CellId>) -> Vec<Line> {
         let (mut lines, mut before) = (Vec::new(), None);
         loop {
             let page = self.store.journal(None, Page { before, limit: 16 }).unwrap();
@@ -103,7 +105,8 @@ impl House {
         if let Some(newest) = lines.first() {
             self.read = newest.seq;
         }
-        lines.into_iter().rev().map(|stored| Line { entry: stored.row, settled }).collect()
+        let settled = |entry: &JournalEntry| entry.cell.as_ref().is_some_and(|cell| soft.contains(cell));
+        lines.into_iter().rev().map(|it| Line { settled: settled(&it.row), entry: it.row }).collect()
     }
 
     /// Opens an account with a key, and puts it into a pool.
@@ -233,16 +236,19 @@ impl House {
         due
     }
 
-    /// Settles what is due of one account.
-    pub(super) fn settle(&mut self, account: &AccountId, now: Instant, haste: Span) {
+    /// Settles what is due of one account. Which of its cells were soft before.
+    pub(super) fn settle(&mut self, account: &AccountId, now: Instant, haste: Span) -> BTreeSet<CellId> {
         // As the service does, with what it counts left out.
         self.now = self.now.max(now);
         let before = self.now;
+        let cells = self.book(account, now).cells.into_iter();
+        let soft = cells.filter(|(_, cell)| cell.state == CellState::Soft).map(|(id, _)| id).collect();
         self.must(before.plus(haste), |work, setup| {
             let expire = Expire { crash: setup.crash, shortfall: Shortfall::Debt };
             service::Session::new(work, setup)?.step(account, &Command::Expire(expire)).map(drop)
         });
         self.now = before;
+        soft
     }
 
     /// In what a grant counts.

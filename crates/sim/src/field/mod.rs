@@ -27,6 +27,7 @@ use auditor::Auditor;
 use envoy::{Asked, Envoy};
 use flight::Flight;
 use house::House;
+use ledger::CellId;
 use net::{Message, Poll};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -226,7 +227,7 @@ impl Field {
             let name = self.name("grant");
             self.house.top_up(&account, credits, &name, self.now);
         }
-        self.took(false);
+        self.took();
         self.after(SWEEP, Event::Sweep);
         self.after(Span::from_millis(1), Event::Act);
     }
@@ -313,8 +314,13 @@ impl Field {
     }
 
     /// Takes in what the ledger wrote down.
-    fn took(&mut self, settled: bool) {
-        for line in self.house.lines(settled) {
+    fn took(&mut self) {
+        self.took_settled(&BTreeSet::new());
+    }
+
+    /// The same, where what was written of these cells settled them.
+    fn took_settled(&mut self, soft: &BTreeSet<CellId>) {
+        for line in self.house.lines(soft) {
             if let Some(grant) = line.entry.grant
                 && !self.auditor.knows(grant)
             {
@@ -355,9 +361,9 @@ impl Field {
         for account in self.house.due(self.now.plus(hastes[0])) {
             let before = self.crashed(&account);
             for haste in hastes {
-                self.house.settle(&account, self.now, *haste);
+                let soft = self.house.settle(&account, self.now, *haste);
+                self.took_settled(&soft);
             }
-            self.took(true);
             let after = self.crashed(&account);
             if after != before {
                 let (credits, requests) = (after.0 - before.0, after.1 - before.1);

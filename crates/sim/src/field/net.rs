@@ -85,13 +85,13 @@ impl Field {
         let kept = doom != Some(false) && !self.mutant.as_mut().is_some_and(Spoiler::forgets);
         let mut done = self.house.answer(message.path, &message.body, kept, self.now);
         if kept && !self.calm && self.plan.faults.repeat && self.dice.percent(6) {
-            self.took(false);
+            self.took();
             self.tell(&format!(
                 "The next {what} of Envoy {e}, worker {w}, comes twice, and the second answer is seen."
             ));
             done = self.house.answer(message.path, &message.body, kept, self.now);
         }
-        self.took(false);
+        self.took();
         let told = matches!(&done.result, CallResult::Upstream { status: 200, .. });
         self.tell(&format!(
             "Billing {} a {what} of Envoy {e}, worker {w}.",

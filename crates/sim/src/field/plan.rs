@@ -78,6 +78,8 @@ pub struct Plan {
     pub window: Option<u64>,
     /// Who bears what dies.
     pub crash: CrashPolicy,
+    /// How many requests a gateway may be ahead of what it told, if it may not spend a whole lease.
+    pub exposure: Option<u64>,
     /// How long leases live.
     pub ttl: Span,
     /// How much longer the ledger keeps holds.
@@ -120,6 +122,7 @@ impl Plan {
             // A gateway reports twice within the time of a lease, so a shorter tail would settle what lives.
             tail: ttl.plus(Span::from_secs(dice.pick(&[0, 2, 5]))),
             watch: dice.percent(60),
+            exposure: dice.percent(30).then(|| dice.between(1, 5)),
             faults,
             ppm,
             start: Instant::from_secs(MIDNIGHT - before),
@@ -143,6 +146,7 @@ impl Plan {
         let windows = self.window.map_or(String::new(), |limit| {
             format!(", windows: {{daily: {{endpoints: [chat], limit: {limit}, period: day}}}}")
         });
+        let exposure = self.exposure.map_or("lease".into(), |requests| requests.to_string());
         format!(
             "
 version: 1
@@ -150,7 +154,7 @@ product: sim
 currency: usd
 default_tier: basic
 identity: {{account_keys: [user_id], package_keys: [package_id], trust_client_reference_id: true}}
-policies: {{past_due_grace: 7d, on_cancel: period_end, while_collection_paused: allow}}
+policies: {{past_due_grace: 7d, on_cancel: period_end, while_collection_paused: allow, exposure: {exposure}}}
 tiers: {{basic: {{rank: 0{windows}}}}}
 packages: {{}}
 endpoints:
@@ -206,12 +210,12 @@ fn customers(dice: &mut Dice) -> Vec<Customer> {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { envoys, workers, leased, allow, window, crash, ttl, tail, watch, .. } = self;
+        let Self { envoys, workers, leased, allow, window, crash, exposure, ttl, tail, watch, .. } = self;
         let (ttl, tail) = (ttl.millis(), tail.millis());
         writeln!(
             f,
             "{envoys} Envoys with {workers} workers each; {leased} % by lease; {allow} may pass unpaid; window {window:?}; \
-             {crash:?} on a crash; ttl {ttl} ms, tail {tail} ms; watch {watch}"
+             {crash:?} on a crash; exposure {exposure:?}; ttl {ttl} ms, tail {tail} ms; watch {watch}"
         )?;
         for Customer { account, payer, credits } in &self.customers {
             writeln!(f, "{account} begins with {credits} credits and spends those of {payer}")?;

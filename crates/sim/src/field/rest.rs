@@ -109,7 +109,7 @@ impl Field {
                     self.house.void(&customer.payer, grant, self.now);
                 }
             }
-            self.took(false);
+            self.took();
             self.notify();
             let debt = self.auditor.see(&(customer.payer.clone(), Unit::Credits)).debt;
             // Enough that both have a lease, where there is watching.
@@ -118,7 +118,7 @@ impl Field {
             let name = self.name("grant");
             self.tell(&format!("{} is brought down to {left} credits.", customer.payer));
             self.house.top_up(&customer.payer, credits, &name, self.now);
-            self.took(false);
+            self.took();
             self.notify();
             self.spend(n, &customer);
         }
