@@ -141,3 +141,35 @@ async fn a_subscription_that_is_cancelled_is_refused_within_a_second() {
     drop(other);
     stage.finish();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tier_allows_so_many_requests_at_once_whichever_gateway_they_come_to() {
+    let demo = std::fs::read_to_string("catalogs/demo.yaml").unwrap();
+    let catalog = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
+    let limited = demo.replacen("  free:\n", "  free:\n    max_concurrent: 2\n", 1);
+    std::fs::write(catalog.path(), limited).unwrap();
+    let stage = Stage::start(Options::default().with("CATALOG", catalog.path().display()));
+    let other = stage.another_gateway();
+    let key = customer(&stage, "busy", 100).await;
+    // One after the other is never too many, though their ends are told by themselves.
+    for gateway in [&stage.gateway, &other, &stage.gateway, &other].repeat(3) {
+        assert_eq!(status(gateway, &key).await, 200);
+    }
+    let hang = |gateway: &Gateway| {
+        let (client, call) = (gateway.client.clone(), embed(gateway, &key, "hang"));
+        tokio::spawn(async move { client.send(call).await.map(|answer| answer.status) })
+    };
+    let (first, second) = (hang(&stage.gateway), hang(&other));
+    eventually("two are under way", async || stage.upstream.count() == 14).await;
+    for gateway in [&stage.gateway, &other] {
+        let refused = gateway.send(embed(gateway, &key, "")).await;
+        let told = (refused.status, refused.json()["reason"].clone(), refused.header("retry-after"));
+        assert_eq!(told, (429, json!("concurrency_limit_reached"), "1".into()), "{}", refused.text());
+    }
+    assert_eq!(stage.upstream.count(), 14);
+    first.abort();
+    eventually("one has ended, and another may begin", async || status(&other, &key).await == 200).await;
+    second.abort();
+    eventually("nothing is held", async || lent(&books(&stage, "busy").await) == 0).await;
+    drop(other);
+}

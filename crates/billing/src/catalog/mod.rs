@@ -106,6 +106,8 @@ pub struct Tier {
     pub allowance: Option<Allowance>,
     /// Free requests that refill, by name.
     pub windows: BTreeMap<String, Window>,
+    /// How many requests an account's credits may pay for at once; `None` for any number.
+    pub at_once: Option<u32>,
     /// Sent to the upstream as headers.
     pub attributes: BTreeMap<String, String>,
 }
@@ -282,10 +284,13 @@ impl Catalog {
             detail: words.detail.unwrap_or(plain.detail),
             upgrade_url: self.refusals.upgrade_url.clone(),
             buy_url: self.refusals.buy_url.clone(),
-            // Waiting helps where the service could not decide, and where the first of two is under way; a window says itself
-            // when it refills.
-            retry_after_s: matches!(reason, Reason::ServiceUnavailable | Reason::RequestInFlight)
-                .then_some(1),
+            // Waiting helps where the service could not decide, and where something under way is in the way; a window says
+            // itself when it refills.
+            retry_after_s: matches!(
+                reason,
+                Reason::ServiceUnavailable | Reason::RequestInFlight | Reason::ConcurrencyLimitReached
+            )
+            .then_some(1),
             ..plain
         }
     }

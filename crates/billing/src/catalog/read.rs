@@ -132,12 +132,16 @@ fn currency(value: &Value) -> Result<String, String> {
     three.then_some(code).ok_or_else(|| "write three lower-case letters as Stripe does, such as usd".into())
 }
 
+/// Each request that is counted is a row while it lasts.
+const CONCURRENT_MAX: u64 = 1000;
+
 fn tier(mut tree: Tree<'_>, no: &mut Complaints) -> Option<Tier> {
     let rank = tree.must("rank", no, whole(0, u64::from(u32::MAX)));
     let weight = tree.maybe("weight", no, weight).unwrap_or(Some(1));
     let prices = tree.list("prices", no).into_iter().filter_map(|price| tier_price(price, no)).collect();
     let allowance = tree.tree("allowance", no).map(|tree| allowance(tree, no));
     let windows = named(&mut tree, "windows", no, |name| Ok(name.to_owned()), window);
+    let at_once = tree.maybe("max_concurrent", no, whole(1, CONCURRENT_MAX));
     let attributes = tree.maybe("attributes", no, attributes).unwrap_or_default();
     tree.close(no);
     Some(Tier {
@@ -146,6 +150,7 @@ fn tier(mut tree: Tree<'_>, no: &mut Complaints) -> Option<Tier> {
         prices,
         allowance: allowance.unwrap_or_default(),
         windows,
+        at_once: at_once.and_then(|most| u32::try_from(most).ok()),
         attributes,
     })
 }

@@ -504,3 +504,36 @@ async fn a_catalog_says_how_far_a_gateway_may_be_ahead() {
         assert_eq!(answer["cells"][0]["exposure"].as_i64(), Some(expected), "{answer}");
     }
 }
+
+#[tokio::test]
+async fn a_tier_allows_so_many_requests_at_once_at_all_gateways_together() {
+    let catalog = crate::support::demo_catalog().replacen(
+        "tiers:\n  free:\n",
+        "tiers:\n  free:\n    max_concurrent: 2\n",
+        1,
+    );
+    let world = World::with(catalog, &[]).await;
+    world.need(1, "alice", "models").await;
+    world.admin("POST", "grants", &json!({"account": "alice", "credits": 100})).await.ok(201);
+    let held = world.need(2, "alice", "embeddings").await;
+    assert_eq!((&held["decision"], &held["standing"]["counted"]), (&json!("ok"), &json!(true)));
+    let elsewhere = |id, wait: u64| {
+        let mut asked = need(id, "alice", "embeddings");
+        asked["wait_ms"] = json!(wait);
+        json!({"node": "gateway-2", "needs": [asked]})
+    };
+    assert_eq!(world.sync(&elsewhere(1, 0)).await["needs"][0]["decision"], "ok");
+    assert_eq!(world.sync(&elsewhere(2, 500)).await["needs"][0]["decision"], "retry", "one of them may end");
+    let refused = world.sync(&elsewhere(2, 0)).await["needs"][0]["refusal"].clone();
+    let told = (&refused["reason"], &refused["status"], &refused["retry_after_s"]);
+    assert_eq!(told, (&json!("concurrency_limit_reached"), &json!(429), &json!(1)));
+    assert_eq!(
+        world.need(2, "alice", "embeddings").await["decision"],
+        "ok",
+        "the same one is no further one"
+    );
+    assert_eq!(world.need(3, "alice", "models").await["decision"], "ok", "what holds nothing is not counted");
+    assert_eq!(world.need(4, "bob", "chat").await["decision"], "ok", "nor is what others do");
+    world.sync(&json!({"cells": finished(&held, 1_000_000)})).await;
+    assert_eq!(world.sync(&elsewhere(2, 0)).await["needs"][0]["decision"], "ok");
+}

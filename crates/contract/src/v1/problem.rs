@@ -43,7 +43,7 @@ pub struct Problem {
 pub struct ProblemError {
     /// Title and detail in one.
     pub message: String,
-    /// `authentication_error` for 401, `permission_error` for 403, `invalid_request_error` for 409 and 422, `api_error` for
+    /// `authentication_error` for 401, `permission_error` for 403, `rate_limit_error` for `concurrency_limit_reached`, `invalid_request_error` for 409 and 422, `api_error` for
     /// 5xx, else `insufficient_quota`.
     #[serde(rename = "type")]
     pub kind: String,
@@ -56,6 +56,8 @@ impl Problem {
     #[must_use]
     pub fn of(refusal: &Refusal, request_id: &str) -> Self {
         let kind = match refusal.status {
+            // What OpenAI and Anthropic both call it; a catalog may tell other reasons by 429 too.
+            _ if refusal.reason == Reason::ConcurrencyLimitReached => "rate_limit_error",
             401 => "authentication_error",
             403 => "permission_error",
             409 | 422 => "invalid_request_error",

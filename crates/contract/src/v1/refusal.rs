@@ -44,6 +44,8 @@ pub enum Reason {
     RequestInFlight,
     /// The `Idempotency-Key` was used for another request.
     IdempotencyMismatch,
+    /// As many requests are under way as the tier allows at once.
+    ConcurrencyLimitReached,
     /// The allowance of a window is spent, and there are no credits.
     DailyLimitReached,
     /// Not enough credits.
@@ -54,7 +56,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in order of precedence.
-    pub const ALL: [Reason; 20] = [
+    pub const ALL: [Reason; 21] = [
         Self::Unauthenticated,
         Self::UnknownCustomer,
         Self::EndpointUnknown,
@@ -72,6 +74,7 @@ impl Reason {
         Self::ModelUnknown,
         Self::RequestInFlight,
         Self::IdempotencyMismatch,
+        Self::ConcurrencyLimitReached,
         Self::DailyLimitReached,
         Self::InsufficientCredits,
         Self::ServiceUnavailable,
@@ -98,6 +101,7 @@ impl Reason {
             Self::ModelUnknown => "model_unknown",
             Self::RequestInFlight => "request_in_flight",
             Self::IdempotencyMismatch => "idempotency_mismatch",
+            Self::ConcurrencyLimitReached => "concurrency_limit_reached",
             Self::DailyLimitReached => "daily_limit_reached",
             Self::InsufficientCredits => "insufficient_credits",
             Self::ServiceUnavailable => "service_unavailable",
@@ -105,7 +109,7 @@ impl Reason {
     }
 
     /// The status that a client sees unless the catalog maps it elsewhere: 402 where paying fixes it, 403 where
-    /// the plan does not include it, 401 where nobody knows who is asking, 503 where waiting helps.
+    /// the plan does not include it, 401 where nobody knows who is asking, 429 and 503 where waiting helps.
     #[must_use]
     pub const fn default_status(self) -> u16 {
         match self {
@@ -128,6 +132,7 @@ impl Reason {
             // draft-ietf-httpapi-idempotency-key-header-07, section 2.7.
             Self::RequestInFlight => 409,
             Self::IdempotencyMismatch => 422,
+            Self::ConcurrencyLimitReached => 429,
             Self::ServiceUnavailable => 503,
         }
     }
@@ -153,6 +158,7 @@ impl Reason {
             Self::ModelUnknown => "Model not offered",
             Self::RequestInFlight => "Request in flight",
             Self::IdempotencyMismatch => "Key used before",
+            Self::ConcurrencyLimitReached => "Too many requests at once",
             Self::DailyLimitReached => "Allowance used up",
             Self::InsufficientCredits => "Credits used up",
             Self::ServiceUnavailable => "Billing unavailable",
@@ -184,6 +190,9 @@ impl Reason {
                 "A request with this Idempotency-Key is under way. Try again when it has ended."
             }
             Self::IdempotencyMismatch => "This Idempotency-Key was used for another request. Use a new one.",
+            Self::ConcurrencyLimitReached => {
+                "Your plan allows only so many requests at once. Wait until one of them has ended."
+            }
             Self::DailyLimitReached => {
                 "The free allowance is used up. Buy credits, upgrade, or wait until it resets."
             }

@@ -330,6 +330,9 @@ pub struct Standing {
     pub epoch: u64,
     /// For how long a gateway may go by this without asking again, in milliseconds.
     pub valid_ms: u64,
+    /// True if its requests at once are counted, so that each needs a hold of its own and leases do not serve it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub counted: bool,
 }
 
 /// A free allowance that refills.

@@ -62,6 +62,7 @@ fn pass(dice: &mut Dice<'_>, number: u64, asked: &Asked) -> Pass {
         window: dice.flag().then_some(window),
         epoch: 1,
         valid_ms: 1,
+        counted: dice.flag(),
     };
     let unit = dice.pick(&[Unit::Credits, Unit::Credits, Unit::Credits, Unit::Requests]);
     let list = (unit == Unit::Credits && !dice.rarely(4)).then(|| list(dice));

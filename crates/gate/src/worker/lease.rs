@@ -62,6 +62,9 @@ impl Worker {
         // Whatever is asked now is answered by then.
         let answered = now.plus(self.settings.wait).plus(self.settings.call);
         let kept = answered.plus(self.settings.wait).plus(self.settings.call);
+        if warm.decided.standing.counted {
+            return by_hold;
+        }
         // What nobody here can size, billing answers, slot or none.
         let Some(hold) = warm.decided.hold(shape) else { return by_hold };
         let Price { unit, version, .. } = warm.decided.price;

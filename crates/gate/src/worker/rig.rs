@@ -32,6 +32,7 @@ pub(crate) fn standing(account: &str) -> Standing {
         window: None,
         epoch: 1,
         valid_ms: 0,
+        counted: false,
     }
 }
 

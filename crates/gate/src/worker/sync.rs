@@ -213,7 +213,8 @@ impl Worker {
         let decided = Rc::new(Decided::new(standing, price, list));
         if mode == NeedMode::Hold {
             let by_lease = waiter.mode == NeedMode::Lease;
-            let prompt = !by_lease || asked.repeat.is_some() || cells.iter().any(|cell| !cell.keep);
+            let awaited = asked.repeat.is_some() || decided.standing.counted;
+            let prompt = !by_lease || awaited || cells.iter().any(|cell| !cell.keep);
             let (account, endpoint) = (decided.standing.account.clone(), waiter.key.1.clone());
             let price_version = decided.price.version;
             self.books.open(id, Hold { account, endpoint, price_version, cells, prompt }, sent);

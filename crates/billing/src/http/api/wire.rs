@@ -201,6 +201,7 @@ fn standing() -> Value {
         ("window?", window),
         ("epoch", of("Whole")),
         ("valid_ms", of("Whole")),
+        ("counted?", flag()),
     ])
 }
 
@@ -337,6 +338,7 @@ fn refusal_problem() -> Value {
         "insufficient_quota",
         "authentication_error",
         "permission_error",
+        "rate_limit_error",
         "invalid_request_error",
         "api_error",
     ];
