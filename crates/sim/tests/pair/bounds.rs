@@ -17,7 +17,7 @@ pub(crate) struct Bounds {
     pub(crate) ttl: u8,
     pub(crate) longest: u8,
     pub(crate) until: u8,
-    /// How many syncs each gateway sends.
+    /// How many syncs are sent by both together.
     pub(crate) sends: u8,
     /// How many requests each gateway has in flight.
     pub(crate) flight: usize,
@@ -77,8 +77,8 @@ impl Bounds {
             exposure: 1,
             ttl: 1,
             longest: 1,
-            until: 3,
-            sends: 2,
+            until: 2,
+            sends: 3,
             flight: 1,
             up: 1,
             down: 1,
@@ -91,7 +91,7 @@ impl Bounds {
 
     /// A free window beside bought credits, whose end comes while it is lent.
     pub(crate) fn midnight(crash: CrashPolicy) -> Self {
-        Self { credits: 1, windows: [1, 0], midnight: 1, until: 3, ..Self::recall(crash) }
+        Self { credits: 1, windows: [1, 0], midnight: 1, ttl: 2, ..Self::recall(crash) }
     }
 
     /// The same with what `PAIR` says: `PAIR='credits=3 until=4 sends=3'`.

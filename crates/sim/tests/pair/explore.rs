@@ -1,7 +1,7 @@
 //! Breadth first through all states, each known by 64 bits of it.
 
 use crate::bounds::Bounds;
-use crate::heal::Healer;
+use crate::heal::{Healer, Unheard};
 use crate::known::{Map, Set};
 use crate::world::{LINE, Sides, Step, World};
 use std::time::Instant;
@@ -18,8 +18,8 @@ pub(crate) struct Explored {
     pub(crate) gateways: usize,
     /// From how many states it was tried that all comes to rest.
     pub(crate) healed: usize,
-    /// From how many of those a lease of a living gateway was left to the crash policy.
-    pub(crate) left_to_policy: usize,
+    /// Leases that a living gateway did not hear of and that were left to the crash policy.
+    pub(crate) unheard: Unheard,
 }
 
 /// What was wrong, and how it came to that.
@@ -33,13 +33,8 @@ pub(crate) struct Broken {
 fn print_of(world: &World) -> u64 {
     let two = |[a, b]: [u32; 2]| u64::from(a) << 32 | u64::from(b);
     let bytes = |[a, b, c]: [u8; 3]| u64::from(a) << 16 | u64::from(b) << 8 | u64::from(c);
-    let [s, t] = world.sends;
-    let [r, q] = world.recalled;
-    let rest = u64::from(world.now) << 24
-        | u64::from(s) << 16
-        | u64::from(t) << 8
-        | u64::from(r) << 1
-        | u64::from(q);
+    let [r, s] = world.recalled.map(u64::from);
+    let rest = u64::from(world.now) << 16 | u64::from(world.sends) << 8 | r << 1 | s;
     const { assert!(LINE == 2, "lines are hashed as pairs") };
     let words = [
         two(world.gateways),
@@ -101,8 +96,8 @@ pub(crate) fn explore(bounds: Bounds, traced: bool) -> Result<Explored, Broken> 
         }
     }
     let (books, gateways, states) = (sides.house.len(), sides.gateways.len(), seen.len());
-    let (healed, left_to_policy) = (healer.count(), healer.settled);
-    Ok(Explored { states, steps, depth, books, gateways, healed, left_to_policy })
+    let (healed, unheard) = (healer.count(), healer.unheard);
+    Ok(Explored { states, steps, depth, books, gateways, healed, unheard })
 }
 
 fn trace(parents: &Map<u64, (u64, Step)>, mut at: u64, last: Step) -> Vec<Step> {

@@ -4,7 +4,7 @@
 
 use crate::bounds::Bounds;
 use crate::gateway::Act;
-use crate::house::{GRANTS, Heard, NONE, PerGrant};
+use crate::house::{GRANTS, Heard, NONE, PerGrant, Settled};
 use crate::known::Set;
 use crate::world::{Sides, World};
 use ledger::CrashPolicy;
@@ -13,8 +13,21 @@ use ledger::CrashPolicy;
 #[derive(Default)]
 pub(crate) struct Healer {
     tried: Set<(u32, [u32; 2], u8)>,
-    /// From how many of them the crash policy had to settle a lease of a gateway that lived.
-    pub(crate) settled: usize,
+    /// Leases whose answer was lost, and that were left to the crash policy though their gateway lived, by why.
+    pub(crate) unheard: Unheard,
+}
+
+/// Why a gateway that asked again was not told of a lease that it had not heard of (docs/leases.md).
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Unheard {
+    /// Its grant had ended, so there was nothing left to save.
+    pub(crate) ended: usize,
+    /// It had gone soft, and what was asked for was refused.
+    pub(crate) refused: usize,
+    /// It had gone soft, and what was asked for was paid by another grant.
+    pub(crate) paid_otherwise: usize,
+    /// It was told, and was below the slot's floor.
+    pub(crate) floor: usize,
 }
 
 /// A state without messages.
@@ -45,12 +58,12 @@ impl Healer {
     /// All requests end, all is told, time passes: nothing is lent any more, all that was used is charged, and what is
     /// available can be had.
     fn comes_to_rest(&mut self, mut it: Rest, sides: &mut Sides, world: &World) -> Result<(), String> {
+        let mut asked = [None; 2];
         for node in [0, 1, 0] {
-            it.ends(sides, node)?;
+            asked[node] = it.ends(sides, node)?;
         }
         let mut settled = world.settled;
         let Bounds { ttl, longest, .. } = sides.bounds;
-        let mut outlived = false;
         for _ in 0..=2 * (ttl + longest) {
             it.now += 1;
             for node in 0..2 {
@@ -59,7 +72,11 @@ impl Healer {
             let (ledger, ended) = sides.house.expire(it.ledger, it.now)?;
             it.ledger = ledger;
             for end in ended {
-                outlived |= sides.gateways.sums(it.gateways[end.node]).alive;
+                if let Some(heard) = asked[end.node] {
+                    let grant_ends = sides.house.sums(ledger).ends[end.key.grant as usize - 1];
+                    let knows = sides.gateways.consumed(it.gateways[end.node], end.key).is_some();
+                    self.left(sides, end, (knows, grant_ends <= world.now), heard)?;
+                }
                 let more = sides.unsaid(it.gateways[end.node], end)?;
                 settled[end.node][end.key.grant as usize - 1] += more;
             }
@@ -67,12 +84,31 @@ impl Healer {
                 it.tells_all(sides, node)?;
             }
         }
-        self.settled += usize::from(outlived);
         if sides.house.sums(it.ledger).leased != [0; GRANTS] {
             return Err("something stays lent for ever".to_owned());
         }
         it.adds_up(sides, settled)?;
         it.can_be_had(sides)
+    }
+
+    /// A lease of a gateway that lives came to its hard end, though nothing failed any more.
+    fn left(
+        &mut self,
+        sides: &Sides,
+        end: Settled,
+        (knows, over): (bool, bool),
+        asked: Heard,
+    ) -> Result<(), String> {
+        let lent = |number| sides.house.answers.get(number).lent.iter().any(|lease| lease.key == end.key);
+        let why = match asked {
+            _ if knows => return Err(format!("a lease that its gateway knows of was settled by policy: {end:?}")),
+            _ if over => &mut self.unheard.ended,
+            Heard { granted: false, .. } => &mut self.unheard.refused,
+            Heard { answer, .. } if lent(answer) => &mut self.unheard.floor,
+            _ => &mut self.unheard.paid_otherwise,
+        };
+        *why += 1;
+        Ok(())
     }
 }
 
@@ -116,14 +152,15 @@ impl Rest {
     }
 
     /// Its requests end, all of them served; what may have been lent unheard is asked for; and all of it goes back.
-    fn ends(&mut self, sides: &mut Sides, node: usize) -> Result<(), String> {
+    fn ends(&mut self, sides: &mut Sides, node: usize) -> Result<Option<Heard>, String> {
         if !self.lives(sides, node) {
-            return Ok(());
+            return Ok(None);
         }
         while self.does(sides, node, Act::Finish { at: 0, used: true }) {}
-        self.talks(sides, node, true)?;
+        let heard = self.talks(sides, node, true)?;
         self.does(sides, node, Act::Recall);
-        self.tells_all(sides, node)
+        self.tells_all(sides, node)?;
+        Ok(heard)
     }
 
     /// I16: a request that asks is let through as soon as others have given back what lies free, if that is enough.

@@ -10,8 +10,8 @@ mod house;
 mod known;
 mod world;
 
-use bounds::Bounds;
-use explore::explore;
+use bounds::{Bounds, Mutant};
+use explore::{Broken, explore};
 use ledger::CrashPolicy;
 
 #[test]
@@ -24,4 +24,41 @@ fn no_state_of_two_gateways_is_wrong() {
             Err(broken) => panic!("{}\n{:?}", broken.why, broken.how),
         }
     }
+}
+
+/// An explorer that catches nothing proves nothing.
+#[test]
+fn every_broken_variant_of_two_gateways_is_caught() {
+    let mut escaped = Vec::new();
+    for (mutant, bounds) in broken() {
+        match explore(Bounds { mutant, ..bounds }, true) {
+            Err(Broken { why, how }) => println!("{mutant:?}: {why} ({} steps)", how.len()),
+            Ok(explored) => escaped.push((mutant, explored.states)),
+        }
+    }
+    assert!(escaped.is_empty(), "nobody noticed {escaped:?}");
+}
+
+/// Each in the smallest world that shows it.
+fn broken() -> Vec<(Mutant, Bounds)> {
+    use CrashPolicy::{Charge, Refund};
+    let recall = |crash| Bounds::recall(crash);
+    let midnight = |crash| Bounds::midnight(crash);
+    vec![
+        (Mutant::HeldReturned, recall(Charge)),
+        (Mutant::RaisedAfterSending, recall(Charge)),
+        (Mutant::WindowBecomesCredits, midnight(Charge)),
+        (Mutant::EndedIsAvailable, midnight(Charge)),
+        (Mutant::GrantedIsDelta, recall(Charge)),
+        (Mutant::ReportsAreDeltas, recall(Charge)),
+        (Mutant::RecallUnheeded, recall(Charge)),
+        (Mutant::DeadlineFromReceipt, recall(Refund)),
+        (Mutant::EndIgnored, midnight(Charge)),
+        (Mutant::NodesConfused, recall(Charge)),
+        (Mutant::LateTwice, recall(Refund)),
+        (Mutant::NoReserve, recall(Charge)),
+        (Mutant::SoftReopened, recall(Charge)),
+        (Mutant::TailIgnored, recall(Refund)),
+        (Mutant::FloorForgotten, recall(Charge)),
+    ]
 }

@@ -17,7 +17,8 @@ pub(crate) struct World {
     pub(crate) gateways: [u32; 2],
     pub(crate) up: [[u32; LINE]; 2],
     pub(crate) down: [[u32; LINE]; 2],
-    pub(crate) sends: [u8; 2],
+    /// How many syncs may still be sent, by whomever.
+    pub(crate) sends: u8,
     /// Whether it was asked for what lies free, and may hear so at any time from then on.
     pub(crate) recalled: [bool; 2],
     /// What the crash policy declared lost (`refund`), or charged without knowing (`charge`).
@@ -60,7 +61,7 @@ impl Sides {
             gateways: [gateway; 2],
             up: line,
             down: line,
-            sends: [self.bounds.sends; 2],
+            sends: self.bounds.sends,
             recalled: [false; 2],
             settled: [[0; GRANTS]; 2],
             now: 0,
@@ -77,7 +78,7 @@ impl Sides {
             gateways: [world.gateways[1], world.gateways[0]],
             up: [world.up[1], world.up[0]],
             down: [world.down[1], world.down[0]],
-            sends: [world.sends[1], world.sends[0]],
+            sends: world.sends,
             recalled: [world.recalled[1], world.recalled[0]],
             settled: [world.settled[1], world.settled[0]],
             now: world.now,
@@ -119,7 +120,7 @@ impl Sides {
         for (act, done) in self.gateways.able(world.gateways[node], world.now).iter() {
             let can = match act {
                 Act::Recall => world.recalled[node],
-                Act::Send { .. } => world.sends[node] > 0,
+                Act::Send { .. } => world.sends > 0,
                 Act::Die { .. } => {
                     self.bounds.dies && self.gateways.sums(world.gateways[1 - node]).alive
                 }
@@ -144,7 +145,7 @@ impl Sides {
         to.gateways[node] = done.gateway;
         match act {
             Act::Send { .. } => {
-                to.sends[node] -= 1;
+                to.sends -= 1;
                 put(world.up[node], self.bounds.up, done.sync, |line| {
                     to.up[node] = line;
                     all.push((step, to));
@@ -152,7 +153,7 @@ impl Sides {
                 return Ok(());
             }
             // Nobody hears what is sent to the dead.
-            Act::Die { .. } => (to.down[node], to.recalled[node], to.sends[node]) = ([NONE; LINE], false, 0),
+            Act::Die { .. } => (to.down[node], to.recalled[node]) = ([NONE; LINE], false),
             Act::Admit { .. } => {
                 let held = [world.gateways[node], done.gateway].map(|it| self.gateways.sums(it).in_flight);
                 let ends = self.house.sums(world.ledger).ends;
