@@ -74,7 +74,11 @@ fn what_comes_back_of_yesterday_expires_and_was_never_available() {
     desk.after(2_000).expire(CrashPolicy::Refund);
     let outcome = desk.act(&Command::Report(report(&id, totals(1, 1, 0, 1))));
     let lines: Vec<_> = outcome.changes.journal.iter().map(|line| (line.kind, line.amount.get())).collect();
-    assert_eq!(lines, [(JournalKind::Expired, 1)], "the history of an account tells of no credit that it never had");
+    assert_eq!(
+        lines,
+        [(JournalKind::Expired, 1)],
+        "the history of an account tells of no credit that it never had"
+    );
 }
 
 #[test]

@@ -49,11 +49,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             "let claimed = amount.min(grant.void_claim);",
             "let claimed = amount.min(grant.void_claim).min(Amount::ZERO);",
         )],
-        caught_by: (
-            LEDGER,
-            "leases",
-            "a_void_takes_back_from_a_lease_as_it_returns_and_claws_what_was_used",
-        ),
+        caught_by: (LEDGER, "leases", "a_void_takes_back_from_a_lease_as_it_returns_and_claws_what_was_used"),
     },
     Mutant {
         what: "what comes back of a grant that has ended counts as available, until the command is over",
@@ -64,9 +60,17 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         what: "what comes back of a grant that has ended stays available",
         edits: &[
             (STEP, "let ended = grant.terms.expires_at <= now;", "let ended = false;"),
-            (STEP, "grant.terms.expires_at <= now && !grant.avail.is_zero()", "grant.terms.expires_at < Instant::EPOCH"),
+            (
+                STEP,
+                "grant.terms.expires_at <= now && !grant.avail.is_zero()",
+                "grant.terms.expires_at < Instant::EPOCH",
+            ),
         ],
-        caught_by: (LEDGER, "leases", "i9_a_lease_never_outlives_its_grant_and_what_comes_back_later_has_expired"),
+        caught_by: (
+            LEDGER,
+            "leases",
+            "i9_a_lease_never_outlives_its_grant_and_what_comes_back_later_has_expired",
+        ),
     },
     Mutant {
         what: "late usage is counted each time that it is told",
@@ -126,32 +130,68 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         what: "a lease outlives its grant",
-        edits: &[(NEED, "timing.ttl.plus(timing.grace)).min(grant.terms.expires_at);", "timing.ttl.plus(timing.grace));")],
-        caught_by: (LEDGER, "leases", "i9_a_lease_never_outlives_its_grant_and_what_comes_back_later_has_expired"),
+        edits: &[(
+            NEED,
+            "timing.ttl.plus(timing.grace)).min(grant.terms.expires_at);",
+            "timing.ttl.plus(timing.grace));",
+        )],
+        caught_by: (
+            LEDGER,
+            "leases",
+            "i9_a_lease_never_outlives_its_grant_and_what_comes_back_later_has_expired",
+        ),
     },
     Mutant {
         what: "a hold that is asked for again is granted again",
-        edits: &[(NEED, "let Mode::Hold { generation } = need.mode else { return Ok(None) };", "let Mode::Hold { generation } = Mode::Hold { generation: 0 } else { return Ok(None) };")],
+        edits: &[(
+            NEED,
+            "let Mode::Hold { generation } = need.mode else { return Ok(None) };",
+            "let Mode::Hold { generation } = Mode::Hold { generation: 0 } else { return Ok(None) };",
+        )],
         caught_by: (LEDGER, "holds", "a_repeated_need_finds_its_hold_and_a_finished_one_is_over"),
     },
     Mutant {
         what: "the same payment is granted again",
-        edits: &[(ACCOUNT, "if let Some(id) = self.find(&terms.origin()) {", "if let Some(id) = self.find(&terms.origin()).filter(|_| false) {")],
-        caught_by: (LEDGER, "leases", "t24_t26_the_same_payment_grants_once_and_another_amount_is_a_conflict"),
+        edits: &[(
+            ACCOUNT,
+            "if let Some(id) = self.find(&terms.origin()) {",
+            "if let Some(id) = self.find(&terms.origin()).filter(|_| false) {",
+        )],
+        caught_by: (
+            LEDGER,
+            "leases",
+            "t24_t26_the_same_payment_grants_once_and_another_amount_is_a_conflict",
+        ),
     },
     Mutant {
         what: "a recall is not told",
-        edits: &[(NEED, "        if lent {\n            self.note(NoteKind::Recall)?;\n        }\n", "        _ = lent;\n")],
+        edits: &[(
+            NEED,
+            "        if lent {\n            self.note(NoteKind::Recall)?;\n        }\n",
+            "        _ = lent;\n",
+        )],
         caught_by: (LEDGER, "leases", "t52_what_lies_idle_elsewhere_is_recalled_and_waited_for"),
     },
     Mutant {
         what: "the hard end comes with the soft one",
-        edits: &[(EXPIRE, "cell.hard_at = cell.hard_at.max(now.plus(cell.hard_at.since(cell.soft_at)));", "cell.hard_at = now;")],
-        caught_by: (LEDGER, "holds", "a_hold_that_nobody_tells_of_is_settled_by_the_crash_policy_and_only_then"),
+        edits: &[(
+            EXPIRE,
+            "cell.hard_at = cell.hard_at.max(now.plus(cell.hard_at.since(cell.soft_at)));",
+            "cell.hard_at = now;",
+        )],
+        caught_by: (
+            LEDGER,
+            "holds",
+            "a_hold_that_nobody_tells_of_is_settled_by_the_crash_policy_and_only_then",
+        ),
     },
     Mutant {
         what: "reports are added, and not merged by maximum",
-        edits: &[(REPORT, "cell.returned = row.returned.max(told.returned);", "cell.returned = add(row.returned, told.returned)?;")],
+        edits: &[(
+            REPORT,
+            "cell.returned = row.returned.max(told.returned);",
+            "cell.returned = add(row.returned, told.returned)?;",
+        )],
         caught_by: (LEDGER, "random", "reports_may_be_lost_repeated_and_disordered"),
     },
 ];

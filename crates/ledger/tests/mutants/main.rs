@@ -71,7 +71,8 @@ fn run(tree: &Path, build: &Path, (package, target, name): (&str, &str, &str)) -
         file => cargo.args(["--test", file]),
     };
     let output = cargo.args(["--", "--exact", name]).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     let verdict = if text.contains("test result: ok. 1 passed") {
         Some(true)
     } else if text.contains("test result: FAILED. 0 passed; 1 failed") {

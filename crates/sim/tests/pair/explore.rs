@@ -8,6 +8,7 @@ use std::time::Instant;
 
 /// What an exploration came to.
 #[derive(Debug)]
+#[allow(dead_code, reason = "printed")]
 pub(crate) struct Explored {
     pub(crate) states: usize,
     /// How many ways from one to another.
@@ -66,7 +67,8 @@ pub(crate) fn explore(bounds: Bounds, traced: bool) -> Result<Explored, Broken> 
     while !wave.is_empty() {
         for world in wave.drain(..) {
             let from = print_of(&world);
-            let broken = |parents: &Map<u64, (u64, Step)>, why, step| Broken { why, how: trace(parents, from, step) };
+            let broken =
+                |parents: &Map<u64, (u64, Step)>, why, step| Broken { why, how: trace(parents, from, step) };
             reached.clear();
             if let Err((step, why)) = sides.next(&world, &mut reached) {
                 return Err(broken(&parents, why, step));
@@ -87,7 +89,11 @@ pub(crate) fn explore(bounds: Bounds, traced: bool) -> Result<Explored, Broken> 
                 later.push(to);
             }
         }
-        assert!(seen.len() <= bounds.states_max, "more than {} states: choose smaller bounds", bounds.states_max);
+        assert!(
+            seen.len() <= bounds.states_max,
+            "more than {} states: choose smaller bounds",
+            bounds.states_max
+        );
         core::mem::swap(&mut wave, &mut later);
         depth += 1;
         if !sides.broken() {

@@ -35,11 +35,21 @@ pub(crate) struct Gateway {
 /// What it can do.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Act {
-    Admit { free: bool },
-    Finish { at: usize, used: bool },
+    Admit {
+        free: bool,
+    },
+    Finish {
+        at: usize,
+        used: bool,
+    },
     Recall,
-    Send { asks: bool, gives: bool },
-    Die { served: u8 },
+    Send {
+        asks: bool,
+        gives: bool,
+    },
+    Die {
+        served: u8,
+    },
     /// Time has passed.
     Age,
 }
@@ -168,6 +178,11 @@ impl Gateways {
             self.sums.push(sums(self.all.get(number)));
         }
         number
+    }
+
+    /// Below which generation its slot enters nothing.
+    pub(crate) fn floor(&self, gateway: u32) -> u64 {
+        self.all.get(gateway).slot.floor
     }
 
     /// What requests used and hold of one cell, in truth.

@@ -26,7 +26,7 @@ pub(crate) struct Unheard {
     pub(crate) refused: usize,
     /// It had gone soft, and what was asked for was paid by another grant.
     pub(crate) paid_otherwise: usize,
-    /// It was told, and was below the slot's floor.
+    /// It is below the slot's floor, which is one for all grants: it was told and not entered, or not told.
     pub(crate) floor: usize,
 }
 
@@ -75,7 +75,7 @@ impl Healer {
                 if let Some(heard) = asked[end.node] {
                     let grant_ends = sides.house.sums(ledger).ends[end.key.grant as usize - 1];
                     let knows = sides.gateways.consumed(it.gateways[end.node], end.key).is_some();
-                    self.left(sides, end, (knows, grant_ends <= world.now), heard)?;
+                    self.left(end, (knows, grant_ends <= world.now), heard)?;
                 }
                 let more = sides.unsaid(it.gateways[end.node], end)?;
                 settled[end.node][end.key.grant as usize - 1] += more;
@@ -94,17 +94,17 @@ impl Healer {
     /// A lease of a gateway that lives came to its hard end, though nothing failed any more.
     fn left(
         &mut self,
-        sides: &Sides,
         end: Settled,
         (knows, over): (bool, bool),
-        asked: Heard,
+        (asked, floor): (Heard, u64),
     ) -> Result<(), String> {
-        let lent = |number| sides.house.answers.get(number).lent.iter().any(|lease| lease.key == end.key);
         let why = match asked {
-            _ if knows => return Err(format!("a lease that its gateway knows of was settled by policy: {end:?}")),
+            _ if end.key.generation < floor => &mut self.unheard.floor,
+            _ if knows => {
+                return Err(format!("a lease that its gateway knows of was settled by policy: {end:?}"));
+            }
             _ if over => &mut self.unheard.ended,
             Heard { granted: false, .. } => &mut self.unheard.refused,
-            Heard { answer, .. } if lent(answer) => &mut self.unheard.floor,
             _ => &mut self.unheard.paid_otherwise,
         };
         *why += 1;
@@ -152,15 +152,16 @@ impl Rest {
     }
 
     /// Its requests end, all of them served; what may have been lent unheard is asked for; and all of it goes back.
-    fn ends(&mut self, sides: &mut Sides, node: usize) -> Result<Option<Heard>, String> {
+    fn ends(&mut self, sides: &mut Sides, node: usize) -> Result<Option<(Heard, u64)>, String> {
         if !self.lives(sides, node) {
             return Ok(None);
         }
         while self.does(sides, node, Act::Finish { at: 0, used: true }) {}
         let heard = self.talks(sides, node, true)?;
+        let floor = sides.gateways.floor(self.gateways[node]);
         self.does(sides, node, Act::Recall);
         self.tells_all(sides, node)?;
-        Ok(heard)
+        Ok(heard.map(|heard| (heard, floor)))
     }
 
     /// I16: a request that asks is let through as soon as others have given back what lies free, if that is enough.

@@ -279,10 +279,8 @@ impl House {
         let (mut recalls, mut granted) = (false, false);
         if let Some(floor) = sync.asks {
             let outcome = self.run(book, now, &Command::Need(self.need(node, floor, now)))?;
-            recalls = outcome
-                .effects
-                .iter()
-                .any(|Effect::Note { kind, .. }| matches!(kind, NoteKind::Recall));
+            recalls =
+                outcome.effects.iter().any(|Effect::Note { kind, .. }| matches!(kind, NoteKind::Recall));
             let Reply::Need(answer) = outcome.reply else { return Err("no answer to a need".to_owned()) };
             if let Decision::Granted(it) = answer.decision {
                 granted = true;
@@ -361,7 +359,13 @@ impl House {
         }
     }
 
-    fn report(&self, book: &mut Book, node: &NodeName, told: &CellReport, now: u8) -> Result<CellAnswer, String> {
+    fn report(
+        &self,
+        book: &mut Book,
+        node: &NodeName,
+        told: &CellReport,
+        now: u8,
+    ) -> Result<CellAnswer, String> {
         let CellKey { grant, generation } = told.key;
         let cell = CellId { grant: GrantId(grant), node: node.clone(), incarnation: 1, generation };
         let CellReport { mut admitted, mut finished, mut used, returned, target, need, short, .. } = *told;

@@ -121,9 +121,7 @@ impl Sides {
             let can = match act {
                 Act::Recall => world.recalled[node],
                 Act::Send { .. } => world.sends > 0,
-                Act::Die { .. } => {
-                    self.bounds.dies && self.gateways.sums(world.gateways[1 - node]).alive
-                }
+                Act::Die { .. } => self.bounds.dies && self.gateways.sums(world.gateways[1 - node]).alive,
                 _ => true,
             };
             if can {
@@ -140,7 +138,14 @@ impl Sides {
         Ok(())
     }
 
-    fn does(&mut self, world: &World, node: usize, act: Act, done: Done, all: &mut Vec<(Step, World)>) -> Next {
+    fn does(
+        &mut self,
+        world: &World,
+        node: usize,
+        act: Act,
+        done: Done,
+        all: &mut Vec<(Step, World)>,
+    ) -> Next {
         let (step, mut to) = (Step::Gateway(node, act), *world);
         to.gateways[node] = done.gateway;
         match act {
