@@ -87,11 +87,6 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         caught_by: (LEDGER, "leases", "a_soft_cell_takes_evidence_and_gives_nothing"),
     },
     Mutant {
-        what: "a day is one of UTC, wherever the customer is",
-        edits: &[(ZONE, ".to_zoned(self.rules.clone()).date()", ".to_zoned(TimeZone::UTC).date()")],
-        caught_by: ("tollgate-billing", "", "catalog::zone::tests::days_are_those_of_the_zone"),
-    },
-    Mutant {
         what: "a window is known by its rule, and not by its day",
         edits: &[(
             WINDOW,
@@ -193,5 +188,10 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             "cell.returned = add(row.returned, told.returned)?;",
         )],
         caught_by: (LEDGER, "random", "reports_may_be_lost_repeated_and_disordered"),
+    },
+    Mutant {
+        what: "a day is one of UTC, wherever the customer is",
+        edits: &[(ZONE, ".to_zoned(self.rules.clone()).date()", ".to_zoned(TimeZone::UTC).date()")],
+        caught_by: ("tollgate-billing", "", "catalog::zone::tests::days_are_those_of_the_zone"),
     },
 ];

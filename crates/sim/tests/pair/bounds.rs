@@ -118,6 +118,8 @@ impl Bounds {
                 _ => panic!("PAIR: there is no bound {name}"),
             }
         }
+        // Lines and sums have that much room.
+        assert!(self.up <= 2 && self.down <= 2 && self.until <= 9, "PAIR: up and down to 2, until to 9");
         self
     }
 }
