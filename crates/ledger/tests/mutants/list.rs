@@ -141,7 +141,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         edits: &[(
             NEED,
             "let Mode::Hold { generation } = need.mode else { return Ok(None) };",
-            "let Mode::Hold { generation } = Mode::Hold { generation: 0 } else { return Ok(None) };",
+            "let Mode::Hold { .. } = need.mode else { return Ok(None) };\n        let generation = 0;",
         )],
         caught_by: (LEDGER, "holds", "a_repeated_need_finds_its_hold_and_a_finished_one_is_over"),
     },
