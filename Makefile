@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup testdeps build trap demo run gateway bench soak sim sim-soak check test clean fuzz
+.PHONY: help setup testdeps build trap demo run gateway bench soak sim sim-soak pair mutants check test clean fuzz
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 TOOLS := .tools/venv
@@ -117,6 +117,13 @@ sim: ## play histories of gateways and billing, with every fault there is: SEED 
 sim-soak: ## the same from a seed that nobody had before, for MINUTES [60]
 	cargo build -q --release -p tollgate-sim --bin sim
 	@$(TARGET)/release/sim --soak $(or $(MINUTES),60)
+
+# Bounds by PAIR='credits=3 until=3 sends=4 millions=60': see crates/sim/tests/pair/bounds.rs. What is in `make test` has the small ones.
+pair: ## all states of two gateways of one account, at the bounds that PAIR sets; prints how far it is
+	cargo test -p tollgate-sim --test pair -- --nocapture no_state
+
+mutants: ## build each fault of a list into a copy of the ledger, and see a test go red (some minutes); MUTANT picks by a word
+	cargo test -p tollgate-ledger --test mutants -- --nocapture --include-ignored
 
 check: ## format, lints and house rules
 	cargo fmt --all --check

@@ -53,6 +53,28 @@ fn one_hold_spans_several_grants_in_burn_order() {
 }
 
 #[test]
+fn of_two_grants_that_end_together_the_older_is_spent_first() {
+    let mut desk = Desk::new();
+    desk.grant(terms(Source::Purchase, "older", 2));
+    desk.grant(terms(Source::Purchase, "newer", 2));
+    let granted = desk.held(H, vec![credits(3)]);
+    let taken: Vec<(u64, i64)> = granted.cells.iter().map(|c| (c.id.grant.0, c.granted.get())).collect();
+    assert_eq!(taken, [(1, 2), (2, 1)]);
+}
+
+#[test]
+fn t32_credits_that_arrive_void_what_gateways_remember_of_a_refusal() {
+    let mut desk = Desk::with(1);
+    assert_eq!(desk.refused(H, vec![credits(2)]), Refusal::InsufficientCredits);
+    let before = desk.book.account.epoch;
+    let outcome = desk.act(&Command::Grant(terms(Source::Purchase, "buy:2", 1)));
+    let (payer, epoch) = (desk.book.account.id.clone(), desk.book.account.epoch);
+    assert!(epoch > before, "or a gateway would take it for what it knows already");
+    assert_eq!(outcome.effects, [Effect::Note { payer, epoch, kind: NoteKind::Replenished }]);
+    desk.held(H, vec![credits(2)]);
+}
+
+#[test]
 fn t16_t17_whatever_ends_a_request_its_hold_returns_to_nothing() {
     let mut desk = Desk::with(10);
     for n in 0..50 {

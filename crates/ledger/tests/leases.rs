@@ -142,6 +142,30 @@ fn a_lease_grows_towards_its_target_and_never_past_an_earlier_grant() {
 }
 
 #[test]
+fn a_lease_does_not_grow_past_an_older_grant_that_ends_with_its_own() {
+    let mut desk = Desk::with(10);
+    desk.grant(terms(Source::Purchase, "buy:2", 10));
+    let older = leased(&mut desk, lease(&node(1), 10, 0)).remove(0).id;
+    let newer = leased(&mut desk, lease(&node(2), 4, 0)).remove(0).id;
+    assert_eq!((older.grant, newer.grant), (GrantId(1), GrantId(2)));
+    let ask = Report { target: amount(8), need: amount(4), ..report(&newer, totals(4, 0, 0, 0)) };
+    desk.report(report(&older, totals(0, 0, 0, 10)));
+    assert_eq!(desk.report(ask.clone()).cell.granted, amount(4), "the older one has ten again");
+    leased(&mut desk, lease(&node(1), 10, 0));
+    assert_eq!(desk.report(ask).cell.granted, amount(8));
+}
+
+#[test]
+fn what_is_being_taken_back_is_lent_to_nobody() {
+    let mut desk = Desk::with(100);
+    let ask = Need { holders: 1, ..lease(&node(1), 1, 0) };
+    leased(&mut desk, ask.clone());
+    desk.void("buy:1", Upto::All);
+    let answer = desk.need(ask).decision;
+    assert!(matches!(answer, Decision::Refused(_)), "not even what is free in its own lease: {answer:?}");
+}
+
+#[test]
 fn a_stopped_account_gets_no_more_time() {
     let mut desk = Desk::with(100);
     let id = leased(&mut desk, lease(&node(1), 1, 0)).remove(0).id;

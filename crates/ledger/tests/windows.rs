@@ -68,6 +68,20 @@ fn t35_t42_t44_what_was_taken_before_midnight_returns_to_the_day_it_came_from() 
 }
 
 #[test]
+fn what_comes_back_of_yesterday_expires_and_was_never_available() {
+    let mut desk = at(MIDNIGHT - 1);
+    let id = desk.held(H, vec![window(1)]).cells.remove(0).id;
+    desk.after(2_000).expire(CrashPolicy::Refund);
+    let outcome = desk.act(&Command::Report(report(&id, totals(1, 1, 0, 1))));
+    let lines: Vec<_> = outcome.changes.journal.iter().map(|line| (line.kind, line.amount.get())).collect();
+    assert_eq!(
+        lines,
+        [(JournalKind::Expired, 1)],
+        "the history of an account tells of no credit that it never had"
+    );
+}
+
+#[test]
 fn t35_late_usage_of_yesterday_is_written_off_and_not_taken_from_today() {
     let mut desk = at(MIDNIGHT - 1);
     let id = desk.held(H, vec![window(2)]).cells.remove(0).id;

@@ -1,0 +1,87 @@
+//! Every state that two gateways of one account can reach, at small bounds: the real ledger on one side, the gate's own
+//! slots and cells on the other, and between them a network that loses, repeats, delays and reorders.
+//!
+//! What one cell and the ledger can come to is explored in `crates/ledger/tests/explorer`; here is what two gateways do to
+//! each other: a need that waits for what lies idle elsewhere, a recall, a window that ends while it is lent, the death of one
+//! beside the other. In every state: no grant gave more than it had, counting what is in flight and what may still be let
+//! through; nothing is charged that was not served; what a crash hides is within its bound; and from there, were nothing to
+//! fail any more, a request gets what lies idle, all comes to rest with nothing lent, and the last credit can be had.
+//!
+//! Not here: workers, holds of single requests, sizes (each request holds one credit, so that the account is always nearly
+//! empty), the death of both, and a life after death.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+#![allow(clippy::cast_possible_truncation)]
+
+mod bounds;
+mod explore;
+mod gateway;
+mod heal;
+mod house;
+mod known;
+mod world;
+
+use bounds::{Bounds, Mutant};
+use explore::{Broken, explore};
+use ledger::CrashPolicy;
+
+fn hold(bounds: Bounds) {
+    let bounds = bounds.widened();
+    println!("{bounds:?}");
+    let traced = |bounds| explore(bounds, true).err();
+    match explore(bounds, false) {
+        Ok(explored) => {
+            println!("{explored:?}, complete");
+            assert!(explored.states > 1_000, "too few to mean anything");
+        }
+        Err(Broken { why, .. }) => panic!("{why}\n{:?}", traced(bounds).map(|broken| broken.how)),
+    }
+}
+
+#[test]
+fn no_state_of_two_gateways_and_bought_credits_is_wrong() {
+    hold(Bounds::recall(CrashPolicy::Refund));
+    hold(Bounds::recall(CrashPolicy::Charge));
+}
+
+#[test]
+fn no_state_of_two_gateways_and_a_window_that_ends_is_wrong() {
+    hold(Bounds::midnight(CrashPolicy::Refund));
+    hold(Bounds::midnight(CrashPolicy::Charge));
+}
+
+/// An explorer that catches nothing proves nothing.
+#[test]
+fn every_broken_variant_of_two_gateways_is_caught() {
+    let mut escaped = Vec::new();
+    for (mutant, bounds) in broken() {
+        match explore(Bounds { mutant, ..bounds }, true) {
+            Err(Broken { why, how }) => println!("{mutant:?}: {why} ({} steps)", how.len()),
+            Ok(explored) => escaped.push((mutant, explored.states)),
+        }
+    }
+    assert!(escaped.is_empty(), "nobody noticed {escaped:?}");
+}
+
+/// Each in the smallest world that shows it.
+fn broken() -> Vec<(Mutant, Bounds)> {
+    use CrashPolicy::{Charge, Refund};
+    let recall = |crash| Bounds::recall(crash);
+    let midnight = |crash| Bounds::midnight(crash);
+    vec![
+        (Mutant::HeldReturned, recall(Charge)),
+        (Mutant::RaisedAfterSending, recall(Charge)),
+        (Mutant::WindowBecomesCredits, midnight(Charge)),
+        (Mutant::EndedIsAvailable, midnight(Charge)),
+        (Mutant::GrantedIsDelta, recall(Charge)),
+        (Mutant::ReportsAreDeltas, recall(Charge)),
+        (Mutant::RecallUnheeded, recall(Charge)),
+        (Mutant::DeadlineFromReceipt, recall(Refund)),
+        (Mutant::EndIgnored, midnight(Charge)),
+        (Mutant::NodesConfused, recall(Charge)),
+        (Mutant::LateTwice, recall(Refund)),
+        (Mutant::NoReserve, recall(Charge)),
+        (Mutant::SoftReopened, recall(Charge)),
+        (Mutant::TailIgnored, recall(Refund)),
+        (Mutant::FloorForgotten, recall(Charge)),
+    ]
+}
