@@ -14,6 +14,7 @@ use super::talk::{Answer, Decided, Ended, Fault, Pass};
 use super::warm::Key;
 use super::{Batch, Worker, alive};
 use crate::effect::{Level, Metric};
+use crate::entered::entered;
 use crate::lease::{Blocked, Changed, Held, PayerKey, SLOTS, Slot, scope_tag};
 use crate::shelf::Shelf;
 use contract::v1::{
@@ -44,7 +45,7 @@ pub(super) struct Lent {
 
 /// What billing answered about each cell.
 pub(super) fn by_key(answers: &[CellAnswer]) -> BTreeMap<CellKey, &CellAnswer> {
-    answers.iter().map(|cell| (cell.key, cell)).collect()
+    entered(answers.iter().map(|cell| (cell.key, cell)))
 }
 
 impl Worker {

@@ -3,14 +3,15 @@
 //!
 //! Only numbers and times; what is in the slots is read when it is told.
 
+use crate::Numbered;
 use crate::lease::{PayerKey, SLOTS};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use units::Instant;
 
 /// At most one entry per slot, so its size is bounded by the table's.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    slots: BTreeMap<u32, (PayerKey, Instant)>,
+    slots: Numbered<(PayerKey, Instant)>,
     beats: BTreeSet<(Instant, u32)>,
     dirty: BTreeSet<u32>,
     due: Option<Instant>,
@@ -22,7 +23,7 @@ impl Watch {
         let n = payer.slot(SLOTS);
         self.dirty.insert(n);
         self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
-        if self.slots.get(&n).is_none_or(|(known, _)| *known != payer) {
+        if self.slots.get(n.into()).is_none_or(|(known, _)| *known != payer) {
             self.look_again(payer, beat);
         }
     }
@@ -31,16 +32,16 @@ impl Watch {
     pub(super) fn look_again(&mut self, payer: PayerKey, beat: Instant) {
         let n = payer.slot(SLOTS);
         self.drop_beat(n);
-        self.slots.insert(n, (payer, beat));
+        self.slots.insert(n.into(), (payer, beat));
         self.beats.insert((beat, n));
     }
 
     /// There is nothing of this payer's any more.
     pub(super) fn forget(&mut self, payer: PayerKey) {
         let n = payer.slot(SLOTS);
-        if self.slots.get(&n).is_some_and(|(known, _)| *known == payer) {
+        if self.slots.get(n.into()).is_some_and(|(known, _)| *known == payer) {
             self.drop_beat(n);
-            self.slots.remove(&n);
+            self.slots.remove(n.into());
             self.dirty.remove(&n);
         }
     }
@@ -50,7 +51,7 @@ impl Watch {
         let mut slots = core::mem::take(&mut self.dirty);
         self.due = None;
         slots.extend(self.beats.iter().take_while(|(beat, _)| *beat <= now).map(|(_, n)| *n));
-        slots.iter().filter_map(|n| self.slots.get(n)).map(|(payer, _)| *payer).collect()
+        slots.iter().filter_map(|n| self.slots.get((*n).into())).map(|(payer, _)| *payer).collect()
     }
 
     /// Every payer that is watched.
@@ -70,7 +71,7 @@ impl Watch {
     }
 
     fn drop_beat(&mut self, n: u32) {
-        if let Some((_, beat)) = self.slots.get(&n) {
+        if let Some((_, beat)) = self.slots.get(n.into()) {
             self.beats.remove(&(*beat, n));
         }
     }
