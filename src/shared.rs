@@ -197,8 +197,10 @@ impl Shared {
 
     /// Does what the worker's machine wants done. Only in a callback of the root.
     pub(crate) fn run(&self) {
+        // All rounds are of one moment: looking at the clock is a call to the host.
+        let now = self.clock.now().mono;
         for _ in 0..ROUNDS_MAX {
-            let effects = self.worker.borrow_mut().poll(self.clock.now().mono, &mut SharedData);
+            let effects = self.worker.borrow_mut().poll(now, &mut SharedData);
             if effects.is_empty() {
                 break;
             }
