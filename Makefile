@@ -149,7 +149,7 @@ test-wasm: export PATH := $(CURDIR)/$(CLIENTS)/bin:$(PATH)
 test-wasm: testdeps
 	@status=0; \
 	cargo test --no-fail-fast --target wasm32-wasip1 -p tollgate-units -p tollgate-webhook -p tollgate-meter -p tollgate-contract \
-	  -p tollgate-gate -p tollgate-ledger -p tollgate-wasm32 --lib --test golden --test vectors --test holds --test leases --test random \
+	  -p tollgate-config -p tollgate-gate -p tollgate-ledger -p tollgate-wasm32 --lib --test golden --test vectors --test holds --test leases --test random \
 	  --test subscriptions --test windows --test told || status=1; \
 	cargo test --no-fail-fast --target wasm32-unknown-unknown -p tollgate-wasm32 || status=1; exit $$status
 

@@ -6,9 +6,8 @@ use crate::telemetry::Telemetry;
 use contract::v1::PATH_WATCH;
 use gate::config::{Billing, Config, Identity};
 use gate::worker::{Answer, Settings, Worker, WorkerEffect};
-use gate::{Effect, Exchange, Flow, Input, Level, Metric, Now, Role};
+use gate::{Effect, Exchange, Flow, Input, Level, Metric, Now, Numbered, Role};
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 use units::Span;
@@ -28,8 +27,8 @@ pub(crate) struct Shared {
     /// Where the claim lies that names the caller.
     claims: Vec<String>,
     worker: RefCell<Worker>,
-    calls: RefCell<BTreeMap<u32, u64>>,
-    waiting: RefCell<BTreeMap<u32, Rc<RefCell<Exchange>>>>,
+    calls: RefCell<Numbered<u64>>,
+    waiting: RefCell<Numbered<Rc<RefCell<Exchange>>>>,
     telemetry: Telemetry,
     pub(crate) clock: Clock,
     queue: Option<u32>,
@@ -138,12 +137,12 @@ impl Shared {
                     if let Some(answer) = answer {
                         flow = machine.handle(Input::AnsweredAtOnce(answer), now, &mut SharedData);
                     } else {
-                        self.waiting.borrow_mut().insert(stream, Rc::clone(exchange));
+                        self.waiting.borrow_mut().insert(stream.into(), Rc::clone(exchange));
                         self.poke();
                     }
                 }
                 (Effect::Withdraw, _) => {
-                    self.waiting.borrow_mut().remove(&stream);
+                    self.waiting.borrow_mut().remove(stream.into());
                     self.worker.borrow_mut().withdraw(stream);
                     self.poke();
                 }
@@ -174,7 +173,7 @@ impl Shared {
 
     /// The stream is gone; nothing may be given to it any more.
     pub(crate) fn forget(&self, stream: u32) {
-        if self.waiting.borrow_mut().remove(&stream).is_some() {
+        if self.waiting.borrow_mut().remove(stream.into()).is_some() {
             self.worker.borrow_mut().withdraw(stream);
         }
     }
@@ -189,7 +188,7 @@ impl Shared {
     /// A call came back to the root.
     pub(crate) fn on_call_response(&self, token: u32, headers: usize, body: usize) {
         let result = host::call_result(headers, body);
-        let call = self.calls.borrow_mut().remove(&token);
+        let call = self.calls.borrow_mut().remove(token.into());
         if let Some(call) = call {
             self.worker.borrow_mut().on_answer(call, &result, self.clock.now().mono, &mut SharedData);
         }
@@ -198,11 +197,17 @@ impl Shared {
 
     /// Does what the worker's machine wants done. Only in a callback of the root.
     pub(crate) fn run(&self) {
+        // All rounds are of one moment: looking at the clock is a call to the host.
+        let now = self.clock.now().mono;
         for _ in 0..ROUNDS_MAX {
-            let effects = self.worker.borrow_mut().poll(self.clock.now().mono, &mut SharedData);
+            let effects = self.worker.borrow_mut().poll(now, &mut SharedData);
             if effects.is_empty() {
                 break;
             }
+            self.telemetry.count_all(effects.iter().filter_map(|effect| match effect {
+                WorkerEffect::Count(metric) => Some(metric),
+                _ => None,
+            }));
             for effect in effects {
                 match effect {
                     WorkerEffect::Call { id, path, body, timeout } => {
@@ -213,7 +218,8 @@ impl Shared {
                         self.call(id, &path, None, timeout);
                     }
                     WorkerEffect::Wake { stream, answer } => self.wake(stream, answer),
-                    WorkerEffect::Count(metric) => self.telemetry.count(&metric),
+                    // These were counted above, together.
+                    WorkerEffect::Count(_) => {}
                     WorkerEffect::Log(level, line) => host::log(level, &line),
                 }
             }
@@ -235,7 +241,7 @@ impl Shared {
 
     fn call(&self, id: u64, path: &str, body: Option<&[u8]>, timeout: Span) {
         match host::call(&self.billing.cluster, self.billing.token.expose(), path, body, timeout) {
-            Some(token) => _ = self.calls.borrow_mut().insert(token, id),
+            Some(token) => _ = self.calls.borrow_mut().insert(token.into(), id),
             None => {
                 let refused = gate::worker::CallResult::NotSent;
                 self.worker.borrow_mut().on_answer(id, &refused, self.clock.now().mono, &mut SharedData);
@@ -244,7 +250,7 @@ impl Shared {
     }
 
     fn wake(&self, stream: u32, answer: Answer) {
-        let exchange = self.waiting.borrow_mut().remove(&stream);
+        let exchange = self.waiting.borrow_mut().remove(stream.into());
         match exchange {
             Some(exchange) if host::act_for(stream) => {
                 let flow =
@@ -267,7 +273,8 @@ impl Shared {
     }
 
     fn set_tick(&self) {
-        let soon = self.clock.now().mono.plus(Span::from_millis(100));
+        // Whoever calls this has just looked.
+        let soon = self.clock.recent().mono.plus(Span::from_millis(100));
         let tick = match self.worker.borrow().next_poll() {
             Some(due) if due < soon => TICK_SOON,
             Some(_) | None => TICK,

@@ -9,9 +9,9 @@ use host::{Envoy, Failure, Stream, Vm};
 use serde_json::json;
 
 /// A consulted request of its own, from first header to acknowledged charge. Parsing and writing JSON is most of it.
-const CONSULTED_MAX: u64 = 1_030_000;
+const CONSULTED_MAX: u64 = 1_000_000;
 /// A request that a lease pays for: two changes of a slot, headers, notes and counters, and no JSON at all.
-const LEASED_MAX: u64 = 315_000;
+const LEASED_MAX: u64 = 300_000;
 /// A webhook of 4 KiB, mode `upstream`. SHA-256 is 80 instructions a byte, 40 % of it all; reading the JSON is 25 %.
 const WEBHOOK_4_KIB_MAX: u64 = 960_000;
 /// A leased request whose body of 1 KiB is read, bounded and edited, and whose answer is read: a small document.

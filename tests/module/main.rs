@@ -15,6 +15,7 @@ mod configuration;
 mod deliveries;
 mod file;
 mod fuel;
+mod host_calls;
 mod hostile;
 mod mangled;
 mod priced;

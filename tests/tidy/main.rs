@@ -16,13 +16,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Of our own crates, what each may use: (package, in what ships, besides in its tests).
-const ARROWS: [(&str, &[&str], &[&str]); 16] = [
+const ARROWS: [(&str, &[&str], &[&str]); 17] = [
     ("tollgate-units", &[], &[]),
     ("tollgate-webhook", &["tollgate-units"], &["tollgate-webhook"]),
     ("tollgate-meter", &[], &[]),
     ("tollgate-contract", &["tollgate-units"], &[]),
     ("tollgate-ledger", &["tollgate-units"], &[]),
-    ("tollgate-gate", &["tollgate-units", "tollgate-contract", "tollgate-meter", "tollgate-webhook"], &[]),
+    ("tollgate-config", &["tollgate-units", "tollgate-meter", "tollgate-webhook"], &[]),
+    (
+        "tollgate-gate",
+        &["tollgate-units", "tollgate-config", "tollgate-contract", "tollgate-meter", "tollgate-webhook"],
+        &[],
+    ),
     (
         "tollgate",
         &["tollgate-gate", "tollgate-contract", "tollgate-units", "tollgate-webhook"],
@@ -76,7 +81,7 @@ const ARROWS: [(&str, &[&str], &[&str]); 16] = [
 ];
 
 /// The crates without I/O, clock or randomness.
-const PURE: [&str; 6] = ["units", "webhook", "meter", "contract", "gate", "ledger"];
+const PURE: [&str; 7] = ["units", "webhook", "meter", "contract", "config", "gate", "ledger"];
 
 /// All that pure crates may use from outside: text, numbers and hashes.
 const PURE_OUTSIDE: [&str; 7] = ["base64", "hmac", "itoa", "serde", "serde_json", "sha2", "time"];

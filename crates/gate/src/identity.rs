@@ -8,7 +8,7 @@ use crate::input::{Headers, Single};
 use sha2::{Digest, Sha256};
 use units::{Subject, SubjectKind};
 
-const AUTHORIZATION: &str = "authorization";
+pub(crate) const AUTHORIZATION: &str = "authorization";
 
 /// Why nobody is known, for the log and never for the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 //! `RequestHeaders` comes first if anything does, `Closed` last and once; every other may be missing, and `Closed`
 //! may be all there is (a request that an earlier filter refused).
 
+use crate::entered::entered;
 use crate::worker::Answer;
 use std::collections::BTreeSet;
 use units::Instant;
@@ -160,9 +161,9 @@ impl Headers {
     #[must_use]
     pub fn names_under(&self, prefix: &str) -> BTreeSet<&str> {
         let names = self.0.iter().map(|(key, _)| key.as_str());
-        names
-            .filter(|key| key.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix)))
-            .collect()
+        entered(
+            names.filter(|key| key.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix))),
+        )
     }
 }
 

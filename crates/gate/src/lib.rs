@@ -4,21 +4,24 @@
 //! has one [`worker::Worker`], which asks billing on behalf of all its streams. Memory that workers share is a [`Shelf`].
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
-pub mod config;
 mod effect;
+mod entered;
 mod exchange;
 mod identity;
 mod input;
 pub mod lease;
 pub mod metrics;
+mod numbered;
 mod problem;
 pub mod seen;
 mod shelf;
 mod text;
 pub mod worker;
 
+pub use ::config;
 pub use effect::{Effect, Level, Metric, Reply};
 pub use exchange::{BodyEdit, Delivery, EndWanted, Exchange, Metered, Role};
 pub use input::{EnvoyUsage, Flow, Headers, Input, Now, Single};
+pub use numbered::Numbered;
 pub use shelf::{MemoryShelf, Shelf, Stale, Version};
 pub use text::Text;

@@ -8,10 +8,8 @@ use crate::{Shelf, Version};
 use sha2::{Digest, Sha256};
 use units::{EventId, Instant, Span};
 
-/// An in-flight mark that would hold for longer was not written by a clock like ours, and does not count.
-pub const IN_FLIGHT_MAX: Span = Span::from_secs(600);
-/// The same for the mark of an accepted event. Stripe resends an event for 30 days at most.
-pub const REMEMBER_MAX: Span = Span::from_secs(31 * 86_400);
+/// Marks that would hold for longer than anybody may configure were not written by a clock like ours, and do not count.
+pub use config::{IN_FLIGHT_MAX, REMEMBER_MAX};
 
 const BUCKETS: u16 = 1024;
 const ENTRIES_MAX: usize = 32;

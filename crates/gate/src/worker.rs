@@ -40,6 +40,7 @@ pub(crate) use reply::attribute_fits;
 pub(crate) use talk::Told;
 pub use talk::{Answer, Decided, Ended, Fault, Pass, Question, Report};
 
+use crate::Numbered;
 use crate::effect::{Level, Metric};
 use crate::lease::PayerKey;
 use crate::shelf::Shelf;
@@ -137,7 +138,7 @@ struct Batch {
 pub struct Worker {
     settings: Settings,
     membership: Option<Membership>,
-    calls: BTreeMap<u64, Pending>,
+    calls: Numbered<Pending>,
     last_call: u64,
     seq: u64,
     /// True while a hello or a sync is under way.
@@ -174,7 +175,7 @@ impl Worker {
         Self {
             settings,
             membership: None,
-            calls: BTreeMap::new(),
+            calls: Numbered::default(),
             last_call: 0,
             seq: 0,
             speaking: false,
@@ -364,7 +365,7 @@ impl Worker {
 
     /// A call came back.
     pub fn on_answer(&mut self, call: u64, result: &CallResult, now: Instant, shelf: &mut dyn Shelf) {
-        match self.calls.remove(&call) {
+        match self.calls.remove(call) {
             None => self.count(Metric::Bug { bug: "answer_without_call" }),
             Some(Pending::Hello) => self.on_hello(result, now, shelf),
             Some(Pending::Sync(batch)) => self.on_sync(&batch, result, now, shelf),

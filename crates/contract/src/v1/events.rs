@@ -3,6 +3,7 @@
 //! A claim is a lease on one event: durable, shared by all gateways, and free again when its time runs out, so
 //! that a gateway that died between forwarding and completing does not lose the event.
 
+use super::flat::FlatClaimAnswer;
 use serde::{Deserialize, Serialize};
 use units::EventId;
 
@@ -26,7 +27,7 @@ pub struct Claim {
 
 /// The answer to a claim.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "decision", rename_all = "snake_case")]
+#[serde(tag = "decision", rename_all = "snake_case", try_from = "FlatClaimAnswer")]
 pub enum ClaimAnswer {
     /// Forward it, and complete with this token.
     Fresh {

@@ -1,6 +1,7 @@
 //! Version one of that conversation; fields may be added, never repurposed.
 
 mod events;
+mod flat;
 mod hello;
 mod prices;
 mod problem;

@@ -4,6 +4,7 @@
 //! holds six totals that only grow. A lease that a process's workers share has a small generation (1, 2, …);
 //! the hold of a single request has `worker << 40 | need id`, so that a repeated need finds its own cells.
 
+use super::flat::{FlatCellAnswer, FlatCellLease, FlatNeedAnswer};
 use super::{Basis, PriceList, Refusal, TokenShape, Tokens};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -239,6 +240,7 @@ pub struct SyncAnswer {
 
 /// The server's totals of one cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "FlatCellAnswer")]
 pub struct CellAnswer {
     /// Which cell.
     #[serde(flatten)]
@@ -271,6 +273,7 @@ pub enum CellState {
 
 /// The answer to one need.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "FlatNeedAnswer")]
 pub struct NeedAnswer {
     /// From the request.
     pub id: u64,
@@ -364,6 +367,7 @@ pub struct Price {
 
 /// A cell as it is given to a need.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "FlatCellLease")]
 pub struct CellLease {
     /// Which cell.
     #[serde(flatten)]

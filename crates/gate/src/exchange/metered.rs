@@ -14,7 +14,7 @@ use super::{EndWanted, terms};
 use crate::config::{
     AiConfig, Consult, Identity, Match, Metering, Mode, OnUnavailable, Priced, Terms, Usage, Wait,
 };
-use crate::identity::{credential_headers, identify};
+use crate::identity::{AUTHORIZATION, credential_headers, identify};
 use crate::input::{Flow, Headers, Input, Now};
 use crate::problem::{self, Plain};
 use crate::worker::{Answer, Fault, Pass, Question};
@@ -22,6 +22,7 @@ use crate::{Effect, Level, Metric, Text};
 use answer::UpstreamAnswer;
 use asking::{Asking, Measured, key_digest, model_in};
 use contract::v1::{NeedMode, NeedShape, Reason, Refusal};
+use core::cell::OnceCell;
 use meter::Source;
 use relay::Relay;
 use std::collections::VecDeque;
@@ -37,8 +38,9 @@ const REQUEST_ID_BYTES_MAX: usize = 128;
 #[derive(Debug)]
 pub struct Metered {
     config: Rc<AiConfig>,
-    /// As Envoy calls it; a number of our own if it does not, or by a name that is unfit to be told.
-    request_id: RequestId,
+    /// As Envoy calls it; by its number if it does not, or by a name that is unfit to be told. Made when it is wanted first.
+    request_id: OnceCell<RequestId>,
+    number: u64,
     endpoint: Option<EndpointId>,
     /// How the request and its answer are read; absent where the route has no price.
     metering: Option<Rc<Metering>>,
@@ -81,10 +83,11 @@ impl Metered {
     #[must_use]
     pub fn new(config: Rc<AiConfig>, number: u64) -> Self {
         let (endpoint, stage, effects) = (None, Stage::Unread, VecDeque::with_capacity(16));
-        let (request_id, relay) = (RequestId::numbered(number), Relay::Unread);
+        let (request_id, relay) = (OnceCell::new(), Relay::Unread);
         Self {
             config,
             request_id,
+            number,
             endpoint,
             metering: None,
             measured: None,
@@ -163,7 +166,7 @@ impl Metered {
         }
         let envoys = headers.text("x-request-id").filter(|id| id.len() <= REQUEST_ID_BYTES_MAX);
         if let Some(Ok(id)) = envoys.map(RequestId::new) {
-            self.request_id = id;
+            self.request_id = OnceCell::from(id);
         }
         let config = Rc::clone(&self.config);
         let (method, path) = (headers.text(":method").unwrap_or(""), headers.text(":path").unwrap_or(""));
@@ -289,7 +292,10 @@ impl Metered {
     /// Takes the credentials out, for they are this gateway's own.
     fn strip(&mut self, headers: &Headers, ways: &[Identity]) {
         let ours = credential_headers(ways).filter(|name| headers.has(name));
-        self.effects.extend(ours.map(|name| Effect::RemoveRequestHeader(name.to_owned().into())));
+        self.effects.extend(ours.map(|name| {
+            let fixed = (name == AUTHORIZATION).then_some(AUTHORIZATION.into());
+            Effect::RemoveRequestHeader(fixed.unwrap_or_else(|| name.to_owned().into()))
+        }));
     }
 
     fn on_body(&mut self, size: usize, end: bool, body: Option<&[u8]>, now: Now) -> Flow {
@@ -360,7 +366,7 @@ impl Metered {
                     self.note("tollgate.account", account.shared());
                     self.note("tollgate.tier", tier.shared());
                 }
-                let id = self.request_id.shared().into();
+                let id = self.request_id().shared().into();
                 self.effects.push_back(Effect::SetRequestHeader("x-tollgate-request-id".into(), id));
                 let metering = self.metering.as_deref();
                 let edit =
@@ -428,7 +434,7 @@ impl Metered {
     fn bug(&mut self, bug: &'static str, now: Now) -> Flow {
         self.effects.push_back(Effect::Count(Metric::Bug { bug }));
         self.effects
-            .push_back(Effect::Log(Level::Error, format!("bug: {bug} (request {})", self.request_id)));
+            .push_back(Effect::Log(Level::Error, format!("bug: {bug} (request {})", self.request_id())));
         match core::mem::replace(&mut self.stage, Stage::Replied) {
             forwarded @ Stage::Forwarded { .. } => {
                 self.stage = forwarded;
@@ -447,7 +453,7 @@ impl Metered {
 
     /// Says no. In shadow mode the request goes on even so: at once, or when its body is `whole`.
     fn reply(&mut self, no: No, whole: bool) -> Flow {
-        let id = self.request_id.as_str();
+        let id = self.request_id().as_str();
         let (decision, reply) = match no {
             No::Refusal(refusal) => (refusal.reason.as_str(), problem::refusal(&refusal, id)),
             No::Plain(plain) => (plain.as_str(), plain.reply(id)),
@@ -465,6 +471,10 @@ impl Metered {
         self.effects.push_back(Effect::Reply(reply));
         self.stage = Stage::Replied;
         Flow::Pause
+    }
+
+    fn request_id(&self) -> &RequestId {
+        self.request_id.get_or_init(|| RequestId::numbered(self.number))
     }
 
     fn decided(&mut self, decision: &'static str) {

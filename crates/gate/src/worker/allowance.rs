@@ -3,9 +3,10 @@
 //! The bound is per process and outage: a count on the shelf, which the first sync that succeeds sets back to nothing.
 
 use super::talk::Ended;
+use crate::Numbered;
 use crate::shelf::Shelf;
 use contract::v1::{Need, NeedMode, NeedShape, Outcome};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use units::{EndpointId, Subject};
 
 const KEY: &str = "tollgate/allowance/1";
@@ -49,7 +50,7 @@ pub(super) struct Unpaid {
 /// All of them, by the id of the need that will charge for each.
 #[derive(Debug, Default)]
 pub(super) struct Unpaids {
-    all: BTreeMap<u64, Unpaid>,
+    all: Numbered<Unpaid>,
     ended: BTreeSet<u64>,
 }
 
@@ -59,7 +60,7 @@ impl Unpaids {
     }
 
     pub(super) fn has(&self, id: u64) -> bool {
-        self.all.contains_key(&id)
+        self.all.get(id).is_some()
     }
 
     /// A request goes through unpaid.
@@ -70,13 +71,13 @@ impl Unpaids {
     /// It ended: what was delivered is to be charged, anything else is forgotten. False if it is not one of these.
     pub(super) fn end(&mut self, end: &Ended) -> bool {
         let id = end.hold;
-        let Some(unpaid) = self.all.get_mut(&id) else { return false };
+        let Some(unpaid) = self.all.get_mut(id) else { return false };
         match end.outcome {
             Outcome::Charged | Outcome::ClientLeft | Outcome::Broken => {
                 unpaid.end = Some(end.clone());
                 self.ended.insert(id);
             }
-            Outcome::Failed | Outcome::NotForwarded => _ = self.all.remove(&id),
+            Outcome::Failed | Outcome::NotForwarded => _ = self.all.remove(id),
         }
         true
     }
@@ -86,7 +87,7 @@ impl Unpaids {
         if !self.ended.remove(&id) {
             return None;
         }
-        let unpaid = self.all.remove(&id)?;
+        let unpaid = self.all.remove(id)?;
         let end = unpaid.end.clone()?;
         Some((unpaid, end))
     }
@@ -94,7 +95,7 @@ impl Unpaids {
     /// It was never sent on.
     pub(super) fn drop(&mut self, id: u64) -> bool {
         self.ended.remove(&id);
-        self.all.remove(&id).is_some()
+        self.all.remove(id).is_some()
     }
 
     /// Is there anything to charge for?
@@ -104,7 +105,7 @@ impl Unpaids {
 
     /// What charges for up to `max` of them: a final question each, repeated under the same id until it is answered.
     pub(super) fn compose(&self, max: usize) -> Vec<Need> {
-        let ended = self.ended.iter().take(max).filter_map(|id| Some((*id, self.all.get(id)?)));
+        let ended = self.ended.iter().take(max).filter_map(|id| Some((*id, self.all.get(*id)?)));
         ended
             .map(|(id, unpaid)| Need {
                 id,

@@ -1,6 +1,8 @@
 //! What is held for requests under way, and what billing must still be told of those that ended; nothing here is ever dropped.
 
 use super::talk::Ended;
+use crate::Numbered;
+use crate::entered::entered;
 use crate::lease::{Held, PayerKey};
 use contract::v1::{CellAnswer, CellKey, CellLease, CellReport, Charge, UsageRecord};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -48,10 +50,10 @@ impl Finish {
 /// What a worker owes billing.
 #[derive(Debug, Default)]
 pub(super) struct Books {
-    holds: BTreeMap<u64, (Instant, Hold)>,
+    holds: Numbered<(Instant, Hold)>,
     /// When each hold is to be reported again, so that billing does not take it for lost.
     due: BTreeSet<(Instant, u64)>,
-    leased: BTreeMap<u64, Leased>,
+    leased: Numbered<Leased>,
     /// How many of these requests hold something on each leased cell.
     on_cell: BTreeMap<CellKey, u32>,
     cells: VecDeque<CellReport>,
@@ -135,7 +137,7 @@ impl Books {
     }
 
     fn take_leased(&mut self, id: u64) -> Option<Leased> {
-        let leased = self.leased.remove(&id)?;
+        let leased = self.leased.remove(id)?;
         for held in &leased.held {
             if let Some(count) = self.on_cell.get_mut(&held.key) {
                 *count = count.saturating_sub(1);
@@ -168,7 +170,7 @@ impl Books {
     /// Whatever is held for this need is to go back, whether or not we know of it.
     pub(super) fn abandon(&mut self, id: u64) {
         self.hurry = true;
-        if let Some((due, _)) = self.holds.remove(&id) {
+        if let Some((due, _)) = self.holds.remove(id) {
             self.due.remove(&(due, id));
         }
         self.abandoned.insert(id);
@@ -191,7 +193,7 @@ impl Books {
             (used, back)
         };
         let (finish, account, endpoint, price_version);
-        if let Some((due, hold)) = self.holds.remove(&id) {
+        if let Some((due, hold)) = self.holds.remove(id) {
             self.due.remove(&(due, id));
             let mut short = beyond;
             for cell in &hold.cells {
@@ -250,7 +252,7 @@ impl Books {
     /// What to tell now: how holds ended, first; then those that live on and were last reported a third of their time ago.
     pub(super) fn compose(&self, now: Instant, bounds: Bounds) -> Page {
         let live =
-            self.due.iter().take_while(|(due, _)| *due <= now).filter_map(|(_, id)| self.holds.get(id));
+            self.due.iter().take_while(|(due, _)| *due <= now).filter_map(|(_, id)| self.holds.get(*id));
         let live = live.flat_map(|(_, hold)| &hold.cells).map(under_way);
         let ended: Vec<_> = self.cells.iter().take(bounds.cells).copied().collect();
         Page {
@@ -283,8 +285,8 @@ impl Books {
         usage_acked: u64,
         sent: Instant,
     ) -> bool {
-        let known: BTreeSet<CellKey> = answers.iter().map(|cell| cell.key).collect();
-        let told: BTreeMap<CellKey, &CellReport> = page.ended.iter().map(|cell| (cell.key, cell)).collect();
+        let known: BTreeSet<CellKey> = entered(answers.iter().map(|cell| cell.key));
+        let told: BTreeMap<CellKey, &CellReport> = entered(page.ended.iter().map(|cell| (cell.key, cell)));
         // What was said of a cell meanwhile is told next time.
         let is_told = |cell: &CellReport| told.get(&cell.key).is_some_and(|told| *told == cell);
         let left: Vec<_> =
@@ -308,7 +310,7 @@ impl Books {
     }
 
     fn put_off(&mut self, id: u64, sent: Instant) {
-        if let Some((due, hold)) = self.holds.get_mut(&id) {
+        if let Some((due, hold)) = self.holds.get_mut(id) {
             self.due.remove(&(*due, id));
             *due = sent.plus(period(hold));
             self.due.insert((*due, id));

@@ -38,11 +38,11 @@ impl Worker {
         let answer = result.document::<ClaimAnswer>();
         self.called("claim", answer.as_ref().err().copied());
         let again = matches!(&answer, Err(fault) if fault.passes());
-        match self.claims.claiming.get(&n) {
+        match self.claims.claiming.get(n) {
             Some(claiming) if again && claiming.stream.is_some() => return self.claims.claim_failed(n, now),
             _ => {}
         }
-        let Some(claiming) = self.claims.claiming.remove(&n) else { return };
+        let Some(claiming) = self.claims.claiming.remove(n) else { return };
         match (claiming.stream, answer) {
             (Some(stream), Ok(answer)) => self.wake(stream, Answer::Claimed(answer)),
             (Some(stream), Err(fault)) => self.unavailable(stream, fault),
@@ -61,7 +61,7 @@ impl Worker {
         self.called("complete", answer.as_ref().err().copied());
         match answer {
             Ok(answer) => {
-                let completed = self.claims.completing.remove(&n);
+                let completed = self.claims.completing.remove(n);
                 if answer.result == CompleteResult::Stale
                     && let Some(completed) = completed
                 {

@@ -1,8 +1,8 @@
 //! Claims on events and what became of them: a call for each, several at a time, repeated until answered or of no use.
 
 use super::pace::Pace;
+use crate::Numbered;
 use contract::v1::{Claim, Complete, CompleteOutcome};
-use std::collections::BTreeMap;
 use units::{Instant, Span};
 
 /// How many claims, and how many completions, may be on their way at once.
@@ -33,8 +33,8 @@ pub(super) struct Completing {
 /// Both kinds, by a number of their own.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
-    pub(super) claiming: BTreeMap<u64, Claiming>,
-    pub(super) completing: BTreeMap<u64, Completing>,
+    pub(super) claiming: Numbered<Claiming>,
+    pub(super) completing: Numbered<Completing>,
     last: u64,
 }
 
@@ -59,9 +59,13 @@ impl Claims {
 
     /// Nobody waits for this claim any more; if it is on its way, its answer must be seen to.
     pub(super) fn withdraw(&mut self, stream: u32) {
-        self.claiming.retain(|_, c| c.stream != Some(stream) || c.in_flight);
-        for claiming in self.claiming.values_mut().filter(|c| c.stream == Some(stream)) {
-            claiming.stream = None;
+        let its = |(n, claiming): (u64, &mut Claiming)| {
+            let is_its = claiming.stream.take_if(|s| *s == stream).is_some();
+            (is_its && !claiming.in_flight).then_some(n)
+        };
+        let unsent: Vec<u64> = self.claiming.iter_mut().filter_map(its).collect();
+        for n in unsent {
+            self.claiming.remove(n);
         }
     }
 
@@ -71,7 +75,7 @@ impl Claims {
         let due = self.claiming.iter_mut().filter(|(_, c)| !c.in_flight && c.pace.allows(now)).take(room);
         due.map(|(n, c)| {
             c.in_flight = true;
-            (*n, c.claim.clone())
+            (n, c.claim.clone())
         })
         .collect()
     }
@@ -82,14 +86,14 @@ impl Claims {
         let due = self.completing.iter_mut().filter(|(_, c)| !c.in_flight && c.pace.allows(now)).take(room);
         due.map(|(n, c)| {
             c.in_flight = true;
-            (*n, c.complete.clone())
+            (n, c.complete.clone())
         })
         .collect()
     }
 
     /// The call of this claim failed, but may be repeated.
     pub(super) fn claim_failed(&mut self, n: u64, now: Instant) {
-        if let Some(claiming) = self.claiming.get_mut(&n) {
+        if let Some(claiming) = self.claiming.get_mut(n) {
             claiming.in_flight = false;
             claiming.pace.failed(now);
         }
@@ -97,12 +101,12 @@ impl Claims {
 
     /// The call of this completion failed. True if it will not be repeated.
     pub(super) fn completion_failed(&mut self, n: u64, now: Instant) -> bool {
-        let Some(completing) = self.completing.get_mut(&n) else { return false };
+        let Some(completing) = self.completing.get_mut(n) else { return false };
         completing.in_flight = false;
         completing.pace.failed(now);
         let over = now >= completing.give_up;
         if over {
-            self.completing.remove(&n);
+            self.completing.remove(n);
         }
         over
     }

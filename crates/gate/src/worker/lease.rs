@@ -14,6 +14,7 @@ use super::talk::{Answer, Decided, Ended, Fault, Pass};
 use super::warm::Key;
 use super::{Batch, Worker, alive};
 use crate::effect::{Level, Metric};
+use crate::entered::entered;
 use crate::lease::{Blocked, Changed, Held, PayerKey, SLOTS, Slot, scope_tag};
 use crate::shelf::Shelf;
 use contract::v1::{
@@ -44,7 +45,7 @@ pub(super) struct Lent {
 
 /// What billing answered about each cell.
 pub(super) fn by_key(answers: &[CellAnswer]) -> BTreeMap<CellKey, &CellAnswer> {
-    answers.iter().map(|cell| (cell.key, cell)).collect()
+    entered(answers.iter().map(|cell| (cell.key, cell)))
 }
 
 impl Worker {
@@ -85,8 +86,9 @@ impl Worker {
             }
         };
         let Some(held) = held else {
-            // What others of this process admitted is told with the question: by it the ledger knows what is free here.
-            self.touch_at(payer, membership, now, now);
+            // The whole slot is told with the question: by it the ledger knows what is free here, and this process hears
+            // of what was lent on its cells by an answer that was lost.
+            self.watch.touch_whole(payer, now, now.plus(membership.ttl().part(3)));
             return Warmth::Cold(NeedMode::Lease, floor);
         };
         let (Some(id), Some(warm)) = (self.needs.number(), self.memory.get(key)) else {
@@ -244,9 +246,13 @@ impl Worker {
         let (ttl, table, draining) = (membership.ttl(), membership.table(), self.draining);
         let (beat, soon) = (now.plus(ttl.part(3)), now.plus(ttl.part(3)).plus(ttl.part(3)));
         let (books, mut told) = (&self.books, Vec::new());
-        for payer in self.watch.take(now) {
+        for (payer, whole) in self.watch.take(now) {
             if told.len() >= most {
-                self.watch.touch(payer, now, now);
+                if whole {
+                    self.watch.touch_whole(payer, now, now);
+                } else {
+                    self.watch.touch(payer, now, now);
+                }
                 continue;
             }
             let changed = table.change(shelf, payer, now, |slot| {
@@ -258,7 +264,7 @@ impl Worker {
                     let in_use = cell.state == CellState::Open && !cell.is_settled();
                     cell.deadline <= soon && (in_use || books.holds_on(cell.key))
                 };
-                let cells = slot.cells.iter().filter(|cell| !cell.is_told() || lives(cell));
+                let cells = slot.cells.iter().filter(|cell| whole || !cell.is_told() || lives(cell));
                 (cells.map(|cell| (payer, cell.report())).collect::<Vec<_>>(), slot.cells.is_empty())
             });
             match changed {

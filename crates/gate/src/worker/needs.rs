@@ -1,8 +1,8 @@
 //! Requests that wait for a decision: who, since when, and how long billing may still tell them to try again.
 
 use super::warm::Key;
+use crate::Numbered;
 use contract::v1::{Need, NeedMode, NeedShape, Repeat};
-use std::collections::BTreeMap;
 use units::{EndpointId, Instant, Span, Subject};
 
 /// The shortest time after which a need is asked again, however short a time billing names.
@@ -42,8 +42,8 @@ pub(super) struct Waiter {
 /// All of them, in the order in which they came.
 #[derive(Debug, Default)]
 pub(super) struct Needs {
-    waiters: BTreeMap<u64, Waiter>,
-    by_stream: BTreeMap<u32, u64>,
+    waiters: Numbered<Waiter>,
+    by_stream: Numbered<u64>,
     last_id: u64,
 }
 
@@ -87,7 +87,7 @@ impl Needs {
             robbed: false,
             last_call: false,
         };
-        self.by_stream.insert(stream, id);
+        self.by_stream.insert(stream.into(), id);
         self.waiters.insert(id, waiter);
         true
     }
@@ -97,18 +97,18 @@ impl Needs {
     }
 
     pub(super) fn get(&self, id: u64) -> Option<&Waiter> {
-        self.waiters.get(&id)
+        self.waiters.get(id)
     }
 
     /// Those that a lease would serve, and that are about to be asked.
     pub(super) fn due_leases(&self, now: Instant) -> Vec<u64> {
         let due = self.waiters.iter().filter(|(_, w)| w.due <= now && w.mode == NeedMode::Lease);
-        due.map(|(id, _)| *id).collect()
+        due.map(|(id, _)| id).collect()
     }
 
     /// How it is to be asked next.
     pub(super) fn ask_for(&mut self, id: u64, mode: NeedMode, generation_min: u64) {
-        if let Some(waiter) = self.waiters.get_mut(&id) {
+        if let Some(waiter) = self.waiters.get_mut(id) {
             let mode = if core::mem::take(&mut waiter.robbed) { NeedMode::Hold } else { mode };
             waiter.ask = (mode, generation_min);
         }
@@ -116,37 +116,37 @@ impl Needs {
 
     /// Others took what was lent for it.
     pub(super) fn rob(&mut self, id: u64, now: Instant) {
-        if let Some(waiter) = self.waiters.get_mut(&id) {
+        if let Some(waiter) = self.waiters.get_mut(id) {
             (waiter.robbed, waiter.due) = (true, now);
         }
     }
 
     /// It is answered, or nobody waits for it any more.
     pub(super) fn take(&mut self, id: u64) -> Option<Waiter> {
-        let waiter = self.waiters.remove(&id)?;
-        self.by_stream.remove(&waiter.stream);
+        let waiter = self.waiters.remove(id)?;
+        self.by_stream.remove(waiter.stream.into());
         Some(waiter)
     }
 
     /// The same, by its stream.
     pub(super) fn take_stream(&mut self, stream: u32) -> Option<(u64, Waiter)> {
-        let id = *self.by_stream.get(&stream)?;
+        let id = *self.by_stream.get(stream.into())?;
         self.take(id).map(|waiter| (id, waiter))
     }
 
     /// Everybody.
     pub(super) fn ids(&self) -> Vec<u64> {
-        self.waiters.keys().copied().collect()
+        self.waiters.iter().map(|(id, _)| id).collect()
     }
 
     /// Those for whom it is too late. All have the same patience, so the oldest come first.
     pub(super) fn late(&self, now: Instant) -> Vec<u64> {
-        self.waiters.iter().take_while(|(_, w)| w.deadline <= now).map(|(id, _)| *id).collect()
+        self.waiters.iter().take_while(|(_, w)| w.deadline <= now).map(|(id, _)| id).collect()
     }
 
     /// Billing asks to be asked again; at the end of its patience at the latest, for a final answer then.
     pub(super) fn retry(&mut self, id: u64, after: Span, now: Instant) {
-        if let Some(waiter) = self.waiters.get_mut(&id) {
+        if let Some(waiter) = self.waiters.get_mut(id) {
             waiter.due = now.plus(after.max(RETRY_MIN)).min(waiter.patience.max(now));
         }
     }
@@ -161,7 +161,7 @@ impl Needs {
             w.last_call = wait_ms == 0;
             let ((subject, endpoint), shape) = (w.key.clone(), w.shape.clone());
             let repeat = w.repeat.as_deref().cloned();
-            Need { id: *id, subject, endpoint, mode, shape, wait_ms, generation_min, repeat }
+            Need { id, subject, endpoint, mode, shape, wait_ms, generation_min, repeat }
         })
         .collect()
     }

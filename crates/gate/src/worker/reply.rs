@@ -1,6 +1,7 @@
 //! What came back from billing, and whether it can be believed: anything but a sound answer has the name of a fault.
 
 use super::talk::Fault;
+use crate::entered::entered;
 use contract::v1::{CellKey, CellLease, NeedMode, Price, Standing, SyncAnswer};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
@@ -123,7 +124,7 @@ pub(super) fn check_pass(
 }
 
 fn distinct(cells: &[CellLease]) -> bool {
-    cells.iter().map(|c| c.key).collect::<BTreeSet<_>>().len() == cells.len()
+    entered::<_, BTreeSet<_>>(cells.iter().map(|c| c.key)).len() == cells.len()
 }
 
 #[cfg(test)]

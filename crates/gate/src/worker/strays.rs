@@ -3,14 +3,16 @@
 //! They are asked for once more, for nobody, until billing answers; what it lent is entered then, and goes back unless
 //! somebody comes for it. Not here: holds whose answer was lost, which are abandoned by their id.
 
+use crate::Numbered;
+use crate::entered::entered;
 use crate::lease::scope_tag;
 use contract::v1::{Need, NeedMode};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// All of them, each customer and endpoint once.
 #[derive(Debug, Default)]
 pub(super) struct Strays {
-    all: BTreeMap<u64, Need>,
+    all: Numbered<Box<Need>>,
 }
 
 /// 64 bits of a digest of who asks for what: enough to tell all customers apart, and smaller than a map of names.
@@ -33,14 +35,17 @@ impl Strays {
     pub(super) fn put(&mut self, need: &Need, id: u64) {
         if need.mode == NeedMode::Lease {
             // What an earlier answer may have lent is told with a later one, whichever of the two is asked again.
-            self.all.entry(tag(need)).or_insert_with(|| Need { id, wait_ms: 0, ..need.clone() });
+            let tag = tag(need);
+            if self.all.get(tag).is_none() {
+                self.all.insert(tag, Box::new(Need { id, wait_ms: 0, ..need.clone() }));
+            }
         }
     }
 
     /// Billing answered: whatever it lent to this customer is known now.
     pub(super) fn heard(&mut self, need: &Need) {
         if need.mode == NeedMode::Lease && self.is_due() {
-            self.all.remove(&tag(need));
+            self.all.remove(tag(need));
         }
     }
 
@@ -50,8 +55,8 @@ impl Strays {
             return Vec::new();
         }
         let leases = asked.iter().filter(|need| need.mode == NeedMode::Lease);
-        let asked: BTreeSet<u64> = leases.map(tag).collect();
+        let asked: BTreeSet<u64> = entered(leases.map(tag));
         let others = self.all.iter().filter(|(tag, _)| !asked.contains(tag));
-        others.take(max).map(|(_, need)| need.clone()).collect()
+        others.take(max).map(|(_, need)| (**need).clone()).collect()
     }
 }

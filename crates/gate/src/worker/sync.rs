@@ -8,6 +8,7 @@ use super::reply::{HOLD_GENERATION_MIN, check_pass, check_standing, check_sync};
 use super::talk::{Answer, Decided, Fault, Pass};
 use super::{Batch, CallResult, Pending, Worker};
 use crate::effect::{Level, Metric};
+use crate::entered::entered;
 use crate::lease::PayerKey;
 use crate::shelf::Shelf;
 use contract::v1::{
@@ -57,7 +58,7 @@ impl Worker {
                     self.watch.touch(payer, now, now);
                 }
                 self.seq = self.seq.saturating_add(1);
-                let needs = needs.into_iter().map(|need| (need.id, need)).collect();
+                let needs = entered(needs.into_iter().map(|need| (need.id, need)));
                 let batch = Batch { seq: self.seq, needs, page, leases, sent: now };
                 self.books.sent(&batch.page);
                 self.speaking = true;
@@ -100,8 +101,7 @@ impl Worker {
         self.speaking = false;
         let answer = result.document::<SyncAnswer>().and_then(|answer| {
             let cells = batch.page.cells().chain(batch.leases.iter().map(|(_, told)| told));
-            let (needs, cells) =
-                (batch.needs.keys().copied().collect(), cells.map(|cell| cell.key).collect());
+            let (needs, cells) = (entered(batch.needs.keys().copied()), entered(cells.map(|cell| cell.key)));
             check_sync(&answer, batch.seq, needs, cells, self.books.usage_n()).map(|()| answer)
         });
         self.called("sync", answer.as_ref().err().copied());
@@ -125,7 +125,7 @@ impl Worker {
         self.complain_of_untaken(batch, &answer);
         self.heed(&answer.notes, now, shelf);
         self.learn(answer.lists, batch);
-        let mut unanswered: BTreeSet<u64> = batch.needs.keys().copied().collect();
+        let mut unanswered: BTreeSet<u64> = entered(batch.needs.keys().copied());
         for need in answer.needs {
             if let Some(asked) = batch.needs.get(&need.id).filter(|asked| unanswered.remove(&asked.id)) {
                 self.strays.heard(asked);

@@ -5,6 +5,7 @@
 //! something has changed, is the epoch in the payer's slot.
 
 use super::talk::{Decided, Pass};
+use crate::Numbered;
 use crate::lease::{PayerKey, scope_tag};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -35,7 +36,7 @@ pub(super) struct Warm {
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     entries: BTreeMap<Key, Warm>,
-    by_age: BTreeMap<u64, Key>,
+    by_age: Numbered<Key>,
     last_age: u64,
 }
 
@@ -66,7 +67,7 @@ impl Memory {
     pub(super) fn put(&mut self, key: Key, decided: Rc<Decided>, sent: Instant) {
         self.remove(&key);
         if self.entries.len() >= WARM_MAX
-            && let Some((_, oldest)) = self.by_age.pop_first()
+            && let Some(oldest) = self.by_age.pop_first()
         {
             self.entries.remove(&oldest);
         }
@@ -83,7 +84,7 @@ impl Memory {
     /// Somebody was refused: nothing that was remembered holds.
     pub(super) fn remove(&mut self, key: &Key) {
         if let Some(warm) = self.entries.remove(key) {
-            self.by_age.remove(&warm.age);
+            self.by_age.remove(warm.age);
         }
     }
 }

@@ -3,16 +3,19 @@
 //!
 //! Only numbers and times; what is in the slots is read when it is told.
 
+use crate::Numbered;
 use crate::lease::{PayerKey, SLOTS};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use units::Instant;
 
 /// At most one entry per slot, so its size is bounded by the table's.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    slots: BTreeMap<u32, (PayerKey, Instant)>,
+    slots: Numbered<(PayerKey, Instant)>,
     beats: BTreeSet<(Instant, u32)>,
     dirty: BTreeSet<u32>,
+    /// Of these, the slots of which everything is to be told, known or not.
+    whole: BTreeSet<u32>,
     due: Option<Instant>,
 }
 
@@ -22,35 +25,45 @@ impl Watch {
         let n = payer.slot(SLOTS);
         self.dirty.insert(n);
         self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
-        if self.slots.get(&n).is_none_or(|(known, _)| *known != payer) {
+        if self.slots.get(n.into()).is_none_or(|(known, _)| *known != payer) {
             self.look_again(payer, beat);
         }
+    }
+
+    /// The same, and billing may know more of its cells than this process: it is told of all of them, and answers how each
+    /// stands.
+    pub(super) fn touch_whole(&mut self, payer: PayerKey, due: Instant, beat: Instant) {
+        self.whole.insert(payer.slot(SLOTS));
+        self.touch(payer, due, beat);
     }
 
     /// There is something in a payer's slot: look at it at `beat`.
     pub(super) fn look_again(&mut self, payer: PayerKey, beat: Instant) {
         let n = payer.slot(SLOTS);
         self.drop_beat(n);
-        self.slots.insert(n, (payer, beat));
+        self.slots.insert(n.into(), (payer, beat));
         self.beats.insert((beat, n));
     }
 
     /// There is nothing of this payer's any more.
     pub(super) fn forget(&mut self, payer: PayerKey) {
         let n = payer.slot(SLOTS);
-        if self.slots.get(&n).is_some_and(|(known, _)| *known == payer) {
+        if self.slots.get(n.into()).is_some_and(|(known, _)| *known == payer) {
             self.drop_beat(n);
-            self.slots.remove(&n);
+            self.slots.remove(n.into());
             self.dirty.remove(&n);
+            self.whole.remove(&n);
         }
     }
 
-    /// Whose slots are to be looked at when something is told at `now`: all that changed, and those whose time has come.
-    pub(super) fn take(&mut self, now: Instant) -> Vec<PayerKey> {
-        let mut slots = core::mem::take(&mut self.dirty);
+    /// Whose slots are to be looked at when something is told at `now`: all that changed, and those whose time has come; and
+    /// whether everything in them is to be told.
+    pub(super) fn take(&mut self, now: Instant) -> Vec<(PayerKey, bool)> {
+        let (mut slots, whole) = (core::mem::take(&mut self.dirty), core::mem::take(&mut self.whole));
         self.due = None;
         slots.extend(self.beats.iter().take_while(|(beat, _)| *beat <= now).map(|(_, n)| *n));
-        slots.iter().filter_map(|n| self.slots.get(n)).map(|(payer, _)| *payer).collect()
+        let known = slots.iter().filter_map(|n| Some((self.slots.get((*n).into())?.0, whole.contains(n))));
+        known.collect()
     }
 
     /// Every payer that is watched.
@@ -70,7 +83,7 @@ impl Watch {
     }
 
     fn drop_beat(&mut self, n: u32) {
-        if let Some((_, beat)) = self.slots.get(&n) {
+        if let Some((_, beat)) = self.slots.get(n.into()) {
             self.beats.remove(&(*beat, n));
         }
     }

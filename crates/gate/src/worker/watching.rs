@@ -115,13 +115,18 @@ impl Worker {
         let back = !matches!(note.kind, NoteKind::Replenished);
         let changed = membership.table().change(shelf, payer, now, |slot| {
             slot.epoch = slot.epoch.max(note.epoch);
-            back && slot.recall()
+            (back && slot.recall(), back && !slot.cells.is_empty())
         });
         match changed {
             Ok(changed) => {
-                if self.take_over(changed) {
+                let (recalled, any) = self.take_over(changed);
+                if recalled {
                     self.count(Metric::Recalled);
-                    self.touch(payer, membership, false, now);
+                }
+                if any {
+                    // Billing wants back what it takes to be free here: if that is more than this process knows of, then
+                    // because an answer was lost, and it hears of it now.
+                    self.watch.touch_whole(payer, now, now.plus(membership.ttl().part(3)));
                 }
             }
             Err(Blocked::Busy) if self.watching.unheeded.len() < NOTES_MAX => {

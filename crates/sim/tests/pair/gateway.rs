@@ -291,6 +291,8 @@ impl Gateways {
         let before: Vec<(CellKey, Amount)> =
             to.slot.cells.iter().map(|cell| (cell.key, cell.granted)).collect();
         let roomless = to.slot.place(&answer.lent, sent, tick(now));
+        // What was last said of a cell counts.
+        to.left.retain(|left| roomless.iter().all(|report| report.key != left.key));
         to.left.extend(roomless);
         if self.bounds.mutant == Mutant::GrantedIsDelta {
             for lease in &answer.lent {

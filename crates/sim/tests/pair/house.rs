@@ -366,9 +366,10 @@ impl House {
         told: &CellReport,
         now: u8,
     ) -> Result<CellAnswer, String> {
-        let CellKey { grant, generation } = told.key;
+        let CellReport { mut admitted, mut finished, mut used, returned, target, need, short, gone, key } =
+            *told;
+        let CellKey { grant, generation } = key;
         let cell = CellId { grant: GrantId(grant), node: node.clone(), incarnation: 1, generation };
-        let CellReport { mut admitted, mut finished, mut used, returned, target, need, short, .. } = *told;
         let row = book.cells.get(&cell).cloned();
         if let (Mutant::ReportsAreDeltas, Some(row)) = (self.bounds.mutant, &row) {
             let add = |a: &mut Amount, b: Amount| *a = a.checked_add(b).unwrap();
@@ -378,7 +379,7 @@ impl House {
         }
         let totals = Totals { admitted, finished, used, returned, short };
         let (timing, exposure, holders, shortfall) = (self.timing(), self.exposure(), 2, Shortfall::Debt);
-        let report = Report { cell, totals, target, need, holders, timing, exposure, shortfall };
+        let report = Report { cell, totals, target, need, holders, timing, exposure, shortfall, gone };
         let Reply::Report(answer) = self.run(book, now, &Command::Report(report))?.reply else {
             return Err("no answer to a report".to_owned());
         };

@@ -39,7 +39,7 @@ impl Metered {
         for name in headers.names_under(OWN) {
             self.effects.push_back(Effect::RemoveResponseHeader(name.to_owned().into()));
         }
-        let id = self.request_id.shared().into();
+        let id = self.request_id().shared().into();
         self.effects.push_back(Effect::SetResponseHeader("x-tollgate-request-id".into(), id));
         if let Stage::Forwarded { pass, answer } = &mut self.stage {
             let status = headers.text(":status").and_then(|text| text.parse().ok()).unwrap_or(0);
@@ -155,7 +155,7 @@ impl Metered {
             (None, Some(measured)) => measured.afterwards(tokens.as_ref()),
             _ => NeedShape::Fixed,
         };
-        let (request_id, at) = (self.request_id.clone(), now.wall);
+        let (request_id, at) = (self.request_id().clone(), now.wall);
         let ended = Ended { hold, charged, beyond, outcome, tokens, basis, shape, request_id, at };
         self.effects.push_back(Effect::Tell(Report::Ended(ended)));
     }

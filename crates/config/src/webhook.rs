@@ -6,11 +6,15 @@ use super::{
     BODY_BYTES_MAX, DEFAULT_IN_FLIGHT_MS, DEFAULT_ON_CLAIM_UNAVAILABLE, DEFAULT_REMEMBER_S, Env,
     WebhookConfig, billing, path, variable_name,
 };
-use crate::seen::{IN_FLIGHT_MAX, REMEMBER_MAX};
 use ::webhook::{Livemode, Secret, Tolerance, TypePattern};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use units::Span;
+
+/// How long at most copies of an event may be kept away while its handler works.
+pub const IN_FLIGHT_MAX: Span = Span::from_secs(600);
+/// How long at most an accepted event may be remembered. Stripe resends an event for 30 days at most.
+pub const REMEMBER_MAX: Span = Span::from_secs(31 * 86_400);
 
 /// One place where Stripe delivers to.
 #[derive(Clone, Debug)]

@@ -2,6 +2,9 @@
 //!
 //! What an operator types is in `raw`; each role has a file of its own. Everything that may be left out is listed
 //! here, as a constant whose name begins with `DEFAULT`; everything else must be written.
+//!
+//! A crate of its own, because it is run once and compiled for size, where the machines are compiled for speed.
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod ai;
 mod raw;
@@ -13,7 +16,7 @@ pub use ai::{Consult, Identity, Mode, OnUnavailable, Priced, Route, Terms, Wait}
 pub use raw::Complaint;
 pub use table::{Match, Place, Table};
 pub use usage::{Hold, Metering, MissingUsage, Usage, UsageHeaders};
-pub use webhook::{Dedupe, DedupeMode, Endpoint, OnClaimUnavailable};
+pub use webhook::{Dedupe, DedupeMode, Endpoint, IN_FLIGHT_MAX, OnClaimUnavailable, REMEMBER_MAX};
 
 use core::fmt;
 use raw::{Complaints, Item, Tree};
@@ -212,5 +215,4 @@ fn method(item: &Item<'_>) -> Option<String> {
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;

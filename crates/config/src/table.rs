@@ -69,7 +69,9 @@ impl<T> Table<T> {
         if let Some((_, rule)) = rows().find(|(known, _)| known == method) {
             return Match::Route(rule);
         }
-        let allow: BTreeSet<&str> = rows().map(|(known, _)| known.as_str()).collect();
+        let mut allow = BTreeSet::new();
+        // One by one: `collect` would bring along a sort of its own.
+        allow.extend(rows().map(|(known, _)| known.as_str()));
         if allow.is_empty() {
             return Match::None;
         }
