@@ -66,7 +66,8 @@ fn of_account(
     // Whoever may use the endpoint is told that it has no price for this; a window does not pay for it either.
     let forbidden = forbidden.or(size.err().map(|HoldError::ModelUnknown| Reason::ModelUnknown));
     let holders = holders(book, sync);
-    let crowded = forbidden.is_none() && is_crowded(setup, book, sync, need);
+    let costs = matches!(size, Ok(Some(size)) if !size.hold.is_zero());
+    let crowded = forbidden.is_none() && costs && is_crowded(setup, book, sync, need);
     if crowded && need.wait_ms > 0 {
         return Ok(NeedDecision::Retry { retry_ms: retry_ms(need.wait_ms) });
     }

@@ -3,6 +3,7 @@
 
 mod admin;
 mod authz;
+mod bounds;
 mod commands;
 mod crashes;
 mod crowd;
