@@ -25,6 +25,8 @@ use tempfile::TempDir;
 
 /// What cannot be a false alarm in Envoy's log: the words of a trap.
 const TRAP: [&str; 2] = ["in-VM backtrace", "Uncaught RuntimeError"];
+/// How long Envoy may take to take over a configuration; new VMs have to be made.
+const PUSHED_WITHIN: Duration = Duration::from_secs(30);
 /// How long [`eventually`] waits.
 const EVENTUALLY: Duration = Duration::from_secs(10);
 
@@ -299,7 +301,7 @@ impl Gateway {
         let pushed = self.pushed.as_mut().unwrap_or_else(|| panic!("the listener stands in no file"));
         pushed.push(edit).unwrap_or_else(|trouble| panic!("{trouble}"));
         let more = |now: &BTreeMap<String, u64>, name: &str| now.get(name) > before.get(name);
-        eventually("Envoy takes over what was pushed", async || {
+        within(PUSHED_WITHIN, "Envoy takes over what was pushed", async || {
             let now = self.stats().await;
             assert!(!more(&now, "listener_manager.lds.update_rejected"), "{}", self.envoy.log());
             more(&now, "listener_manager.lds.update_success")
