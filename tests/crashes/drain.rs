@@ -1,7 +1,7 @@
 //! Envoy ends in order, or takes a new configuration: what was used is reported, and what was lent comes back.
 
-use crate::support::{Load, MICRO, books, customer, lent};
 use crate::impatient;
+use crate::support::{Load, MICRO, books, customer, lent};
 use serde_json::{Value, json};
 use stage::client::Call;
 use stage::harness::{Options, Stage, eventually, within};

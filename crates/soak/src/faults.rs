@@ -18,6 +18,8 @@ const ROADS: [(&str, Road); 5] = [
     // Well within a call's two seconds, so it excuses nobody.
     ("slow", Road::late(Duration::from_millis(150))),
 ];
+/// What Envoy has closed its client hears a little later.
+const CLOSED_WITHIN: Duration = Duration::from_millis(300);
 /// How long old connections may take to end beyond the drain time.
 const DRAINED_WITHIN: Duration = Duration::from_secs(15);
 
@@ -58,16 +60,18 @@ impl Chaos {
         tokio::time::sleep(BILLING_GRACE).await;
     }
 
-    /// Under all traffic, which nothing excuses. Who this process is and what it was lent stands in shared memory, so the new
+    /// Under all traffic, of which nothing is excused but what is still under way on an old connection when its time is over. Who this process is and what it was lent stands in shared memory, so the new
     /// filters need not introduce themselves to billing.
     pub(crate) async fn push(&mut self, round: usize) {
         let gateway = round % 2;
         let push = *side(&[Push::Vms, Push::Roots], round / 2);
         let hellos = self.hellos().await;
         let number = self.next_push();
+        self.tally().trouble(Who::Old(gateway));
         self.gateway_mut(gateway).push(|file| push.edit(number, file)).await;
         let of = self.gateway(gateway);
         within(DRAINED_WITHIN, "the old filter ends", async || !of.is_draining().await).await;
+        self.tally().over(Who::Old(gateway), CLOSED_WITHIN);
         let again = self.hellos().await.saturating_sub(hellos);
         self.tally().add("pushes after which a filter had forgotten who it is", again);
         self.tally().count(match push {

@@ -212,6 +212,22 @@ impl Field {
 }
 
 impl Field {
+    /// Whether a connection may have broken because it was one of an earlier configuration, whose time was over. Of a request
+    /// on it nobody can say here whether it was delivered, and so whether it is charged: it is in doubt.
+    pub(crate) fn is_cut(&self, kind: &str, name: &str, since: Instant, gateway: usize) -> bool {
+        let cut = self.is_old(since, gateway);
+        if cut {
+            self.tally.count(&format!("{kind}: cut with an old configuration"));
+            self.tally.count(&format!("cut {name}"));
+        }
+        cut
+    }
+
+    /// Whether this Envoy had an earlier configuration besides its own at some time since then.
+    pub(crate) fn is_old(&self, since: Instant, gateway: usize) -> bool {
+        self.tally.troubled(since, &[Who::Old(gateway % 2)]).is_some()
+    }
+
     /// Whether a 5xx to whoever asks for what an upstream delivers well is the route's `deny`, in a window. It is counted by
     /// what excuses it; any other is a defect, whoever made it.
     pub(crate) fn is_policy(&self, kind: &str, excuse: Option<Who>, answer: &Answer) -> bool {

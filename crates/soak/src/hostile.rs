@@ -106,6 +106,7 @@ async fn refused(field: &Field, client: &Client, gateway: usize, dice: &mut Dice
     match ended {
         Ended::Answered(answer) if allowed.contains(&answer.status) => field.tally.count("hostile: refused"),
         Ended::Hung => field.tally.odd("hung", what),
+        Ended::Broken(_) if field.is_cut("hostile", FORGED, began, gateway) => {}
         Ended::Broken(_) if large || excuse.is_some() => field.tally.count("hostile: cut off"),
         Ended::Answered(answer) if answer.status >= 500 && field.is_policy("hostile", excuse, &answer) => {}
         Ended::Answered(answer) => {
@@ -188,6 +189,7 @@ async fn beg(field: Arc<Field>) {
                     Ended::Hung => field.tally.odd("hung", name),
                     Ended::Answered(answer)
                         if answer.status >= 500 && field.is_policy("poor", excuse, &answer) => {}
+                    Ended::Broken(_) if field.is_cut("poor", &name, began, turn) => {}
                     Ended::Broken(_) if excuse.is_some() => {
                         field.tally.count("poor, in a window: connection broken");
                     }

@@ -64,7 +64,7 @@ impl Plan {
             seed: 1,
             pause: Duration::from_millis(400),
             lease_ms: 1_500,
-            drain_s: 1,
+            drain_s: 2,
         }
     }
 }

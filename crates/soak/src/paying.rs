@@ -65,6 +65,7 @@ fn judge(field: &Field, kind: &str, name: &str, gateway: usize, began: Instant, 
         }
         Ended::Hung => return field.tally.odd("hung", format!("{name} at gateway {gateway}")),
         Ended::Answered(answer) if answer.status >= 500 && field.is_policy(kind, excuse, &answer) => return,
+        Ended::Broken(_) if field.is_cut(kind, name, began, gateway) => return,
         Ended::Broken(_) if excuse.is_some() && kind == "risking" => {
             return field.tally.count(&format!("{kind}, {place}: connection broken"));
         }

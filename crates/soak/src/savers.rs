@@ -66,6 +66,7 @@ async fn spend(field: Arc<Field>, name: String, gateway: usize, refused: Arc<Ato
             Ended::Answered(answer) if answer.status >= 500 && field.is_policy("savers", excuse, &answer) => {
             }
             Ended::Hung => field.tally.odd("hung", format!("{name} at gateway {gateway}")),
+            Ended::Broken(_) if field.is_cut("savers", &name, sent, gateway) => {}
             Ended::Broken(_) if excuse.is_some() => {
                 field.tally.count("savers, in a window: connection broken");
                 tokio::time::sleep(Duration::from_millis(50)).await;

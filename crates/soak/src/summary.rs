@@ -63,7 +63,9 @@ impl Summary {
         let books = books.into_iter().map(|Line { what, holds, figures }| Verdict { what, holds, figures });
         let verdict: Vec<_> = never.into_iter().chain(books).collect();
         let (mut counts, odd) = tally.all();
-        counts.retain(|name, _| !name.starts_with("quiet ") && !name.starts_with("bought by "));
+        counts.retain(|name, _| {
+            !["quiet ", "cut "].iter().any(|kind| name.starts_with(kind)) && !name.starts_with("bought by ")
+        });
         let passed = verdict.iter().all(|line| line.holds);
         Self { seconds: plan.length.as_secs(), seed: plan.seed, passed, verdict, counts, odd }
     }

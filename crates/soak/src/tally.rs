@@ -18,6 +18,8 @@ pub(crate) enum Who {
     Still(usize),
     /// This Envoy was cut off from billing.
     Link(usize),
+    /// This Envoy still had connections of an earlier configuration, which it closes in the end.
+    Old(usize),
 }
 
 impl Who {
@@ -34,6 +36,7 @@ impl Who {
             Self::Envoy(_) => "its Envoy killed",
             Self::Still(_) => "its Envoy stood still",
             Self::Link(_) => "its Envoy cut off",
+            Self::Old(_) => "an old configuration",
         }
     }
 }
