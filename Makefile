@@ -106,7 +106,7 @@ bench: build ## what a request and a stream cost, beside plain Envoy and ext_aut
 	cargo build --release -p tollgate-bench
 	@$(TARGET)/release/bench $(BENCH)
 
-soak: build ## honest and hostile traffic while Envoys and billing are killed; MINUTES [60], SEED [1]; to target/soak/summary.json
+soak: build ## honest and hostile traffic while every fault there is befalls Envoys and billing; MINUTES [60], SEED [1]; to target/soak/summary.json; RECALLS=200 only times how soon the last credits of one Envoy are spendable at another
 	cargo build --release -p tollgate-soak
 	@$(TARGET)/release/soak
 

@@ -7,13 +7,13 @@
     reason = "what does not hold in a test is the test's failure"
 )]
 
-#[expect(dead_code, reason = "its load is for the tests of leases and crashes")]
 mod support;
 
 use serde_json::json;
-use stage::harness::{Gateway, Options, Stage, eventually};
+use stage::harness::{Gateway, Options, Stage, eventually, within};
+use stage::link::Road;
 use std::time::{Duration, Instant};
-use support::{books, customer, embed, lent};
+use support::{Load, MICRO, books, customer, embed, lent};
 
 /// Every gateway has a poll open.
 async fn connected(stage: &Stage, gateways: u64) {
@@ -57,6 +57,130 @@ async fn the_last_credits_lent_to_one_gateway_are_spendable_at_another() {
         .await;
     }
     assert_eq!(stage.upstream.count(), 400);
+    drop(other);
+    stage.finish();
+}
+
+/// What has to run out does so soon; a tail of its own for each test, since the lease time alone gives nothing back: the whole
+/// lease may have been spent unheard.
+fn with_tail(tail_ms: u32) -> Options {
+    let options = Options::default().with("LEASE_TTL_MS", 4000).with("LEASE_TAIL_MS", tail_ms);
+    // One worker: another one, which does not know the customer, could not even ask.
+    options.with("ENVOY_CONCURRENCY", 1).linked()
+}
+
+/// A customer of whose forty credits some are lent to the other gateway, which is then cut off; how many were served so far.
+async fn some_lie_at(other: &Gateway, stage: &Stage, id: &str, key: &str, road: Road) -> u64 {
+    assert_eq!(status(&stage.gateway, key).await, 200);
+    for _ in 0..3 {
+        assert_eq!(status(other, key).await, 200);
+    }
+    // What is not told before the cut is, for whoever settles it at the hard end, what a crash costs.
+    eventually("what it used is told", async || {
+        let books = books(stage, id).await;
+        books["balance_micro"] == 36 * MICRO && books["held_micro"] == 0 && lent(&books) > 0
+    })
+    .await;
+    other.road(road);
+    stage.upstream.clear();
+    4
+}
+
+/// A lease's time and tail here, and as much again for a slow machine.
+const RESTORED_WITHIN: Duration = Duration::from_secs(20);
+
+/// Everybody is connected before any of that, since a lease on which nothing happens for half of its time goes back by itself.
+async fn both_connected(other: &Gateway, stage: &Stage) {
+    let anybody = customer(stage, "anybody", 10).await;
+    for gateway in [&stage.gateway, other] {
+        assert_eq!(status(gateway, &anybody).await, 200);
+    }
+    connected(stage, 2).await;
+}
+
+/// Spends what it is given until it is refused; how many were served.
+async fn spend_all(gateway: &Gateway, key: &str) -> u64 {
+    let mut served = 0;
+    loop {
+        match status(gateway, key).await {
+            200 => served += 1,
+            402 => return served,
+            other => panic!("neither served nor refused: {other}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_at_a_gateway_that_is_cut_off_is_spendable_elsewhere_when_its_time_is_over() {
+    let stage = Stage::start(with_tail(5000));
+    let other = stage.another_gateway();
+    both_connected(&other, &stage).await;
+    let key = customer(&stage, "cut", 40).await;
+    let mut served = some_lie_at(&other, &stage, "cut", &key, Road::CUT).await;
+    let cut = Instant::now();
+    served += spend_all(&stage.gateway, &key).await;
+    assert!(served < 40, "nothing was left at the other one, so this proves nothing");
+    within(RESTORED_WITHIN, "the rest comes back", async || status(&stage.gateway, &key).await == 200).await;
+    println!("{} credits were back {:?} after the cut", 40 - served, cut.elapsed());
+    // By then the one that is cut off has stopped, though it heard of nothing.
+    assert_eq!(status(&other, &key).await, 503);
+    served += 1 + spend_all(&stage.gateway, &key).await;
+    assert_eq!(served, 40, "each credit is spendable");
+    other.road(Road::OPEN);
+    eventually("it is told what it missed", async || status(&other, &key).await == 402).await;
+    assert_eq!(stage.upstream.count() + 4, 40, "and none of them twice");
+    eventually("all is charged", async || {
+        let books = books(&stage, "cut").await;
+        books["balance_micro"] == 0 && lent(&books) == 0
+    })
+    .await;
+    drop(other);
+    stage.finish();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_is_cut_off_spends_what_it_was_lent_and_nobody_else_does() {
+    // Longer than this takes: nothing is settled while it is away.
+    let stage = Stage::start(with_tail(60_000));
+    let other = stage.another_gateway();
+    both_connected(&other, &stage).await;
+    for (n, road) in [Road::CUT, Road::CUT_TO, Road::CUT_FROM, Road::RESETS].into_iter().enumerate() {
+        let id = format!("parted{n}");
+        let key = customer(&stage, &id, 40).await;
+        let before = some_lie_at(&other, &stage, &id, &key, road).await;
+        let spent = || before + stage.upstream.count();
+        // Both go on at once, each with what it has: the one until its time is over, the other to its last credit.
+        let here = Load::start(&stage.gateway, &key, "", 2);
+        let mut away = 0;
+        let last = loop {
+            match other.send(embed(&other, &key, "delay_ms=300")).await.status {
+                200 => away += 1,
+                last => break last,
+            }
+        };
+        assert_eq!(last, 503, "{road:?}: it cannot say any more");
+        assert!(away > 0, "{road:?}: nothing was lent, so this proves nothing");
+        here.reaches(5).await;
+        eventually("what the other one has is not available", async || {
+            status(&stage.gateway, &key).await == 402
+        })
+        .await;
+        assert!(spent() < 40, "{road:?}: all of it was spent, so this proves nothing");
+        other.road(Road::OPEN);
+        // What is left comes back as soon as it is heard of again, long before its hard end.
+        eventually("every credit is spent", async || spent() == 40).await;
+        here.end().await;
+        println!("{road:?}: {away} served while cut off");
+        for gateway in [&stage.gateway, &other] {
+            eventually("nothing is left", async || status(gateway, &key).await == 402).await;
+        }
+        eventually("all is charged", async || {
+            let books = books(&stage, &id).await;
+            books["balance_micro"] == 0 && lent(&books) == 0
+        })
+        .await;
+        assert_eq!(spent(), 40, "{road:?}: and nothing twice");
+    }
     drop(other);
     stage.finish();
 }

@@ -111,7 +111,7 @@ impl<'a> Site<'a> {
     pub(crate) fn gateway(&self, variant: Variant) -> Result<Gateway> {
         write_empty(self.settings)?;
         let file = variant.file(self.settings, &self.tools.module)?;
-        match processes::envoy(self.settings, self.tools, &file, self.stop) {
+        match processes::envoy(self.settings, self.tools, &file, &[], self.stop) {
             Ok(envoy) => Ok(Gateway::Up(envoy)),
             Err(Trouble(why))
                 if variant == Variant::Lease && why.contains("\"lease\": this is not in this version") =>

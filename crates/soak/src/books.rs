@@ -5,6 +5,7 @@ use crate::chaos::Chaos;
 use crate::events::{APP, BUYERS, app_event, buyer};
 use crate::field::{AMPLE, Field, HONEST, LEAVER, RISKING, TROUBLED, honest};
 use crate::hostile::{BEGUN, FORGED, POOR_CREDITS, poor};
+use crate::savers::{SAVED, saver};
 use serde_json::Value;
 use stage::Result;
 use std::time::{Duration, Instant};
@@ -42,6 +43,63 @@ async fn settled(field: &Field, name: &str, deadline: Instant) -> Result<i64> {
     }
 }
 
+/// Credits that were delivered beyond what was granted and what a kill may cost.
+pub(crate) const OVERSPENT: &str = "overspent: micro-credits";
+/// Credits that were delivered and never charged, beyond what was lent to Envoys when they were killed.
+pub(crate) const LOST: &str = "lost beyond the bound: micro-credits";
+/// Events that were handled twice at a quiet time, packages that were credited twice.
+pub(crate) const DOUBLED: &str = "doubled: events and packages";
+
+/// One customer's account, settled, beside what the upstream delivered.
+struct Account {
+    had: i64,
+    served: i64,
+    charged: i64,
+    /// What was lent to Envoys when they were killed, and requests on connections that were cut with an old configuration.
+    in_doubt: i64,
+}
+
+impl Account {
+    async fn of(chaos: &Chaos, field: &Field, name: &str, had: u32, deadline: Instant) -> Result<Self> {
+        let served = credits(chaos.asked(PAID, name));
+        Self::with(chaos, field, name, (had, served), deadline).await
+    }
+
+    async fn with(
+        chaos: &Chaos,
+        field: &Field,
+        name: &str,
+        (had, served): (u32, i64),
+        deadline: Instant,
+    ) -> Result<Self> {
+        let had = credits(u64::from(had));
+        let charged = had.saturating_sub(settled(field, name, deadline).await?);
+        let cut = credits(field.tally.get(&format!("cut {name}")));
+        let in_doubt = chaos.in_doubt.get(name).copied().unwrap_or(0).saturating_add(cut);
+        let account = Self { had, served, charged, in_doubt };
+        let beyond = |most: i64| u64::try_from(served.saturating_sub(most)).unwrap_or(0);
+        field.tally.add(OVERSPENT, beyond(had.saturating_add(in_doubt)));
+        field.tally.add(LOST, beyond(charged.saturating_add(in_doubt)));
+        if !account.holds() {
+            let figures =
+                format!("{name}: had {had}, served {served}, charged {charged}, in doubt {in_doubt}");
+            field.tally.odd("books: not in order", figures);
+        }
+        Ok(account)
+    }
+
+    const fn lost(&self) -> i64 {
+        self.served.saturating_sub(self.charged)
+    }
+
+    /// Nobody pays for what was not delivered, nor has more than was paid for, beyond what a kill may cost.
+    const fn holds(&self) -> bool {
+        0 <= self.lost()
+            && self.lost() <= self.in_doubt
+            && self.served <= self.had.saturating_add(self.in_doubt)
+    }
+}
+
 fn credits(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX).saturating_mul(MICRO)
 }
@@ -49,16 +107,15 @@ fn credits(count: u64) -> i64 {
 /// The verdict on the books, line by line.
 pub(crate) async fn settle(chaos: &Chaos, field: &Field, plan: &Plan) -> Result<Vec<Line>> {
     // A lease that died with its Envoy goes soft, then hard.
-    let wait = Duration::from_millis(u64::from(plan.lease_ms).saturating_mul(4))
+    let wait = Duration::from_millis(u64::from(plan.lease_ms).saturating_mul(6))
         .saturating_add(Duration::from_secs(20));
     let deadline = Instant::now().checked_add(wait).unwrap_or_else(Instant::now);
     let mut lines = vec![honest_books(chaos, field, deadline).await?];
-    for name in RISKING {
-        let served = credits(chaos.asked(PAID, name));
+    for (name, key) in [(RISKING[0], RISKING[0]), (RISKING[1], RISKING[1]), (TROUBLED, BEGUN)] {
+        let served = credits(chaos.asked(PAID, key));
         lines.push(crash_books(chaos, field, name, served, deadline).await?);
     }
-    let begun = credits(chaos.asked(PAID, BEGUN));
-    lines.push(crash_books(chaos, field, TROUBLED, begun, deadline).await?);
+    lines.push(savers_books(chaos, field, deadline).await?);
     let served = credits(chaos.asked(PAID, LEAVER));
     let charged = credits(u64::from(AMPLE)).saturating_sub(settled(field, LEAVER, deadline).await?);
     lines.push(Line {
@@ -87,17 +144,13 @@ pub(crate) async fn settle(chaos: &Chaos, field: &Field, plan: &Plan) -> Result<
 async fn honest_books(chaos: &Chaos, field: &Field, deadline: Instant) -> Result<Line> {
     let (mut served, mut charged, mut equal) = (0_i64, 0_i64, true);
     for name in (0..HONEST).map(honest) {
-        let its = credits(chaos.asked(PAID, &name));
-        let paid = credits(u64::from(AMPLE)).saturating_sub(settled(field, &name, deadline).await?);
-        if its != paid {
-            field.tally.odd("books: not equal", format!("{name}: served {its}, charged {paid}"));
-        }
-        equal &= its == paid;
-        served = served.saturating_add(its);
-        charged = charged.saturating_add(paid);
+        let its = Account::of(chaos, field, &name, AMPLE, deadline).await?;
+        equal &= its.holds();
+        served = served.saturating_add(its.served);
+        charged = charged.saturating_add(its.charged);
     }
     Ok(Line {
-        what: "honest customers: charged exactly what was served".into(),
+        what: "honest customers: charged exactly what was served, but for what was cut with an old configuration".into(),
         holds: equal,
         figures: format!("{} charged of {}", charged / MICRO, served / MICRO),
     })
@@ -111,32 +164,52 @@ async fn crash_books(
     served: i64,
     deadline: Instant,
 ) -> Result<Line> {
-    let charged = credits(u64::from(AMPLE)).saturating_sub(settled(field, name, deadline).await?);
-    let in_doubt = chaos.in_doubt.get(name).copied().unwrap_or(0);
-    let lost = served.saturating_sub(charged);
+    let its = Account::with(chaos, field, name, (AMPLE, served), deadline).await?;
     Ok(Line {
         what: format!("{name}: no more lost than was lent to Envoys when they died"),
-        holds: (0..=in_doubt).contains(&lost),
-        figures: format!("{} lost of {} served; {} in doubt", lost / MICRO, served / MICRO, in_doubt / MICRO),
+        holds: its.holds(),
+        figures: format!(
+            "{} lost of {} served; {} in doubt",
+            its.lost() / MICRO,
+            its.served / MICRO,
+            its.in_doubt / MICRO
+        ),
+    })
+}
+
+/// Those who spent all they had; where no Envoy was killed meanwhile, to the last micro-credit.
+async fn savers_books(chaos: &Chaos, field: &Field, deadline: Instant) -> Result<Line> {
+    let (customers, mut holds) = (field.tally.get("savers"), true);
+    let [mut had, mut served, mut lost, mut in_doubt] = [0_i64; 4];
+    for name in (0..customers).map(saver) {
+        let its = Account::of(chaos, field, &name, SAVED, deadline).await?;
+        holds &= its.holds();
+        had = had.saturating_add(its.had);
+        served = served.saturating_add(its.served);
+        lost = lost.saturating_add(its.lost());
+        in_doubt = in_doubt.saturating_add(its.in_doubt);
+    }
+    Ok(Line {
+        what: format!("{customers} savers: charged what was served, and never served more than they had"),
+        holds,
+        figures: format!(
+            "{} had, {} served, {} lost; {} in doubt",
+            had / MICRO,
+            served / MICRO,
+            lost / MICRO,
+            in_doubt / MICRO
+        ),
     })
 }
 
 async fn poor_books(chaos: &Chaos, field: &Field, deadline: Instant) -> Result<Line> {
-    let (customers, most) = (field.tally.get("poor customers"), credits(u64::from(POOR_CREDITS)));
+    let customers = field.tally.get("poor customers");
     let (mut served, mut charged, mut holds) = (0_i64, 0_i64, true);
     for name in (0..customers).map(poor) {
-        let its = credits(chaos.asked(PAID, &name));
-        let paid = most.saturating_sub(settled(field, &name, deadline).await?);
-        // An Envoy that is killed in the midst of it may have served what it never reported.
-        let in_order = its <= most.saturating_add(most) && paid <= its;
-        if !in_order || its > most {
-            field
-                .tally
-                .odd("poor: more served than paid for", format!("{name}: served {its}, charged {paid}"));
-        }
-        holds &= in_order && its <= most;
-        served = served.saturating_add(its);
-        charged = charged.saturating_add(paid);
+        let its = Account::of(chaos, field, &name, POOR_CREDITS, deadline).await?;
+        holds &= its.holds() && its.served <= its.had;
+        served = served.saturating_add(its.served);
+        charged = charged.saturating_add(its.charged);
     }
     Ok(Line {
         what: format!("{customers} poor customers: none was served more than it had"),
@@ -154,7 +227,9 @@ async fn bought(field: &Field, deadline: Instant) -> Result<Line> {
         }
         let balance = settled(field, &name, deadline).await?;
         if balance != credits(bought.saturating_mul(100)) {
-            field.tally.odd("books: not equal", format!("{name}: {bought} packages, balance {balance}"));
+            field.tally.odd("books: not in order", format!("{name}: {bought} packages, balance {balance}"));
+            let twice = balance.saturating_sub(credits(bought.saturating_mul(100))) / credits(100);
+            field.tally.add(DOUBLED, u64::try_from(twice).unwrap_or(0));
             wrong = wrong.saturating_add(1);
         }
         packages = packages.saturating_add(bought);
@@ -173,16 +248,17 @@ fn handled(chaos: &Chaos, field: &Field) -> Line {
             field.tally.odd("events: lost", id);
         } else if times > 1 && quiet {
             doubled = doubled.saturating_add(1);
+            field.tally.count(DOUBLED);
             field.tally.odd("events: handled twice at a quiet time", id);
         } else if times > 1 {
             again = again.saturating_add(1);
         }
     }
     Line {
-        what: "each event was handled, and once only, unless something was killed meanwhile".into(),
+        what: "each event was handled, and once only, unless something happened meanwhile".into(),
         holds: lost == 0 && doubled == 0,
         figures: format!(
-            "{events} events, {lost} lost, {doubled} doubled; {again} handed over again around a kill"
+            "{events} events, {lost} lost, {doubled} doubled; {again} handed over again around a fault"
         ),
     }
 }

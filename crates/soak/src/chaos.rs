@@ -1,10 +1,12 @@
-//! Kills Envoys and the billing service again and again, one at a time, and notes what was in doubt when an Envoy died.
+//! Plays the faults by turns, kills Envoys and the billing service, and notes what was in doubt when an Envoy died.
 
 use crate::Plan;
 use crate::books::{PAID, lent};
 use crate::dice::Dice;
 use crate::field::{Field, RISKING, TROUBLED, side};
-use crate::tally::Who;
+use crate::hostile::poor;
+use crate::savers::saver;
+use crate::tally::{Tally, Who};
 use stage::Result;
 use stage::client::Call;
 use stage::harness::{Gateway, Stage};
@@ -15,7 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::task::block_in_place;
 
 /// After billing is back, a gateway may wait for a second before it tries again, and the call may take two.
-const BILLING_GRACE: Duration = Duration::from_secs(3);
+pub(crate) const BILLING_GRACE: Duration = Duration::from_secs(3);
 /// Totals travel every half second; twice that, and a call's time.
 const TOLD_AFTER: Duration = Duration::from_secs(3);
 /// The last moments of an Envoy, whose requests may be unreported.
@@ -25,6 +27,9 @@ const ENVOY_GRACE: Duration = Duration::from_millis(500);
 /// Tokens end after an hour.
 const TOKENS_EVERY: Duration = Duration::from_secs(1_200);
 
+/// How many faults there are; each has its turn.
+const FAULTS: usize = 6;
+
 /// Who kills.
 pub(crate) struct Chaos {
     stage: Stage,
@@ -33,7 +38,10 @@ pub(crate) struct Chaos {
     length: Duration,
     /// Milliseconds.
     pause: u64,
+    /// `LEASE_TTL_MS`.
+    lease_ms: u64,
     dice: Dice,
+    pushes: u32,
     /// By account: what was lent through an Envoy when it died, in micro-credits, all deaths together.
     pub(crate) in_doubt: BTreeMap<String, i64>,
 }
@@ -42,22 +50,63 @@ impl Chaos {
     pub(crate) fn new(stage: Stage, other: Gateway, field: Arc<Field>, plan: &Plan) -> Self {
         let dice = Dice::new(plan.seed, 1);
         let (length, pause) = (plan.length, u64::try_from(plan.pause.as_millis()).unwrap_or(1_000));
-        Self { stage, other, field, length, pause, dice, in_doubt: BTreeMap::new() }
+        let lease_ms = u64::from(plan.lease_ms);
+        let in_doubt = BTreeMap::new();
+        Self { stage, other, field, length, pause, lease_ms, dice, pushes: 0, in_doubt }
     }
 
-    /// Until the time is over.
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.field.tally
+    }
+
+    pub(crate) fn field(&self) -> &Field {
+        &self.field
+    }
+
+    pub(crate) const fn lease_ms(&self) -> u64 {
+        self.lease_ms
+    }
+
+    pub(crate) const fn dice(&mut self) -> &mut Dice {
+        &mut self.dice
+    }
+
+    pub(crate) const fn gateway(&self, gateway: usize) -> &Gateway {
+        if gateway == 0 { &self.stage.gateway } else { &self.other }
+    }
+
+    pub(crate) const fn gateway_mut(&mut self, gateway: usize) -> &mut Gateway {
+        if gateway == 0 { &mut self.stage.gateway } else { &mut self.other }
+    }
+
+    /// No push is like another one.
+    pub(crate) const fn next_push(&mut self) -> u32 {
+        self.pushes = self.pushes.saturating_add(1);
+        self.pushes
+    }
+
+    /// How many filters have introduced themselves in this life of billing's.
+    pub(crate) async fn hellos(&self) -> u64 {
+        self.stage.billing_calls("hello").await
+    }
+
+    /// Until the time is over, and each fault has had its turn.
     pub(crate) async fn rage(&mut self, began: Instant) -> Result<()> {
         let (mut told, mut tokens) = (Instant::now(), Instant::now());
         for turn in 0_usize.. {
             tokio::time::sleep(self.dice.millis(self.pause / 2, self.pause.saturating_mul(3) / 2)).await;
-            if began.elapsed() >= self.length {
+            if turn >= FAULTS && began.elapsed() >= self.length {
                 break;
             }
-            match turn % 4 {
+            let round = turn / FAULTS;
+            match turn % FAULTS {
                 0 => self.kill_billing().await,
-                1 => self.kill_envoy(turn / 4).await?,
-                2 => self.freeze_billing().await,
-                _ => self.kill_envoy(turn / 4 + 1).await?,
+                1 => self.kill_envoy(round).await?,
+                2 => self.cut_off(round).await,
+                3 => self.push(round).await,
+                4 => self.freeze_billing().await,
+                // Not the one that was cut off in this round.
+                _ => self.freeze_envoy((round + 1) % 2).await,
             }
             if tokens.elapsed() > TOKENS_EVERY {
                 self.field.renew_tokens(&self.stage);
@@ -82,11 +131,11 @@ impl Chaos {
             began.elapsed().as_secs(),
             tally.get("events: taken"),
             tally.get("kills: billing").saturating_add(tally.get("kills: envoy")),
-            tally.get("hung").saturating_add(tally.get("honest, clear: not served")),
+            crate::summary::defects(tally),
         );
     }
 
-    async fn kill_billing(&mut self) {
+    pub(crate) async fn kill_billing(&mut self) {
         self.field.tally.trouble(Who::Billing);
         let down = self.dice.millis(0, 1_200);
         if let Some(mut billing) = self.stage.billing.take() {
@@ -123,14 +172,18 @@ impl Chaos {
         tokio::time::sleep(LAST).await;
         self.look(gateway).await;
         self.field.tally.trouble(Who::Envoy(gateway));
-        let process = if gateway == 0 { &mut self.stage.gateway } else { &mut self.other };
+        let process = self.gateway_mut(gateway);
         block_in_place(|| process.envoy.kill());
         self.field.tally.count("kills: envoy");
         let last = self.asked(PAID, risking).saturating_sub(before);
         self.field.tally.add(&format!("{risking}: served just before a kill"), last);
-        for name in [risking, TROUBLED] {
-            let doubt = lent(&self.field.account(name).await?);
-            let sum = self.in_doubt.entry(name.to_owned()).or_default();
+        // Of those who come one after the other, one may not have been quite done when the next one came.
+        let last = |all: u64| all.saturating_sub(2)..all;
+        let savers = last(self.field.tally.get("savers")).map(saver);
+        let poor = last(self.field.tally.get("poor customers")).map(poor);
+        for name in [risking, TROUBLED].map(str::to_owned).into_iter().chain(savers).chain(poor) {
+            let doubt = lent(&self.field.account(&name).await?);
+            let sum = self.in_doubt.entry(name).or_default();
             *sum = sum.saturating_add(doubt);
         }
         block_in_place(|| {
@@ -147,7 +200,7 @@ impl Chaos {
 
     /// What an Envoy's counters tell of its life so far.
     async fn look(&self, gateway: usize) {
-        let of = if gateway == 0 { &self.stage.gateway } else { &self.other };
+        let of = self.gateway(gateway);
         let stats = of.stats().await;
         for (name, count) in &stats {
             if name.contains(".vm_reload") {

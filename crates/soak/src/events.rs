@@ -85,7 +85,8 @@ async fn one(field: Arc<Field>, event: Value, path: &'static str, script: String
             copies.spawn(async move {
                 let sent = Instant::now();
                 let ended = field.send(&client, call).await;
-                let excused = field.excused(sent, gateway);
+                let cut = matches!(ended, Ended::Broken(_)) && field.is_old(sent, gateway);
+                let excused = cut || field.excused(sent, gateway);
                 (ended, excused, sent.elapsed())
             });
         }
@@ -109,7 +110,8 @@ async fn one(field: Arc<Field>, event: Value, path: &'static str, script: String
         }
         if taken {
             tokio::time::sleep(TOLD_WITHIN).await;
-            let quiet = !(field.excused(began, 0) || field.excused(began, 1));
+            let quiet = |gateway| !field.excused(began, gateway) && !field.is_old(began, gateway);
+            let quiet = quiet(0) && quiet(1);
             if quiet && path == APP {
                 field.tally.count(&format!("quiet {id}"));
             }

@@ -170,9 +170,14 @@ impl Field {
         side(&self.in_flight, gateway).fetch_sub(1, Ordering::SeqCst);
     }
 
+    /// Sends honest traffic elsewhere from now on.
+    pub(crate) fn shut(&self, gateway: usize) {
+        side(&self.open, gateway).store(false, Ordering::SeqCst);
+    }
+
     /// Sends honest traffic elsewhere; returns once none is left there.
     pub(crate) async fn close(&self, gateway: usize) {
-        side(&self.open, gateway).store(false, Ordering::SeqCst);
+        self.shut(gateway);
         while side(&self.in_flight, gateway).load(Ordering::SeqCst) > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -195,8 +200,51 @@ impl Field {
         usize::try_from(dice.below(2)).unwrap_or(0)
     }
 
-    /// Was billing, this Envoy, or the whole machine not itself at some time since then?
-    pub(crate) fn excused(&self, since: Instant, gateway: usize) -> bool {
-        self.tally.troubled(since, &[Who::Billing, Who::Machine, Who::Envoy(gateway % 2)])
+    /// Was billing, this Envoy, its way to billing, or the whole machine not itself at some time since then?
+    pub(crate) fn excuse(&self, since: Instant, gateway: usize) -> Option<Who> {
+        self.tally.troubled(since, &Who::that_excuse(gateway % 2))
     }
+
+    /// The same for those who only want to know whether.
+    pub(crate) fn excused(&self, since: Instant, gateway: usize) -> bool {
+        self.excuse(since, gateway).is_some()
+    }
+}
+
+impl Field {
+    /// Whether a connection may have broken because it was one of an earlier configuration, whose time was over. Of a request
+    /// on it nobody can say here whether it was delivered, and so whether it is charged: it is in doubt.
+    pub(crate) fn is_cut(&self, kind: &str, name: &str, since: Instant, gateway: usize) -> bool {
+        let cut = self.is_old(since, gateway);
+        if cut {
+            self.tally.count(&format!("{kind}: cut with an old configuration"));
+            self.tally.count(&format!("cut {name}"));
+        }
+        cut
+    }
+
+    /// Whether this Envoy had an earlier configuration besides its own at some time since then.
+    pub(crate) fn is_old(&self, since: Instant, gateway: usize) -> bool {
+        self.tally.troubled(since, &[Who::Old(gateway % 2)]).is_some()
+    }
+
+    /// Whether a 5xx to whoever asks for what an upstream delivers well is the route's `deny`, in a window. It is counted by
+    /// what excuses it; any other is a defect, whoever made it.
+    pub(crate) fn is_policy(&self, kind: &str, excuse: Option<Who>, answer: &Answer) -> bool {
+        let known = excuse.filter(|_| is_deny(answer));
+        match known {
+            Some(who) => self.tally.count(&format!("{kind}, denied (503): {}", who.told())),
+            None => self.tally.odd(
+                "5xx that nothing excuses",
+                format!("{kind}: {} {} ({excuse:?})", answer.status, answer.text()),
+            ),
+        }
+        known.is_some()
+    }
+}
+
+/// The documented answer of a route with `deny` when billing cannot be asked: a 503 with its reason, made by the filter.
+fn is_deny(answer: &Answer) -> bool {
+    let reason = answer.json().get("reason").and_then(Value::as_str).map(str::to_owned);
+    answer.status == 503 && reason.as_deref() == Some("service_unavailable")
 }

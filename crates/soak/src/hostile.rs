@@ -102,12 +102,13 @@ async fn refused(field: &Field, client: &Client, gateway: usize, dice: &mut Dice
     let began = Instant::now();
     let call = if dice.below(3) == 0 { call.http2() } else { call };
     let ended = field.send(client, call).await;
-    let excused = field.excused(began, gateway);
+    let excuse = field.excuse(began, gateway);
     match ended {
         Ended::Answered(answer) if allowed.contains(&answer.status) => field.tally.count("hostile: refused"),
         Ended::Hung => field.tally.odd("hung", what),
-        Ended::Broken(_) if large || excused => field.tally.count("hostile: cut off"),
-        Ended::Answered(answer) if excused && answer.status == 503 => field.tally.count("hostile: cut off"),
+        Ended::Broken(_) if field.is_cut("hostile", FORGED, began, gateway) => {}
+        Ended::Broken(_) if large || excuse.is_some() => field.tally.count("hostile: cut off"),
+        Ended::Answered(answer) if answer.status >= 500 && field.is_policy("hostile", excuse, &answer) => {}
         Ended::Answered(answer) => {
             field.tally.odd("hostile: not refused", format!("{what}: {} {}", answer.status, answer.text()));
         }
@@ -181,16 +182,21 @@ async fn beg(field: Arc<Field>) {
             asking.spawn(async move {
                 let began = Instant::now();
                 let ended = field.send(&client, field.paid(turn, &name, &name, "")).await;
-                let excused = field.excused(began, turn);
+                let excuse = field.excuse(began, turn);
                 match ended {
                     Ended::Answered(answer) if answer.status == 200 => field.tally.count("poor: served"),
                     Ended::Answered(answer) if answer.status == 402 => field.tally.count("poor: refused"),
                     Ended::Hung => field.tally.odd("hung", name),
-                    _ if excused => field.tally.count("poor, in a window: not served"),
-                    Ended::Answered(answer) => {
-                        field.tally.odd("poor, clear: neither served nor refused", answer.text());
+                    Ended::Answered(answer)
+                        if answer.status >= 500 && field.is_policy("poor", excuse, &answer) => {}
+                    Ended::Broken(_) if field.is_cut("poor", &name, began, turn) => {}
+                    Ended::Broken(_) if excuse.is_some() => {
+                        field.tally.count("poor, in a window: connection broken");
                     }
-                    Ended::Broken(why) => field.tally.odd("poor, clear: neither served nor refused", why),
+                    Ended::Answered(answer) => {
+                        field.tally.odd("poor: neither served nor refused", answer.text());
+                    }
+                    Ended::Broken(why) => field.tally.odd("poor: neither served nor refused", why),
                 }
             });
         }

@@ -1,4 +1,4 @@
-//! Lets honest and hostile traffic loose on two Envoys and a billing service that are killed again and again, and judges.
+//! Lets honest and hostile traffic loose on two Envoys and a billing service to which every fault happens by turns, and judges.
 //!
 //! Honest customers are warm, have ample credits, and are sent to an Envoy that is not about to be killed, as a load
 //! balancer does; what else happens to them is either a defect or falls into a window in which billing was not there.
@@ -7,13 +7,17 @@ mod books;
 mod chaos;
 mod dice;
 mod events;
+mod faults;
 mod field;
 mod hostile;
 mod paying;
 mod probe;
+mod recall;
+mod savers;
 mod summary;
 mod tally;
 
+pub use recall::{Recalls, recalls};
 pub use summary::Summary;
 
 use field::Field;
@@ -32,8 +36,11 @@ pub struct Plan {
     pub seed: u64,
     /// About how long it takes from one kill to the next.
     pub pause: Duration,
-    /// `LEASE_TTL_MS` and `LEASE_TAIL_MS`.
+    /// `LEASE_TTL_MS`. `LEASE_TAIL_MS` is three times that, so that who stood still for twice the lease time, or was cut off
+    /// for so long, is back before the hard end and nothing may be lost.
     pub lease_ms: u32,
+    /// How long an old configuration lives on after a push.
+    pub drain_s: u32,
 }
 
 impl Plan {
@@ -43,15 +50,22 @@ impl Plan {
         Self {
             length: Duration::from_secs(minutes.saturating_mul(60)),
             seed,
-            pause: Duration::from_secs(8),
+            pause: Duration::from_secs(4),
             lease_ms: 5_000,
+            drain_s: 3,
         }
     }
 
     /// Shows that everything runs, and finds what is broken altogether.
     #[must_use]
     pub const fn short() -> Self {
-        Self { length: Duration::from_secs(20), seed: 1, pause: Duration::from_secs(1), lease_ms: 3_000 }
+        Self {
+            length: Duration::from_secs(20),
+            seed: 1,
+            pause: Duration::from_millis(400),
+            lease_ms: 1_500,
+            drain_s: 2,
+        }
     }
 }
 
@@ -70,9 +84,11 @@ pub fn run(plan: &Plan) -> Result<Summary> {
 async fn soak(plan: &Plan) -> Result<Summary> {
     let options = Options::default()
         .with("LEASE_TTL_MS", plan.lease_ms)
-        .with("LEASE_TAIL_MS", plan.lease_ms)
+        .with("LEASE_TAIL_MS", plan.lease_ms.saturating_mul(3))
         .with("CLAIM_TTL_MS", 3_000)
         .with("CRASH_POLICY", "refund")
+        .linked()
+        .pushable(plan.drain_s)
         // An hour's access log would be gigabytes.
         .edit(|file| {
             file.http()?.as_object_mut().map(|http| http.remove("access_log"));
@@ -88,6 +104,7 @@ async fn soak(plan: &Plan) -> Result<Summary> {
     paying::start(&mut traffic, &field, plan.seed);
     events::start(&mut traffic, &field, plan.seed);
     hostile::start(&mut traffic, &field, plan.seed);
+    savers::start(&mut traffic, &field, plan.seed);
     probe::start(&mut traffic, &field, stage.settings().run_dir.clone());
     let began = Instant::now();
     let mut chaos = chaos::Chaos::new(stage, other, Arc::clone(&field), plan);

@@ -54,19 +54,19 @@ async fn risk(field: Arc<Field>, gateway: usize, name: &str, mut dice: Dice) {
     }
 }
 
-/// Served, or within a window in which billing or this Envoy was not itself; anything else is a defect.
+/// Served; or, within a window in which billing, this Envoy or its way to billing was not itself, denied as the route says.
+/// Anything else is a defect.
 fn judge(field: &Field, kind: &str, name: &str, gateway: usize, began: Instant, ended: Ended) {
-    let excused = field.excused(began, gateway);
-    let place = if excused { "in a window" } else { "clear" };
+    let excuse = field.excuse(began, gateway);
+    let place = if excuse.is_some() { "in a window" } else { "clear" };
     let detail = match ended {
         Ended::Answered(answer) if answer.status == 200 => {
             return field.tally.count(&format!("{kind}, {place}: served"));
         }
         Ended::Hung => return field.tally.odd("hung", format!("{name} at gateway {gateway}")),
-        Ended::Answered(answer) if excused && answer.status == 503 => {
-            return field.tally.count(&format!("{kind}, {place}: 503"));
-        }
-        Ended::Broken(_) if excused && kind == "risking" => {
+        Ended::Answered(answer) if answer.status >= 500 && field.is_policy(kind, excuse, &answer) => return,
+        Ended::Broken(_) if field.is_cut(kind, name, began, gateway) => return,
+        Ended::Broken(_) if excuse.is_some() && kind == "risking" => {
             return field.tally.count(&format!("{kind}, {place}: connection broken"));
         }
         Ended::Answered(answer) => format!("{} {}", answer.status, answer.text()),

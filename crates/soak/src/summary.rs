@@ -1,18 +1,22 @@
 //! The verdict, for people and for machines.
 
 use crate::Plan;
-use crate::books::Line;
+use crate::books::{DOUBLED, LOST, Line, OVERSPENT};
 use crate::tally::{Odd, Tally};
 use serde::Serialize;
 use stage::{During as _, Result};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+/// A 5xx that is not the documented `deny` of a route whose gateway or billing was not itself.
+const FIVE: &str = "5xx that nothing excuses";
 /// What must never be counted.
-const NEVER: [&str; 14] = [
+const NEVER: [&str; 17] = [
     "traps (vm_reload)",
     "traps (log)",
     "hung",
+    FIVE,
+    "pushes after which a filter had forgotten who it is",
     "bugs counted by the filter",
     "honest, clear: not served",
     "honest, in a window: not served",
@@ -22,9 +26,15 @@ const NEVER: [&str; 14] = [
     "events: never taken",
     "hostile: not refused",
     "hostile: no account",
-    "poor, clear: neither served nor refused",
+    "poor: neither served nor refused",
+    "savers: neither served nor refused",
     "books: never settled",
 ];
+
+/// How often something was counted that must never be.
+pub(crate) fn defects(tally: &Tally) -> u64 {
+    NEVER.iter().map(|what| tally.get(what)).fold(0, u64::saturating_add)
+}
 
 /// What was counted, and what must hold.
 #[derive(Debug, Serialize)]
@@ -53,7 +63,9 @@ impl Summary {
         let books = books.into_iter().map(|Line { what, holds, figures }| Verdict { what, holds, figures });
         let verdict: Vec<_> = never.into_iter().chain(books).collect();
         let (mut counts, odd) = tally.all();
-        counts.retain(|name, _| !name.starts_with("quiet ") && !name.starts_with("bought by "));
+        counts.retain(|name, _| {
+            !["quiet ", "cut "].iter().any(|kind| name.starts_with(kind)) && !name.starts_with("bought by ")
+        });
         let passed = verdict.iter().all(|line| line.holds);
         Self { seconds: plan.length.as_secs(), seed: plan.seed, passed, verdict, counts, odd }
     }
@@ -84,7 +96,13 @@ impl Summary {
         for Odd { what, detail } in &self.odd {
             _ = writeln!(text, "  odd: {what}: {}", detail.chars().take(300).collect::<String>());
         }
-        _ = writeln!(text, "\n{}", if self.passed { "Everything holds." } else { "Something is broken." });
+        let [overspent, lost, doubled] = [OVERSPENT, LOST, DOUBLED].map(|what| self.count(what));
+        let (hung, five) = (self.count("hung"), self.count(FIVE));
+        _ = writeln!(
+            text,
+            "\noverspent {overspent}, lost beyond the bound {lost}, doubled {doubled}, hung {hung}, filter-made 5xx {five}"
+        );
+        _ = writeln!(text, "{}", if self.passed { "Everything holds." } else { "Something is broken." });
         text
     }
 

@@ -14,6 +14,31 @@ pub(crate) enum Who {
     Machine,
     /// This Envoy was killed.
     Envoy(usize),
+    /// This Envoy was stopped, as a machine that sleeps.
+    Still(usize),
+    /// This Envoy was cut off from billing.
+    Link(usize),
+    /// This Envoy still had connections of an earlier configuration, which it closes in the end.
+    Old(usize),
+}
+
+impl Who {
+    /// Whatever may excuse an Envoy, what explains most first.
+    pub(crate) const fn that_excuse(gateway: usize) -> [Self; 5] {
+        [Self::Link(gateway), Self::Still(gateway), Self::Envoy(gateway), Self::Billing, Self::Machine]
+    }
+
+    /// For the names of counters.
+    pub(crate) const fn told(self) -> &'static str {
+        match self {
+            Self::Billing => "billing away",
+            Self::Machine => "the machine stood still",
+            Self::Envoy(_) => "its Envoy killed",
+            Self::Still(_) => "its Envoy stood still",
+            Self::Link(_) => "its Envoy cut off",
+            Self::Old(_) => "an old configuration",
+        }
+    }
 }
 
 /// From a kill, which is in the past for whoever asks, until what was killed is itself again.
@@ -104,9 +129,11 @@ impl Tally {
         windows.iter().filter_map(|w| w.until).max().map_or(0, |until| until.elapsed().as_millis())
     }
 
-    /// Was any of these in trouble at some time since then?
-    pub(crate) fn troubled(&self, since: Instant, whose: &[Who]) -> bool {
-        let overlaps = |w: &Window| w.until.is_none_or(|until| until >= since) && whose.contains(&w.who);
-        open(&self.windows).iter().any(overlaps)
+    /// The first of these that was in trouble at some time since then.
+    pub(crate) fn troubled(&self, since: Instant, whose: &[Who]) -> Option<Who> {
+        let windows = open(&self.windows);
+        let was =
+            |who: &Who| windows.iter().any(|w| w.who == *who && w.until.is_none_or(|until| until >= since));
+        whose.iter().copied().find(was)
     }
 }

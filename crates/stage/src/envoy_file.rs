@@ -90,14 +90,23 @@ impl EnvoyFile {
         Ok(())
     }
 
+    /// The filter with this role, as Envoy is told of it.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn filter(&mut self, role: &str) -> Result<&mut Value> {
+        let missing = || Trouble(format!("the Envoy file has no filter tollgate.{role}"));
+        let filters = self.http()?.get_mut("http_filters").ok_or_else(missing)?;
+        named(filters, &format!("tollgate.{role}")).ok_or_else(missing)
+    }
+
     /// Edits the configuration of the filter with this role, which is JSON inside a string.
     ///
     /// # Errors
     /// There is no such filter, or its configuration is no JSON.
     pub fn plugin(&mut self, role: &str, edit: impl FnOnce(&mut Value)) -> Result<()> {
-        let missing = || Trouble(format!("the Envoy file has no filter tollgate.{role} with a StringValue"));
-        let filters = self.http()?.get_mut("http_filters").ok_or_else(missing)?;
-        let filter = named(filters, &format!("tollgate.{role}")).ok_or_else(missing)?;
+        let missing = || Trouble(format!("the filter tollgate.{role} is not configured by a StringValue"));
+        let filter = self.filter(role)?;
         let text = filter.pointer_mut("/typed_config/config/configuration/value").ok_or_else(missing)?;
         let mut plugin = serde_json::from_str(text.as_str().unwrap_or_default())
             .during(format!("read the configuration of tollgate.{role}"))?;

@@ -7,8 +7,10 @@
 use crate::client::{Answer, Call, Client};
 use crate::envoy_file::EnvoyFile;
 use crate::leaks::{BODY_MARK, Leaks};
+use crate::link::{Link, Road};
 pub use crate::options::Options;
 use crate::processes::{self, Process};
+use crate::pushed::Pushed;
 use crate::settings::Settings;
 use crate::tools::{self, Tools};
 use crate::upstream::Upstream;
@@ -23,6 +25,8 @@ use tempfile::TempDir;
 
 /// What cannot be a false alarm in Envoy's log: the words of a trap.
 const TRAP: [&str; 2] = ["in-VM backtrace", "Uncaught RuntimeError"];
+/// How long Envoy may take to take over a configuration; new VMs have to be made.
+const PUSHED_WITHIN: Duration = Duration::from_secs(30);
 /// How long [`eventually`] waits.
 const EVENTUALLY: Duration = Duration::from_secs(10);
 
@@ -34,6 +38,10 @@ pub struct Gateway {
     pub envoy: Process,
     /// A pool of connections of its own.
     pub client: Client,
+    /// Its way to the billing service, in a stage that is [`Options::linked`].
+    pub link: Option<Link>,
+    /// Where its listener is changed, in a stage that is [`Options::pushable`].
+    pushed: Option<Pushed>,
     /// Traps are what the test is about.
     may_trap: bool,
 }
@@ -91,7 +99,7 @@ impl Stage {
         } else {
             Some(processes::billing(&settings, &tools, &options.variables, &never)?)
         };
-        let gateway = Gateway::start(settings, &tools, &options)?;
+        let gateway = Gateway::start(settings, &tools, &options, None)?;
         let writes = AtomicU64::new(0);
         Ok(Self { gateway, billing, upstream, tools, options, writes, folder: Some(folder) })
     }
@@ -104,7 +112,7 @@ impl Stage {
     pub fn another_gateway(&self) -> Gateway {
         let folder = self.folder.as_ref().map_or_else(|| Path::new("."), TempDir::path);
         settings(&self.settings().root, folder, &self.options.variables, Some(self.settings()))
-            .and_then(|settings| Gateway::start(settings, &self.tools, &self.options))
+            .and_then(|settings| Gateway::start(settings, &self.tools, &self.options, None))
             .unwrap_or_else(|trouble| panic!("{trouble}"))
     }
 
@@ -247,21 +255,68 @@ impl Drop for Stage {
 }
 
 impl Gateway {
-    fn start(settings: Settings, tools: &Tools, options: &Options) -> Result<Self> {
+    /// A link that is there already outlives the Envoy, as a network does.
+    fn start(settings: Settings, tools: &Tools, options: &Options, link: Option<Link>) -> Result<Self> {
         let mut file = EnvoyFile::of(&settings, &tools.module)?;
         for edit in &options.edits {
             edit(&mut file)?;
         }
-        let envoy = processes::envoy(&settings, tools, &file, &AtomicBool::new(false))?;
-        Ok(Self { settings, envoy, client: Client::default(), may_trap: options.traps })
+        let link = match link {
+            None if options.linked => Some(Link::start(settings.billing_port)?),
+            link => link,
+        };
+        if let Some(link) = &link {
+            file.address("billing", link.port())?;
+        }
+        let pushed = options.drain_s.map(|_| Pushed::take(&mut file, &settings.run_dir)).transpose()?;
+        let drain = options.drain_s.map(|secs| ["--drain-time-s".to_owned(), secs.to_string()]);
+        let more = drain.as_ref().map_or(&[][..], |drain| &drain[..]);
+        let envoy = processes::envoy(&settings, tools, &file, more, &AtomicBool::new(false))?;
+        Ok(Self { settings, envoy, client: Client::default(), link, pushed, may_trap: options.traps })
     }
 
     fn restart(&mut self, tools: &Tools, options: &Options) {
         self.envoy.stop();
         // Its log makes room for its successor's.
         self.inspect();
-        *self =
-            Self::start(self.settings.clone(), tools, options).unwrap_or_else(|trouble| panic!("{trouble}"));
+        let link = self.link.take();
+        *self = Self::start(self.settings.clone(), tools, options, link)
+            .unwrap_or_else(|trouble| panic!("{trouble}"));
+    }
+
+    /// Says what is the matter with its way to the billing service from now on.
+    ///
+    /// # Panics
+    /// The stage is not [`Options::linked`].
+    pub fn road(&self, road: Road) {
+        self.link.as_ref().unwrap_or_else(|| panic!("there is no link to cut")).set(road);
+    }
+
+    /// Pushes a changed configuration, and returns once Envoy has taken it over.
+    ///
+    /// # Panics
+    /// The stage is not [`Options::pushable`], or Envoy refuses it.
+    pub async fn push(&mut self, edit: impl FnOnce(&mut EnvoyFile) -> Result<()>) {
+        let before = self.stats().await;
+        let pushed = self.pushed.as_mut().unwrap_or_else(|| panic!("the listener stands in no file"));
+        pushed.push(edit).unwrap_or_else(|trouble| panic!("{trouble}"));
+        let more = |now: &BTreeMap<String, u64>, name: &str| now.get(name) > before.get(name);
+        within(PUSHED_WITHIN, "Envoy takes over what was pushed", async || {
+            let now = self.stats().await;
+            assert!(!more(&now, "listener_manager.lds.update_rejected"), "{}", self.envoy.log());
+            more(&now, "listener_manager.lds.update_success")
+        })
+        .await;
+    }
+
+    /// Whether connections, and with them filters, of an earlier configuration are left.
+    ///
+    /// # Panics
+    /// The admin port does not answer.
+    pub async fn is_draining(&self) -> bool {
+        let names = ["total_filter_chains_draining", "total_listeners_draining"];
+        let stats = self.stats().await;
+        names.iter().any(|name| stats.get(&format!("listener_manager.{name}")).is_some_and(|n| *n > 0))
     }
 
     /// Sends a request.

@@ -19,6 +19,8 @@ pub struct Options {
     pub(crate) envoy: Option<PathBuf>,
     pub(crate) traps: bool,
     pub(crate) catalog: Option<String>,
+    pub(crate) linked: bool,
+    pub(crate) drain_s: Option<u32>,
 }
 
 impl Options {
@@ -111,6 +113,21 @@ impl Options {
     #[must_use]
     pub const fn without_billing(mut self) -> Self {
         self.no_billing = true;
+        self
+    }
+
+    /// Lets each Envoy reach the billing service through a [`Link`](crate::link::Link) of its own, which can be cut.
+    #[must_use]
+    pub const fn linked(mut self) -> Self {
+        self.linked = true;
+        self
+    }
+
+    /// Lets configuration be pushed to each Envoy while it runs. Old connections, and with them the old filter, live on for
+    /// so long at most; ten minutes would be Envoy's own default.
+    #[must_use]
+    pub const fn pushable(mut self, drain_s: u32) -> Self {
+        self.drain_s = Some(drain_s);
         self
     }
 

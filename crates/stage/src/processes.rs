@@ -196,18 +196,24 @@ pub fn billing(
     Ok(process)
 }
 
-/// Writes the Envoy file into the run folder, starts Envoy on it, and waits until it is ready.
+/// Writes the Envoy file into the run folder, starts Envoy on it with these further arguments, and waits until it is ready.
 ///
 /// # Errors
 /// It does not start; the filter's complaints about its configuration are in the error.
-pub fn envoy(settings: &Settings, tools: &Tools, file: &EnvoyFile, stop: &AtomicBool) -> Result<Process> {
+pub fn envoy(
+    settings: &Settings,
+    tools: &Tools,
+    file: &EnvoyFile,
+    more: &[String],
+    stop: &AtomicBool,
+) -> Result<Process> {
     std::fs::create_dir_all(&settings.run_dir).during(format!("create {}", settings.run_dir.display()))?;
     let path = settings.run_dir.join("envoy.json");
     file.write(&path)?;
     let mut command = Command::new(&tools.envoy);
     // The base id is chosen freely, or a second Envoy on one machine would meet the first one's shared memory.
     command.arg("--use-dynamic-base-id").arg("-c").arg(path);
-    command.arg("--concurrency").arg(settings.concurrency.to_string());
+    command.arg("--concurrency").arg(settings.concurrency.to_string()).args(more);
     command.current_dir(&settings.root).envs(settings.environment());
     let mut process = Process::start("envoy", command, &settings.run_dir)?;
     process.ready(settings.admin_port, "/ready", stop)?;

@@ -34,7 +34,8 @@ impl Running {
         processes::ports_are_free(&settings.ports(), &settings.run_dir)?;
         let upstream = Some(processes::upstream(settings, stop)?);
         let billing = Some(processes::billing(settings, tools, &[], stop)?);
-        let envoy = processes::envoy(settings, tools, &EnvoyFile::of(settings, &tools.module)?, stop)?;
+        let file = EnvoyFile::of(settings, &tools.module)?;
+        let envoy = processes::envoy(settings, tools, &file, &[], stop)?;
         Ok(Self { envoy, billing, upstream })
     }
 
@@ -50,7 +51,8 @@ impl Running {
             let mend = "start it with `make run`, or set BILLING_PORT to where it listens";
             return Err(Trouble(format!("no billing service is ready on port {port}: {mend}")));
         }
-        let envoy = processes::envoy(settings, tools, &EnvoyFile::of(settings, &tools.module)?, stop)?;
+        let file = EnvoyFile::of(settings, &tools.module)?;
+        let envoy = processes::envoy(settings, tools, &file, &[], stop)?;
         Ok(Self { envoy, billing: None, upstream: None })
     }
 

@@ -173,7 +173,7 @@ impl<'a> Site<'a> {
             return Err(Trouble("stopped".into()));
         }
         let file = way.file(self.settings, &self.tools.module)?;
-        let envoy = processes::envoy(self.settings, self.tools, &file, self.stop)?;
+        let envoy = processes::envoy(self.settings, self.tools, &file, &[], self.stop)?;
         let warm = Pace { streams: CUSTOMERS * 2, batches: 4, chunks: 20, every_ms: 1 };
         self.runtime.block_on(client::paced(&self.aim, warm))?;
         Ok(envoy)
