@@ -288,7 +288,7 @@ async fn a_tier_allows_so_many_requests_at_once_whichever_gateway_they_come_to()
     for gateway in [&stage.gateway, &other] {
         let refused = gateway.send(embed(gateway, &key, "")).await;
         let told = (refused.status, refused.json()["reason"].clone(), refused.header("retry-after"));
-        assert_eq!(told, (429, json!("concurrency_limit_reached"), "1".into()), "{}", refused.text());
+        assert_eq!(told, (429, json!("concurrency_limit_reached"), "1"), "{}", refused.text());
     }
     assert_eq!(stage.upstream.count(), 14);
     first.abort();

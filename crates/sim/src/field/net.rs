@@ -104,7 +104,6 @@ impl Field {
             }
         }
         let slot = &mut self.envoys[e].workers[w];
-        if slot.life == message.life {}
         if told && doom.is_none() && slot.life == message.life {
             slot.heard = self.now;
         }

@@ -11,6 +11,7 @@
 //! empty), the death of both, and a life after death.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![allow(clippy::cast_possible_truncation)]
+#![allow(clippy::needless_range_loop, reason = "one index goes through several tables")]
 
 mod bounds;
 mod explore;
