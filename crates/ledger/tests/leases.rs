@@ -328,3 +328,23 @@ fn an_exposure_of_requests_is_as_many_as_the_largest_that_asks() {
         Report { exposure: Exposure::Requests(3), need: amount(2), ..report(&cell.id, totals(4, 0, 0, 0)) };
     assert_eq!(desk.report(told).cell.exposure, all.granted);
 }
+
+/// What fetching ahead of need, or sizes by measured demand, could save at most: docs/leases.md, "What was left out".
+#[test]
+fn a_gateway_that_spends_twenty_thousand_credits_asks_some_twenty_times() {
+    for (holders, most) in [(1, 12), (4, 60)] {
+        let mut desk = Desk::with(20_000);
+        let (mut spent, mut asked) = (0, 0);
+        loop {
+            let cell = leased(&mut desk, Need { holders, ..lease(&node(1), 1, 0) }).remove(0);
+            asked += 1;
+            if !cell.keep {
+                break;
+            }
+            spent = cell.granted.get();
+            desk.report(Report { need: amount(1), ..report(&cell.id, totals(spent, spent, spent, 0)) });
+        }
+        println!("{holders} holders: {asked} questions for {spent} requests");
+        assert!(spent > 19_800 && asked <= most, "{holders} holders: {asked} questions for {spent} requests");
+    }
+}
