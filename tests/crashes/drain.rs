@@ -38,7 +38,9 @@ async fn a_filter_that_is_replaced_reports_and_gives_back() {
         let after = (stage.billing_calls("hello").await, vms(&stage).await);
         // Who this process is stands in shared memory, so nobody has to ask, and nothing is lent to somebody new.
         assert_eq!(before.0, after.0, "{push:?}");
-        assert_eq!(after.1 > before.1, push == Push::Vms, "{push:?}: {} VMs, then {}", before.1, after.1);
+        // Each configuration is tried in a VM of its own first, which is thrown away: one for each role.
+        let made = after.1 - before.1;
+        assert_eq!(made > 2, push == Push::Vms, "{push:?}: {made} VMs were made");
         served += i64::try_from(load.end().await).unwrap() * MICRO;
         assert!(lent(&books(&stage, "replaced").await) > 0);
     }
