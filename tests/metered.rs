@@ -337,10 +337,15 @@ async fn a_client_that_leaves_while_it_waits_costs_nothing() {
     }
     all.join_all().await;
     // Whoever left before the upstream answered is not charged, wherever the request had come to.
-    eventually("all of it is back", async || stage.balance("ivy").await == "5").await;
+    // A hold may be asked for only now, where a worker comes late to what they sent: what is back at one look need not be at the
+    // next. So one that stays follows them, and it is all that may be missing in the end.
+    eventually("one that stays passes", async || {
+        stage.gateway.send(embed(&stage, &key, "")).await.status == 200
+    })
+    .await;
+    eventually("one is charged", async || stage.balance("ivy").await == "4").await;
     settled(&stage, "ivy").await;
-    assert_eq!(stage.balance("ivy").await, "5");
-    assert_eq!(stage.gateway.send(embed(&stage, &key, "")).await.status, 200);
+    eventually("only one is charged", async || stage.balance("ivy").await == "4").await;
     stage.finish();
 }
 
