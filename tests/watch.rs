@@ -138,6 +138,52 @@ async fn what_lies_at_a_gateway_that_is_cut_off_is_spendable_elsewhere_when_its_
     stage.finish();
 }
 
+/// How many requests a gateway may be ahead of what it told, where that is bounded.
+const AHEAD: u64 = 2;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_bounded_exposure_all_but_that_is_spendable_elsewhere_after_the_lease_time_alone() {
+    let catalog = include_str!("../catalogs/demo.yaml");
+    let bounded = catalog.replacen("# exposure: 4", &format!("exposure: {AHEAD}"), 1);
+    assert_ne!(bounded, catalog);
+    // Far longer than this takes: nothing is settled by a hard end.
+    let stage = Stage::start(with_tail(120_000).catalog(bounded));
+    let other = stage.another_gateway();
+    both_connected(&other, &stage).await;
+    let key = customer(&stage, "ahead", 40).await;
+    let mut served = some_lie_at(&other, &stage, "ahead", &key, Road::CUT).await;
+    let cut = Instant::now();
+    let mut away = 0;
+    let last = loop {
+        match status(&other, &key).await {
+            200 => away += 1,
+            last => break last,
+        }
+    };
+    assert_eq!((away, last), (AHEAD, 503), "so far ahead it may be, and no further");
+    served += spend_all(&stage.gateway, &key).await;
+    assert!(served < 40 - AHEAD, "nothing more was left at the other one, so this proves nothing");
+    within(RESTORED_WITHIN, "the rest comes back", async || {
+        served += spend_all(&stage.gateway, &key).await;
+        served >= 40 - AHEAD
+    })
+    .await;
+    println!("all but {AHEAD} credits were spent here {:?} after the cut", cut.elapsed());
+    assert_eq!(served, 40 - AHEAD, "what it may have spent unheard is nobody else's");
+    other.road(Road::OPEN);
+    eventually("all is charged", async || {
+        let books = books(&stage, "ahead").await;
+        books["balance_micro"] == 0 && lent(&books) == 0
+    })
+    .await;
+    for gateway in [&stage.gateway, &other] {
+        assert_eq!(status(gateway, &key).await, 402);
+    }
+    assert_eq!(stage.upstream.count() + 4, 40, "each credit was spent, and none of them twice");
+    drop(other);
+    stage.finish();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_is_cut_off_spends_what_it_was_lent_and_nobody_else_does() {
     // Longer than this takes: nothing is settled while it is away.

@@ -210,6 +210,9 @@ pub struct Need {
     pub wait: bool,
     /// How many processes spend from this account, at least 1: it bounds the size of a lease.
     pub holders: u32,
+    /// How many holds may be open at once, whichever process has them; `None` for any number. Leases are not counted: whoever is
+    /// bounded so is asked for with holds.
+    pub at_once: Option<u32>,
     /// How long the cells live.
     pub timing: Timing,
     /// For leases; a hold has none.

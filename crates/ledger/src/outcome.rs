@@ -153,6 +153,8 @@ words! {
         Expired = "expired",
         /// There is no subscription and no default tier.
         NoSubscription = "no_subscription",
+        /// As many requests are under way as may be at once.
+        ConcurrencyLimitReached = "concurrency_limit_reached",
         /// Credits would cover it, but they are held for a disputed payment.
         DisputedHold = "disputed_hold",
         /// The allowance of a window is spent, and there never were credits.

@@ -5,7 +5,7 @@
 mod desk;
 use desk::*;
 use ledger::*;
-use units::{Amount, Instant, Unit};
+use units::{Amount, Instant, NodeName, Unit};
 
 #[test]
 fn t01_credit_for_one_passes_one() {
@@ -319,4 +319,76 @@ fn rows_that_changed_are_named_and_numbered() {
     assert_eq!(journal, [(JournalKind::Leased, 4)]);
     assert_eq!(desk.book.grants[&GrantId(1)].ver, 2);
     assert_eq!(desk.book.cells.values().next().unwrap().ver, 1);
+}
+
+/// As `hold`, where two may be open at once.
+fn of_two(node: &NodeName, generation: u64, wait: bool) -> Need {
+    let asked = need(Mode::Hold { generation }, vec![credits(1)], wait);
+    Need { node: node.clone(), at_once: Some(2), ..asked }
+}
+
+fn is_crowded(answer: &NeedAnswer) -> bool {
+    matches!(&answer.decision, Decision::Refused(no) if no.refusal == Refusal::ConcurrencyLimitReached)
+}
+
+#[test]
+fn so_many_holds_are_open_at_once_whichever_process_has_them() {
+    let mut desk = Desk::with(100);
+    let first = desk.need(of_two(&node(1), H, false));
+    let Decision::Granted(first) = first.decision else { panic!("{first:?}") };
+    assert!(matches!(desk.need(of_two(&node(2), H, false)).decision, Decision::Granted(_)));
+    for (at, generation) in [(1, H + 1), (2, H + 1), (3, H)] {
+        let no = desk.need(of_two(&node(at), generation, false));
+        assert!(is_crowded(&no), "{no:?}");
+        let Decision::Refused(refused) = &no.decision else { panic!() };
+        assert_eq!(refused.required, Some(amount(1)));
+        assert_eq!(desk.need(of_two(&node(at), generation, true)).decision, Decision::Retry);
+    }
+    assert_eq!(desk.shown(), 98, "who was refused holds nothing");
+    // Whose answer was lost asks again, and is no third one.
+    assert_eq!(desk.need(of_two(&node(1), H, false)).decision, Decision::Granted(first.clone()));
+    desk.finish(&first.cells[0].id, 1);
+    assert!(matches!(desk.need(of_two(&node(3), H, false)).decision, Decision::Granted(_)));
+    assert!(is_crowded(&desk.need(of_two(&node(3), H + 1, false))));
+    // What a tier does not bound is not bound, and it counts.
+    assert!(matches!(desk.hold(H + 7, vec![credits(1)]).decision, Decision::Granted(_)));
+}
+
+#[test]
+fn one_hold_of_several_grants_is_one_and_one_that_is_given_up_is_none() {
+    let mut desk = Desk::new();
+    for name in ["a", "b", "c"] {
+        desk.grant(terms(Source::Purchase, name, 1));
+    }
+    let spans = Need { lanes: vec![credits(3)], ..of_two(&node(1), H, false) };
+    let Decision::Granted(granted) = desk.need(spans).decision else { panic!() };
+    assert_eq!(granted.cells.len(), 3);
+    desk.grant(terms(Source::Purchase, "more", 10));
+    assert!(matches!(desk.need(of_two(&node(1), H + 1, false)).decision, Decision::Granted(_)));
+    assert!(is_crowded(&desk.need(of_two(&node(1), H + 2, false))));
+    desk.abandon(H + 1);
+    assert!(matches!(desk.need(of_two(&node(1), H + 2, false)).decision, Decision::Granted(_)));
+    // A process that says no more makes room when its time is over, and keeps what it holds.
+    let over = TIMING.ttl.plus(TIMING.grace);
+    desk.after(over.millis()).expire(CrashPolicy::Refund);
+    let free = desk.shown();
+    assert!(matches!(desk.need(of_two(&node(2), H, false)).decision, Decision::Granted(_)));
+    assert_eq!(desk.shown(), free - 1);
+}
+
+#[test]
+fn a_lease_is_no_request_and_nobody_is_told_to_give_back_for_want_of_room() {
+    let mut desk = Desk::with(100);
+    let lease = need(Mode::Lease { generation_min: 1, ahead: Amount::ZERO }, vec![credits(1)], false);
+    assert!(matches!(desk.need(lease).decision, Decision::Granted(_)));
+    for n in 0..2 {
+        assert!(matches!(desk.need(of_two(&node(2), H + n, false)).decision, Decision::Granted(_)));
+    }
+    let outcome = desk.act(&Command::Need(of_two(&node(2), H + 2, false)));
+    assert_eq!(outcome.effects, []);
+    desk.act(&Command::Suspend);
+    assert!(matches!(
+        desk.need(of_two(&node(2), H + 3, false)).decision,
+        Decision::Refused(Refused { refusal: Refusal::Suspended, .. })
+    ));
 }

@@ -108,6 +108,7 @@ fn need(numbers: &mut Numbers, now: Instant) -> Command {
         lanes,
         wait: numbers.below(2) == 0,
         holders: 1 + u32::try_from(numbers.below(3)).unwrap(),
+        at_once: None,
         timing: TIMING,
         exposure: Exposure::Whole,
     })

@@ -65,6 +65,7 @@ fn need(dice: &mut Dice, n: u64, now: Instant) -> Command {
         lanes: vec![Lane { legs: vec![free] }, Lane { legs: vec![paid] }],
         wait: false,
         holders: 1,
+        at_once: None,
         timing: TIMING,
         exposure: if dice.below(2) == 0 { Exposure::Whole } else { Exposure::AtMost(amount(3)) },
     })

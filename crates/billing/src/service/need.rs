@@ -11,7 +11,7 @@ use contract::v1::{
     SubscriptionState, Sync, Window,
 };
 use ledger::subscription::Stage;
-use ledger::{Book, CellState, Command, Decision, Granted, Mode, NeedAnswer, Reply};
+use ledger::{Book, Command, Decision, Granted, Mode, NeedAnswer, Reply};
 use std::collections::{BTreeMap, BTreeSet};
 use units::{AccountId, Amount, Instant, Span, TierId, Unit};
 
@@ -66,12 +66,6 @@ fn of_account(
     // Whoever may use the endpoint is told that it has no price for this; a window does not pay for it either.
     let forbidden = forbidden.or(size.err().map(|HoldError::ModelUnknown| Reason::ModelUnknown));
     let holders = holders(book, sync);
-    let costs = matches!(size, Ok(Some(size)) if !size.hold.is_zero());
-    let crowded = forbidden.is_none() && costs && is_crowded(setup, book, sync, need);
-    if crowded && need.wait_ms > 0 {
-        return Ok(NeedDecision::Retry { retry_ms: retry_ms(need.wait_ms) });
-    }
-    let forbidden = forbidden.or(crowded.then_some(Reason::ConcurrencyLimitReached));
     let verdict = repeats::look(session, sync, need, asker)?;
     let forbidden = forbidden.or(if let Verdict::No(reason) = verdict { Some(reason) } else { None });
     let size = size.unwrap_or_default();
@@ -94,6 +88,7 @@ fn of_account(
         lanes: lanes.clone(),
         wait: need.wait_ms > 0,
         holders,
+        at_once: standing.tier.as_ref().and_then(|tier| setup.catalog.tiers.get(tier)).and_then(|tier| tier.at_once),
         timing: setup.timing,
         exposure: setup.catalog.policies.exposure,
     };
@@ -122,19 +117,6 @@ fn of_account(
         }
         (decision, _) => decision,
     })
-}
-
-/// Are as many requests under way on this book as the tier allows at once? What they hold is here, from whichever gateway; one
-/// that was let through already is asked about again, and is no further one.
-fn is_crowded(setup: &Setup, book: &Book, sync: &Sync, need: &Need) -> bool {
-    let tier = book.account.standing.tier.as_ref().and_then(|tier| setup.catalog.tiers.get(tier));
-    let (Some(most), true) = (tier.and_then(|tier| tier.at_once), need.mode != NeedMode::Identify) else {
-        return false;
-    };
-    let open = book.cells.iter().filter(|(id, cell)| id.is_hold() && cell.state == CellState::Open);
-    let under_way: BTreeSet<_> = open.map(|(id, _)| (&id.node, id.incarnation, id.generation)).collect();
-    let own = (&sync.node, sync.incarnation, generation(sync, need.id));
-    !under_way.contains(&own) && under_way.len() >= usize::try_from(most).unwrap_or(usize::MAX)
 }
 
 /// What the request holds in credits; nothing for an endpoint outside of the catalog, where nothing is held.
@@ -198,6 +180,7 @@ fn reason(refusal: ledger::Refusal) -> Reason {
         ledger::Refusal::Canceled => Reason::Canceled,
         ledger::Refusal::Expired => Reason::Expired,
         ledger::Refusal::NoSubscription => Reason::NoSubscription,
+        ledger::Refusal::ConcurrencyLimitReached => Reason::ConcurrencyLimitReached,
         ledger::Refusal::DisputedHold => Reason::DisputedHold,
         ledger::Refusal::DailyLimitReached => Reason::DailyLimitReached,
         ledger::Refusal::InsufficientCredits => Reason::InsufficientCredits,

@@ -101,6 +101,7 @@ fn status(
         lanes,
         wait: false,
         holders: 1,
+        at_once: None,
         timing: session.setup.timing,
         exposure: Exposure::Whole,
     };

@@ -96,6 +96,7 @@ fn hold(generation: u64, n: i64) -> Command {
         lanes: vec![Lane { legs: vec![free] }, Lane { legs: vec![paid] }],
         wait: false,
         holders: 1,
+        at_once: None,
         timing: Timing { ttl: Span::from_secs(30), grace: Span::ZERO, tail: Span::from_secs(30) },
         exposure: Exposure::Whole,
     })

@@ -85,10 +85,24 @@ impl Work<'_> {
         if need.mode == Mode::Identify {
             return Ok(Decision::Identified);
         }
+        if self.is_crowded(need) {
+            let (refusal, required) = (Refusal::ConcurrencyLimitReached, required(&need.lanes));
+            // One of them will be over soon.
+            return Ok(if need.wait { Decision::Retry } else { Decision::Refused(Refused { refusal, required }) });
+        }
         match self.grant_lane(need, Extent::Whole)? {
             Some(granted) => Ok(Decision::Granted(granted)),
             None => self.turn_away(need),
         }
+    }
+
+    /// Are as many holds open as may be at once? What a repeated need holds was found before, and is no further one.
+    fn is_crowded(&self, need: &Need) -> bool {
+        let Some(most) = need.at_once else { return false };
+        let open = self.book.cells.iter().filter(|(id, cell)| id.is_hold() && cell.state == CellState::Open);
+        // One hold may have cells of several grants.
+        let holds: BTreeSet<_> = open.map(|(id, _)| (&id.node, id.incarnation, id.generation)).collect();
+        u32::try_from(holds.len()).unwrap_or(u32::MAX) >= most
     }
 
     /// The first lane that is covered to this extent, carried out.

@@ -201,6 +201,7 @@ pub fn need(mode: Mode, lanes: Vec<Lane>, wait: bool) -> Need {
         lanes,
         wait,
         holders: 1,
+        at_once: None,
         timing: TIMING,
         exposure: Exposure::Whole,
     }

@@ -190,6 +190,29 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         caught_by: (LEDGER, "random", "reports_may_be_lost_repeated_and_disordered"),
     },
     Mutant {
+        what: "one request more is under way than may be at once",
+        edits: &[(NEED, "unwrap_or(u32::MAX) >= most", "unwrap_or(u32::MAX) > most")],
+        caught_by: (LEDGER, "holds", "so_many_holds_are_open_at_once_whichever_process_has_them"),
+    },
+    Mutant {
+        what: "each process has room for as many requests as may be under way in all",
+        edits: &[(
+            NEED,
+            "filter(|(id, cell)| id.is_hold() && cell.state == CellState::Open);",
+            "filter(|(id, cell)| id.is_hold() && cell.state == CellState::Open && id.node == need.node);",
+        )],
+        caught_by: (LEDGER, "holds", "so_many_holds_are_open_at_once_whichever_process_has_them"),
+    },
+    Mutant {
+        what: "a request that is paid by several grants counts as several",
+        edits: &[(
+            NEED,
+            "map(|(id, _)| (&id.node, id.incarnation, id.generation)).collect();",
+            "map(|(id, _)| (&id.node, id.incarnation, id.generation, id.grant)).collect();",
+        )],
+        caught_by: (LEDGER, "holds", "one_hold_of_several_grants_is_one_and_one_that_is_given_up_is_none"),
+    },
+    Mutant {
         what: "a day is one of UTC, wherever the customer is",
         edits: &[(ZONE, ".to_zoned(self.rules.clone()).date()", ".to_zoned(TimeZone::UTC).date()")],
         caught_by: ("tollgate-billing", "", "catalog::zone::tests::days_are_those_of_the_zone"),

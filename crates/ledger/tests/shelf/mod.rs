@@ -254,6 +254,7 @@ impl Shelf {
             lanes: vec![Lane { legs: vec![leg] }],
             wait: false,
             holders: 1,
+            at_once: None,
             timing,
             exposure: Exposure::Whole,
         }));

@@ -41,6 +41,19 @@ pub(super) struct Slot {
     pub(super) pending: BTreeSet<u64>,
     /// When billing last heard of it, or it had nothing to say.
     pub(super) heard: Instant,
+    /// What began before that may be taken for over: then it was last silent for so long.
+    pub(super) lapsed: Instant,
+}
+
+impl Slot {
+    /// Billing hears of it. A report may leave out for two thirds of a lease's time what was reported before, so after the third
+    /// one a hold may have had its time.
+    pub(super) fn hear(&mut self, now: Instant, ttl: Span) {
+        if now.since(self.heard) > ttl.part(3) {
+            self.lapsed = now;
+        }
+        self.heard = now;
+    }
 }
 
 /// Somebody who waits for an answer.
@@ -94,7 +107,7 @@ impl Field {
         self.last_life += 1;
         let (node, watch) = (self.envoys[envoy].node.clone(), self.plan.watch);
         let worker = Worker::new(Settings { node, call: CALL, wait: WAIT, watch });
-        Slot { life: self.last_life, worker, pending: BTreeSet::new(), heard: self.now }
+        Slot { life: self.last_life, worker, pending: BTreeSet::new(), heard: self.now, lapsed: self.now }
     }
 
     /// Gives an Envoy its workers.
@@ -214,8 +227,10 @@ impl Field {
         }
         self.last_flight += 1;
         let life = self.envoys[e].workers[w].life;
-        let flight = Flight { at: asked.at, life, hold, kind, held, cost, outcome };
+        let began = self.now;
+        let flight = Flight { at: asked.at, life, hold, began, kind, held, cost, outcome };
         self.flights.insert(self.last_flight, flight);
+        self.check_at_once(&asked.payer);
         self.changed = true;
         let lasts = if self.calm {
             Span::from_millis(self.dice.between(2, 30))
@@ -223,6 +238,20 @@ impl Field {
             flight::lasts(self.plan.ttl, self.plan.tail, &mut self.dice)
         };
         self.after(lasts, Event::Ends(self.last_flight));
+    }
+
+    /// No more of a payer's requests are under way than may be at once, as far as their gateways were there to tell of them.
+    fn check_at_once(&mut self, payer: &AccountId) {
+        let Some(most) = self.plan.at_once else { return };
+        let told = |flight: &&Flight| {
+            let slot = &self.envoys[flight.at.0].workers[flight.at.1];
+            flight.began > slot.lapsed && self.now.since(slot.heard) <= self.plan.ttl.part(3)
+        };
+        let of = |flight: &&Flight| flight.kind.as_ref().is_some_and(|(whose, _)| whose == payer);
+        let under_way = self.flights.values().filter(of).filter(told).count();
+        if under_way > usize::try_from(most).unwrap() {
+            self.break_rule(format!("{under_way} requests of {payer} are under way, and {most} may be at once"));
+        }
     }
 
     /// The upstream is done with a request, and its gateway hears of it.
@@ -315,7 +344,7 @@ impl Field {
     fn look_after(&mut self, e: usize) {
         let local = self.clock(e);
         let patience = WAIT.plus(CALL).plus(TICK).plus(TICK);
-        let (envoy, now) = (&mut self.envoys[e], self.now);
+        let (envoy, now, ttl) = (&mut self.envoys[e], self.now, self.plan.ttl);
         let late = self.waiting.values().filter(|asked| asked.at.0 == e);
         let late = late.filter(|asked| local.since(asked.since.max(envoy.upset)) > patience).count();
         let mut idle = true;
@@ -324,7 +353,7 @@ impl Field {
             let told = slot.worker.is_idle();
             idle &= told;
             if told {
-                slot.heard = now;
+                slot.hear(now, ttl);
             }
         }
         if idle {

@@ -2,7 +2,7 @@
 
 use super::dice::Dice;
 use contract::v1::{NeedShape, Outcome, Size, TokenShape};
-use units::{AccountId, Span, Unit};
+use units::{AccountId, Instant, Span, Unit};
 
 /// What a token costs in micro-credits; the catalog says the same per million.
 const INPUT: i64 = 2_000;
@@ -55,6 +55,7 @@ pub(super) struct Flight {
     pub(super) at: (usize, usize),
     pub(super) life: u64,
     pub(super) hold: u64,
+    pub(super) began: Instant,
     /// Who pays in what; `None` if nobody could say.
     pub(super) kind: Option<(AccountId, Unit)>,
     pub(super) held: i64,

@@ -105,7 +105,7 @@ impl Field {
         }
         let slot = &mut self.envoys[e].workers[w];
         if told && doom.is_none() && slot.life == message.life {
-            slot.heard = self.now;
+            slot.hear(self.now, self.plan.ttl);
         }
         if let Some(durable) = doom {
             self.die(durable);

@@ -76,6 +76,8 @@ pub struct Plan {
     pub allow: u32,
     /// Free requests a day of one endpoint.
     pub window: Option<u64>,
+    /// How many requests of one payer may be under way at once.
+    pub at_once: Option<u64>,
     /// Who bears what dies.
     pub crash: CrashPolicy,
     /// How many requests a gateway may be ahead of what it told, if it may not spend a whole lease.
@@ -117,6 +119,7 @@ impl Plan {
             leased: dice.pick(&[100, 100, 80, 50, 0]),
             allow: dice.pick(&[0, 0, 0, 2]),
             window: dice.percent(50).then(|| dice.between(1, 6)),
+            at_once: at_once(seed),
             crash: dice.pick(&[CrashPolicy::Refund, CrashPolicy::Charge]),
             ttl,
             // A gateway reports twice within the time of a lease, so a shorter tail would settle what lives.
@@ -146,6 +149,7 @@ impl Plan {
         let windows = self.window.map_or(String::new(), |limit| {
             format!(", windows: {{daily: {{endpoints: [chat], limit: {limit}, period: day}}}}")
         });
+        let at_once = self.at_once.map_or(String::new(), |most| format!(", max_concurrent: {most}"));
         let exposure = self.exposure.map_or("lease".into(), |requests| requests.to_string());
         format!(
             "
@@ -155,7 +159,7 @@ currency: usd
 default_tier: basic
 identity: {{account_keys: [user_id], package_keys: [package_id], trust_client_reference_id: true}}
 policies: {{past_due_grace: 7d, on_cancel: period_end, while_collection_paused: allow, exposure: {exposure}}}
-tiers: {{basic: {{rank: 0{windows}}}}}
+tiers: {{basic: {{rank: 0{at_once}{windows}}}}}
 packages: {{}}
 endpoints:
   chat: {{cost: 1, tiers: all}}
@@ -197,6 +201,12 @@ fn faults(dice: &mut Dice) -> Faults {
     }
 }
 
+/// From dice of its own, so that all else of a history is as it was before there were such limits.
+fn at_once(seed: u64) -> Option<u64> {
+    let mut dice = Dice::new(!seed);
+    dice.percent(15).then(|| dice.between(1, 4))
+}
+
 fn customers(dice: &mut Dice) -> Vec<Customer> {
     let names: &[&str] = dice.pick(&[&["alice"][..], &["alice", "bob"], &["alice", "bob", "carol"]]);
     let pooled = dice.percent(40);
@@ -210,11 +220,12 @@ fn customers(dice: &mut Dice) -> Vec<Customer> {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { envoys, workers, leased, allow, window, crash, exposure, ttl, tail, watch, .. } = self;
+        let Self { envoys, workers, leased, allow, window, at_once, crash, exposure, ttl, tail, watch, .. } = self;
         let (ttl, tail) = (ttl.millis(), tail.millis());
         writeln!(
             f,
             "{envoys} Envoys with {workers} workers each; {leased} % by lease; {allow} may pass unpaid; window {window:?}; \
+             {at_once:?} at once; \
              {crash:?} on a crash; exposure {exposure:?}; ttl {ttl} ms, tail {tail} ms; watch {watch}"
         )?;
         for Customer { account, payer, credits } in &self.customers {

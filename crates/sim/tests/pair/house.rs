@@ -413,7 +413,7 @@ impl House {
         let mode = Mode::Lease { generation_min, ahead: Amount::ZERO };
         let lanes = free.into_iter().chain([leg(Unit::Credits, "", None)]).collect();
         let (timing, exposure) = (self.timing(), self.exposure());
-        Need { node, incarnation: 1, mode, lanes, wait: true, holders: 2, timing, exposure }
+        Need { node, incarnation: 1, mode, lanes, wait: true, holders: 2, at_once: None, timing, exposure }
     }
 
     fn lease(&self, book: &Book, cell: &CellGrant) -> CellLease {
