@@ -36,6 +36,8 @@ pub(super) struct Watching {
     since: Instant,
     /// When to see again whether this worker is the one.
     due: Instant,
+    /// The last poll was answered at once, with no news in it.
+    hasty: bool,
     pace: Pace,
     unheeded: VecDeque<Note>,
 }
@@ -99,9 +101,12 @@ impl Worker {
         if reset && self.watching.after != 0 {
             self.memory = super::warm::Memory::default();
         }
-        // A billing service that answers before there is news is not asked without a pause.
-        let soonest = if notes.is_empty() { self.watching.since.plus(EVERY) } else { now };
-        (self.watching.after, self.watching.due) = (after, soonest.max(now));
+        // Who asks for the first time, or of a service that has started anew, is told its place at once, and asks again at once
+        // from there: until then it hears of nothing. A service that answers so twice running is not asked without a pause.
+        let calm = self.watching.since.plus(EVERY);
+        let hasty = notes.is_empty() && now < calm;
+        let due = if hasty && self.watching.hasty { calm } else { now };
+        (self.watching.after, self.watching.due, self.watching.hasty) = (after, due, hasty);
         let Some(membership) = self.membership else { return };
         for note in notes {
             self.heed_at_once(note, membership, now, shelf);
@@ -179,8 +184,23 @@ mod tests {
         let [(id, 77)] = opened(&mut stage)[..] else { panic!("it goes on where it was") };
         stage.worker.on_answer(id, &answer(78), stage.now, &mut stage.shelf);
         stage.poll();
-        assert_eq!(opened(&mut stage), [], "no news, and at once: it is not asked without a pause");
+        let [(id, 78)] = opened(&mut stage)[..] else { panic!("it is told its place at once, and goes on there") };
+        stage.worker.on_answer(id, &answer(79), stage.now, &mut stage.shelf);
+        stage.poll();
+        assert_eq!(opened(&mut stage), [], "no news, and at once, again: it is not asked without a pause");
         stage.later(1_000);
-        assert!(matches!(opened(&mut stage)[..], [(_, 78)]));
+        let [(id, 79)] = opened(&mut stage)[..] else { panic!("the pause is over") };
+        stage.worker.on_answer(id, &answer(80), stage.now, &mut stage.shelf);
+        stage.poll();
+        assert_eq!(opened(&mut stage), [], "nor a third time");
+        stage.later(1_000);
+        let [(id, 80)] = opened(&mut stage)[..] else { panic!("the pause is over") };
+        stage.later(1_000);
+        stage.worker.on_answer(id, &answer(80), stage.now, &mut stage.shelf);
+        stage.poll();
+        let [(id, 80)] = opened(&mut stage)[..] else { panic!("it was kept for a while, so nothing is hasty") };
+        stage.worker.on_answer(id, &answer(80), stage.now, &mut stage.shelf);
+        stage.poll();
+        assert!(matches!(opened(&mut stage)[..], [(_, 80)]), "and this is the first such one again");
     }
 }
