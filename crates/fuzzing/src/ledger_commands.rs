@@ -2,7 +2,7 @@
 
 use crate::dice::Dice;
 use desk::acts::{Act, check_act};
-use desk::{Desk, NOON, at_least, credits, need, node, terms, window};
+use desk::{Desk, NOON, at_least, credits, need, node, spoken, terms, window};
 use ledger::{
     Abandon, Command, CrashPolicy, Expire, Exposure, GrantId, HOLD_GENERATION_MIN, Lane, Mode, Need,
     Shortfall, Source, TakeBack, Terms, Totals, Upto, Void, VoidTarget,
@@ -84,7 +84,7 @@ fn asked(dice: &mut Dice<'_>) -> Need {
     let mode = match dice.below(9) {
         0 => Mode::Identify,
         1..=4 => Mode::Hold { generation: HOLD_GENERATION_MIN + dice.upto(6) },
-        _ => Mode::Lease { generation_min: 1 + dice.upto(2), ahead: small(dice) },
+        _ => Mode::Lease { generation_min: 1 + dice.upto(2) },
     };
     let limit = 1 + dice.upto(4).cast_signed();
     let lanes = (0..dice.below(3))
@@ -101,5 +101,7 @@ fn asked(dice: &mut Dice<'_>) -> Need {
     let exposure = if dice.flag() { Exposure::AtMost(small(dice)) } else { Exposure::Whole };
     let holders = u32::try_from(1 + dice.upto(3)).unwrap();
     let node = node(1 + u8::from(dice.flag()));
-    Need { node, holders, exposure, ..need(mode, lanes, dice.flag()) }
+    let lanes = spoken(small(dice), lanes);
+    let at_once = if dice.below(4) == 0 { u32::try_from(1 + dice.upto(2)).ok() } else { None };
+    Need { node, holders, exposure, at_once, ..need(mode, lanes, dice.flag()) }
 }

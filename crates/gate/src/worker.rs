@@ -19,6 +19,8 @@ mod claims;
 mod hostile_tests;
 mod lease;
 mod needs;
+#[cfg(test)]
+mod outage_tests;
 mod pace;
 #[cfg(test)]
 mod priced_tests;

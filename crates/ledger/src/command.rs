@@ -146,6 +146,9 @@ pub struct Leg {
     /// With how much it does, from 1 to `need`, where all of `need` cannot be had and nothing is to be waited for: then it takes
     /// what there is. `None` for all or nothing.
     pub least: Option<Amount>,
+    /// For leases: of what is free in own leases of this unit and scope, how much is already spoken for by other needs of the
+    /// same message. What is spoken for in another kind is no reason to pass this one over.
+    pub ahead: Amount,
     /// The rule that fills the scope, if it is one.
     pub window: Option<WindowRule>,
 }
@@ -183,15 +186,13 @@ pub enum Mode {
         /// Which hold.
         generation: u64,
     },
-    /// A lease in the process's open cell of each grant, so large that at least `ahead + need` is free in it (or what there
-    /// is, at least `ahead + least`: see [`Leg::least`]).
+    /// A lease in the process's open cell of each grant, so large that at least [`Leg::ahead`] and `need` are free in it (or
+    /// what there is, at least `ahead + least`: see [`Leg::least`]).
     /// The ledger picks the generation. Reports of the same message must be applied first: what they admitted is
     /// what tells a repeated need from a new one.
     Lease {
         /// Cells of a smaller generation are not used (they were another VM's).
         generation_min: u64,
-        /// What is free and already spoken for, by other needs of the same message.
-        ahead: Amount,
     },
 }
 
@@ -210,7 +211,7 @@ pub struct Need {
     pub wait: bool,
     /// How many processes spend from this account, at least 1: it bounds the size of a lease.
     pub holders: u32,
-    /// How many holds may be open at once, whichever process has them; `None` for any number. Leases are not counted: whoever is
+    /// How many holds may be unsettled at once, whichever process has them; `None` for any number. Leases are not counted: whoever is
     /// bounded so is asked for with holds.
     pub at_once: Option<u32>,
     /// How long the cells live.

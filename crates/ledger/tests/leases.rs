@@ -10,7 +10,7 @@ fn lease(node: &NodeName, need: i64, ahead: i64) -> Need {
     Need {
         node: node.clone(),
         holders: 2,
-        ..desk::need(Mode::Lease { generation_min: 1, ahead: amount(ahead) }, vec![credits(need)], false)
+        ..desk::need(Mode::Lease { generation_min: 1 }, spoken(amount(ahead), vec![credits(need)]), false)
     }
 }
 
@@ -260,7 +260,7 @@ fn t24_t26_the_same_payment_grants_once_and_another_amount_is_a_conflict() {
 fn a_new_vm_does_not_spend_from_the_cells_of_the_old_one() {
     let mut desk = Desk::with(100);
     assert_eq!(leased(&mut desk, lease(&node(1), 1, 0))[0].id.generation, 1);
-    let mode = Mode::Lease { generation_min: 2, ahead: Amount::ZERO };
+    let mode = Mode::Lease { generation_min: 2 };
     let fresh = leased(&mut desk, Need { mode, ..lease(&node(1), 1, 0) }).remove(0);
     assert_eq!((fresh.id.generation, fresh.granted), (2, amount(18)));
     assert_eq!(desk.shown(), 100);

@@ -7,7 +7,7 @@ use ledger::*;
 use units::{Amount, Instant, Unit};
 
 fn lease(n: u8, ahead: i64, lanes: Vec<Lane>) -> Need {
-    let mode = Mode::Lease { generation_min: 1, ahead: amount(ahead) };
+    let (mode, lanes) = (Mode::Lease { generation_min: 1 }, spoken(amount(ahead), lanes));
     Need { node: node(n), ..need(mode, lanes, false) }
 }
 

@@ -32,7 +32,7 @@ proptest! {
         grows in any::<bool>(),
     ) {
         let mut desk = Desk::with(100);
-        let ask = need(Mode::Lease { generation_min: 1, ahead: Amount::ZERO }, vec![credits(100)], false);
+        let ask = need(Mode::Lease { generation_min: 1 }, vec![credits(100)], false);
         let Decision::Granted(granted) = desk.need(ask).decision else { panic!() };
         let id = granted.cells[0].id.clone();
         let (mut now, mut snapshots) = (Totals::default(), Vec::new());

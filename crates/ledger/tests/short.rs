@@ -13,7 +13,7 @@ fn short(n: i64, totals: Totals) -> Totals {
 /// A lease of 10 out of 30, of which 6 were admitted, finished and used.
 fn lease() -> (Desk, CellId) {
     let mut desk = Desk::with(30);
-    let ask = need(Mode::Lease { generation_min: 1, ahead: Amount::ZERO }, vec![credits(10)], false);
+    let ask = need(Mode::Lease { generation_min: 1 }, vec![credits(10)], false);
     let Decision::Granted(granted) = desk.need(ask).decision else { panic!() };
     let id = granted.cells[0].id.clone();
     assert_eq!(desk.book.cells[&id].granted, amount(10));
@@ -90,10 +90,7 @@ fn what_ends_first_pays_first_whichever_grant_was_held() {
 #[test]
 fn what_is_lent_elsewhere_is_not_touched() {
     let (mut desk, id) = lease();
-    let other = Need {
-        node: node(2),
-        ..need(Mode::Lease { generation_min: 1, ahead: Amount::ZERO }, vec![credits(20)], false)
-    };
+    let other = Need { node: node(2), ..need(Mode::Lease { generation_min: 1 }, vec![credits(20)], false) };
     desk.need(other);
     let late = told(&mut desk, &id, 4).unwrap();
     assert_eq!((late.covered, late.owed), (Amount::ZERO, amount(4)));

@@ -190,7 +190,7 @@ fn t41_what_begins_at_the_instant_at_which_something_ends_counts_from_then() {
 fn what_a_window_pays_for_is_answered_with_nothing_but_the_window() {
     let mut desk = at(MIDNIGHT - 60);
     desk.grant(terms(Source::Purchase, "buy:1", 100));
-    let lease = || Mode::Lease { generation_min: 1, ahead: Amount::ZERO };
+    let lease = || Mode::Lease { generation_min: 1 };
     let granted = |answer: NeedAnswer| match answer.decision {
         Decision::Granted(granted) => granted,
         other => panic!("{other:?}"),
@@ -203,4 +203,42 @@ fn what_a_window_pays_for_is_answered_with_nothing_but_the_window() {
     // Credits are told of when credits pay.
     let answer = granted(desk.need(need(lease(), vec![credits(1)], false)));
     assert!(answer.cells.iter().any(|cell| cell.id == lent.cells[0].id && !cell.keep));
+}
+
+/// Two needs of one message: the first is lent the last credit, the second could be paid by the window.
+#[test]
+fn what_is_spoken_for_in_credits_is_no_reason_to_pass_a_window_over() {
+    let mut desk = at(NOON);
+    desk.grant(terms(Source::Purchase, "buy:1", 1));
+    let lease = |lanes| need(Mode::Lease { generation_min: 1 }, lanes, false);
+    assert!(matches!(desk.need(lease(vec![credits(1)])).decision, Decision::Granted(_)));
+    let lanes = || [vec![window(3)], spoken(Amount::ONE, vec![credits(1)])].concat();
+    let Decision::Granted(granted) = desk.need(lease(lanes())).decision else { panic!("three are free") };
+    assert_eq!((granted.lane, granted.unit), (Some(0), Unit::Requests));
+    // Nor the other way round, and what is spoken for in its own kind still is.
+    let taken = [spoken(amount(3), vec![window(3)]), spoken(Amount::ONE, vec![credits(1)])].concat();
+    assert!(matches!(desk.need(lease(taken)).decision, Decision::Refused(_)));
+    let taken = [spoken(amount(3), vec![window(3)]), vec![credits(1)]].concat();
+    let Decision::Granted(granted) = desk.need(lease(taken)).decision else { panic!("a credit is free") };
+    assert_eq!((granted.lane, granted.unit), (Some(1), Unit::Credits));
+}
+
+#[test]
+fn midnight_makes_no_room_for_more_requests_at_once() {
+    let mut desk = at(MIDNIGHT - 10);
+    let of_two =
+        |generation| Need { at_once: Some(2), ..need(Mode::Hold { generation }, vec![window(9)], false) };
+    let granted = |answer: NeedAnswer| match answer.decision {
+        Decision::Granted(granted) => granted,
+        other => panic!("{other:?}"),
+    };
+    let first = granted(desk.need(of_two(H)));
+    granted(desk.need(of_two(H + 1)));
+    desk.after(10_000).expire(CrashPolicy::Refund);
+    assert_eq!(desk.state(&first.cells[0].id), CellState::Soft, "its window is over, and its request is not");
+    let crowded = desk.need(of_two(H + 2)).decision;
+    let Decision::Refused(refused) = crowded else { panic!("{crowded:?}") };
+    assert_eq!(refused.refusal, Refusal::ConcurrencyLimitReached);
+    desk.finish(&first.cells[0].id, 1);
+    granted(desk.need(of_two(H + 2)));
 }

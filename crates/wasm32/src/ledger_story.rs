@@ -86,6 +86,7 @@ fn need(numbers: &mut Numbers, now: Instant) -> Command {
         scope: String::new(),
         need: amount(1 + numbers.below(1 << 36)),
         least: None,
+        ahead: Amount::ZERO,
         window: None,
     };
     let rule = WindowRule::utc_day("free", amount(3), 0, now);
@@ -94,12 +95,13 @@ fn need(numbers: &mut Numbers, now: Instant) -> Command {
         scope: "free".into(),
         need: Amount::ONE,
         least: None,
+        ahead: Amount::ZERO,
         window: Some(rule),
     };
     let lanes = vec![Lane { legs: vec![if numbers.below(5) == 0 { free } else { credits }] }];
     let mode = match numbers.below(3) {
         0 => Mode::Hold { generation: HOLD_GENERATION_MIN + numbers.below(40) },
-        _ => Mode::Lease { generation_min: 1 + numbers.below(2), ahead: Amount::ZERO },
+        _ => Mode::Lease { generation_min: 1 + numbers.below(2) },
     };
     Command::Need(Need {
         node: node(),

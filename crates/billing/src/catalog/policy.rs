@@ -66,10 +66,18 @@ impl Catalog {
                 expires_at: to,
             };
             let (scope, need) = (name.clone(), Amount::ONE);
-            Some(Leg { unit: Unit::Requests, scope, need, least: None, window: Some(rule) })
+            Some(Leg {
+                unit: Unit::Requests,
+                scope,
+                need,
+                least: None,
+                ahead: Amount::ZERO,
+                window: Some(rule),
+            })
         });
         let ToHold { hold: need, least } = size;
-        let paid = Leg { unit: Unit::Credits, scope: String::new(), need, least, window: None };
+        let paid =
+            Leg { unit: Unit::Credits, scope: String::new(), need, least, ahead: Amount::ZERO, window: None };
         free.chain([paid]).map(|leg| Lane { legs: vec![leg] }).collect()
     }
 }

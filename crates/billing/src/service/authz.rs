@@ -47,7 +47,8 @@ pub fn charge_at_once(
     let subject = subject.map_err(|error| Error::Bug(format!("a digest is no subject: {error}")))?;
     // A final answer: nobody asks again.
     let (mode, shape, wait_ms, generation_min) = (NeedMode::Hold, NeedShape::Fixed, 0, 1);
-    let need = Need { id, subject, endpoint, mode, shape, wait_ms, generation_min, repeat: None };
+    let need =
+        Need { id, subject, endpoint, mode, shape, wait_ms, generation_min, repeat: None, served: false };
     let (cells, needs, abandoned, usage) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let sync =
         Sync { node, incarnation, worker: 1, sent_seq: id, cells, needs, abandoned, usage, draining: false };

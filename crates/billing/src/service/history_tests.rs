@@ -46,6 +46,7 @@ fn need(dice: &mut Dice, n: u64, now: Instant) -> Command {
         scope: "daily".into(),
         need: Amount::ONE,
         least: None,
+        ahead: Amount::ZERO,
         window: Some(rule),
     };
     let need = 1 + dice.below(9);
@@ -54,10 +55,11 @@ fn need(dice: &mut Dice, n: u64, now: Instant) -> Command {
         scope: String::new(),
         need: amount(need),
         least: (dice.below(3) == 0).then(|| amount(1 + dice.below(need))),
+        ahead: Amount::ZERO,
         window: None,
     };
     let hold = Mode::Hold { generation: HOLD_GENERATION_MIN + n };
-    let mode = if dice.below(2) == 0 { hold } else { Mode::Lease { generation_min: 1, ahead: Amount::ZERO } };
+    let mode = if dice.below(2) == 0 { hold } else { Mode::Lease { generation_min: 1 } };
     Command::Need(Need {
         node: NodeName::new("n1").unwrap(),
         incarnation: 1,

@@ -11,12 +11,12 @@ use contract::v1::{
     SubscriptionState, Sync, Window,
 };
 use ledger::subscription::Stage;
-use ledger::{Book, Command, Decision, Granted, Mode, NeedAnswer, Reply};
+use ledger::{Book, Command, Decision, Granted, Lane, Leg, Mode, NeedAnswer, Reply};
 use std::collections::{BTreeMap, BTreeSet};
 use units::{AccountId, Amount, Instant, Span, TierId, Unit};
 
-/// What is free in leases and already spoken for by earlier needs of the same sync, by payer.
-pub(super) type Ahead = BTreeMap<AccountId, Amount>;
+/// What is free in leases and already spoken for by earlier needs of the same sync, by payer and kind of grant.
+pub(super) type Ahead = BTreeMap<(AccountId, Unit, String), Amount>;
 
 /// Decides about one need. A refusal is an answer, not an error.
 pub(super) fn decide(
@@ -69,17 +69,17 @@ fn of_account(
     let verdict = repeats::look(session, sync, need, asker)?;
     let forbidden = forbidden.or(if let Verdict::No(reason) = verdict { Some(reason) } else { None });
     let size = size.unwrap_or_default();
-    let lanes = size.map_or_else(Vec::new, |size| {
+    let mut lanes = size.map_or_else(Vec::new, |size| {
         setup.catalog.lanes(standing.tier.as_ref(), &need.endpoint, size, session.work.now)
     });
+    for leg in lanes.iter_mut().flat_map(|lane| &mut lane.legs) {
+        leg.ahead = ahead.get(&kind(owner, leg)).copied().unwrap_or_default();
+    }
     let mode = match need.mode {
         NeedMode::Identify => Mode::Identify,
         _ if forbidden.is_some() => Mode::Identify,
         NeedMode::Hold => Mode::Hold { generation: generation(sync, need.id) },
-        NeedMode::Lease => {
-            let ahead = ahead.get(owner).copied().unwrap_or(Amount::ZERO);
-            Mode::Lease { generation_min: need.generation_min, ahead }
-        }
+        NeedMode::Lease => Mode::Lease { generation_min: need.generation_min },
     };
     let asked = ledger::Need {
         node: sync.node.clone(),
@@ -88,23 +88,23 @@ fn of_account(
         lanes: lanes.clone(),
         wait: need.wait_ms > 0,
         holders,
-        at_once: standing.tier.as_ref().and_then(|tier| setup.catalog.tiers.get(tier)).and_then(|tier| tier.at_once),
+        // What was served already has to be charged, however many are under way now.
+        at_once: at_once(setup, &standing).filter(|_| !need.served),
         timing: setup.timing,
         exposure: setup.catalog.policies.exposure,
     };
     let reply = session.step(owner, &Command::Need(asked))?;
     let Reply::Need(answer) = reply else { return Err(Error::Bug(format!("a need was answered {reply:?}"))) };
-    let told = Told { session, asker, size, answer: &answer };
+    let told = Told { session, asker, size, lanes: &lanes, answer: &answer };
     let decision = match (&answer.decision, forbidden) {
         (Decision::Refused(no), _) => told.refuse(reason(no.refusal), no.required),
         (_, Some(reason)) => told.refuse(reason, size.map(|size| size.least.unwrap_or(size.hold))),
         (Decision::Identified, None) => told.pass(&standing, None)?,
         (Decision::Granted(granted), None) => {
             if need.mode == NeedMode::Lease {
-                let spoken = ahead.entry(owner.clone()).or_default();
-                *spoken = spoken.checked_add(granted.hold).unwrap_or(Amount::MAX);
+                speak_for(ahead, owner, granted, &lanes);
             }
-            told.pass(&standing, Some((granted, &lanes)))?
+            told.pass(&standing, Some(granted))?
         }
         // A hold that was settled already must not be sent upstream a second time.
         (Decision::Over, None) => told.refuse(Reason::ServiceUnavailable, None),
@@ -117,6 +117,25 @@ fn of_account(
         }
         (decision, _) => decision,
     })
+}
+
+fn at_once(setup: &Setup, standing: &ledger::subscription::Standing) -> Option<u32> {
+    setup.catalog.tiers.get(standing.tier.as_ref()?)?.at_once
+}
+
+fn kind(owner: &AccountId, leg: &Leg) -> (AccountId, Unit, String) {
+    (owner.clone(), leg.unit, leg.scope.clone())
+}
+
+/// What was lent for this need is spoken for.
+fn speak_for(ahead: &mut Ahead, owner: &AccountId, granted: &Granted, lanes: &[Lane]) {
+    let lane = granted.lane.and_then(|lane| lanes.get(lane));
+    for (n, leg) in lane.iter().flat_map(|lane| &lane.legs).enumerate() {
+        // The first one may hold less than it needs, where that does.
+        let taken = if n == 0 { granted.hold } else { leg.need };
+        let spoken = ahead.entry(kind(owner, leg)).or_default();
+        *spoken = spoken.checked_add(taken).unwrap_or(Amount::MAX);
+    }
 }
 
 /// What the request holds in credits; nothing for an endpoint outside of the catalog, where nothing is held.
@@ -207,6 +226,8 @@ struct Told<'a, 's, 'w, 'e> {
     session: &'a Session<'s, 'w, 'e>,
     asker: &'a Asker,
     size: Option<ToHold>,
+    /// How it could be paid for.
+    lanes: &'a [Lane],
     answer: &'a NeedAnswer,
 }
 
@@ -234,7 +255,7 @@ impl Told<'_, '_, '_, '_> {
     fn pass(
         &self,
         standing: &ledger::subscription::Standing,
-        granted: Option<(&Granted, &[ledger::Lane])>,
+        granted: Option<&Granted>,
     ) -> Result<NeedDecision, Error> {
         // Only an account with a tier passes the ledger.
         let tier: &TierId = standing
@@ -251,8 +272,8 @@ impl Told<'_, '_, '_, '_> {
         });
         let version = catalog.price_version;
         let price = match granted {
-            Some((granted, lanes)) => {
-                Price { unit: granted.unit, hold: granted.hold, scope: self.scope(granted, lanes), version }
+            Some(granted) => {
+                Price { unit: granted.unit, hold: granted.hold, scope: self.scope(granted), version }
             }
             None => {
                 let hold = self.size.map_or(Amount::ZERO, |size| size.hold);
@@ -271,22 +292,25 @@ impl Told<'_, '_, '_, '_> {
             valid_ms: self.valid(standing).millis(),
             counted: catalog.tiers.get(tier).is_some_and(|tier| tier.at_once.is_some()),
         };
-        let cells = granted.map_or_else(Vec::new, |(granted, _)| self.cells(granted, &price.scope));
+        let cells = granted.map_or_else(Vec::new, |granted| self.cells(granted, &price.scope));
         Ok(NeedDecision::Ok { standing: Box::new(standing), price, cells, paid: Amount::ZERO })
     }
 
-    /// For how long this holds: no longer than a lease, than the tier, or than the window that paid or was used up.
+    /// For how long this holds: no longer than a lease, than the tier, or than any window that pays, or will when it has begun
+    /// anew.
     fn valid(&self, standing: &ledger::subscription::Standing) -> Span {
         let ends = [standing.changes_at, self.answer.window.as_ref().map(|window| window.resets_at)];
+        let windows = self.lanes.iter().flat_map(|lane| &lane.legs).filter_map(|leg| leg.window.as_ref());
         let now = self.session.work.now;
-        ends.into_iter().flatten().map(|end| end.since(now)).fold(self.session.setup.timing.ttl, Span::min)
+        let ends = ends.into_iter().flatten().chain(windows.map(|window| window.expires_at));
+        ends.map(|end| end.since(now)).fold(self.session.setup.timing.ttl, Span::min)
     }
 
     /// What kind of grant pays. A repeated hold was paid by the lane of its unit.
-    fn scope(&self, granted: &Granted, lanes: &[ledger::Lane]) -> String {
-        let lane = granted.lane.and_then(|lane| lanes.get(lane));
+    fn scope(&self, granted: &Granted) -> String {
+        let lane = granted.lane.and_then(|lane| self.lanes.get(lane));
         let leg = lane.and_then(|lane| lane.legs.first()).or_else(|| {
-            lanes.iter().filter_map(|lane| lane.legs.first()).find(|leg| leg.unit == granted.unit)
+            self.lanes.iter().filter_map(|lane| lane.legs.first()).find(|leg| leg.unit == granted.unit)
         });
         leg.map(|leg| leg.scope.clone()).unwrap_or_default()
     }

@@ -86,9 +86,17 @@ fn hold(generation: u64, n: i64) -> Command {
         scope: "daily".into(),
         need: Amount::ONE,
         least: None,
+        ahead: Amount::ZERO,
         window: Some(rule),
     };
-    let paid = Leg { unit: Unit::Credits, scope: String::new(), need: amount(n), least: None, window: None };
+    let paid = Leg {
+        unit: Unit::Credits,
+        scope: String::new(),
+        need: amount(n),
+        least: None,
+        ahead: Amount::ZERO,
+        window: None,
+    };
     Command::Need(Need {
         node: node(),
         incarnation: 1,
@@ -200,7 +208,7 @@ fn the_last_lease_of_a_process_is_found_even_if_it_is_over() {
         let lease = |generation_min| match hold(HOLD, 4) {
             Command::Need(mut need) => {
                 need.lanes.remove(0);
-                need.mode = Mode::Lease { generation_min, ahead: Amount::ZERO };
+                need.mode = Mode::Lease { generation_min };
                 Command::Need(need)
             }
             other => other,

@@ -64,6 +64,15 @@ async fn a_tier_allows_so_many_requests_at_once_at_all_gateways_together() {
         "what holds nothing is not counted"
     );
     assert_eq!(world.need(4, "bob", "chat").await["decision"], "ok", "nor is what others do");
+    // What passed while billing was away is charged, however many are under way: it is over.
+    let mut served = elsewhere(3, 0);
+    served["needs"][0]["served"] = json!(true);
+    assert_eq!(world.sync(&served).await["needs"][0]["decision"], "ok");
+    assert_eq!(
+        world.sync(&json!({"node": "gateway-2", "abandoned": [3]})).await["needs"],
+        json!([]),
+        "and is over again"
+    );
     world.sync(&json!({"cells": finished(&held, 1_000_000)})).await;
     assert_eq!(world.sync(&elsewhere(2, 0)).await["needs"][0]["decision"], "ok");
 }

@@ -96,3 +96,42 @@ async fn t31_a_limit_that_was_changed_holds_from_the_next_start() {
         assert_eq!(refused["refusal"]["reason"], "daily_limit_reached", "{limit}");
     }
 }
+
+#[tokio::test]
+async fn a_window_pays_though_credits_are_lent_to_another_request_of_the_same_message() {
+    for credits in [1, 10] {
+        let world = World::with(demo_catalog(), &[]).await;
+        world.need(1, "alice", "models").await;
+        world.admin("POST", "grants", &json!({"account": "alice", "credits": credits})).await.ok(201);
+        let lease = |id, endpoint| {
+            let mut asked = need(id, "alice", endpoint);
+            asked["mode"] = json!("lease");
+            asked
+        };
+        let both = json!({"needs": [lease(2, "embeddings"), lease(3, "chat"), lease(4, "chat")]});
+        let answer = world.sync(&both).await;
+        let units = [0, 1, 2].map(|n| answer["needs"][n]["price"]["unit"].clone());
+        assert_eq!(units, ["credits", "requests", "requests"], "{credits} credits: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_told_of_a_spent_window_holds_until_the_first_of_them_refills() {
+    let both = "windows:\n      a_month: {endpoints: [chat], limit: 1, period: month}\n      b_day: {endpoints: [chat], limit: 1, period: day}\n";
+    let demo = demo_catalog();
+    let start = demo.find("windows:\n      daily").unwrap();
+    let end = start + demo[start..].find("    attributes").unwrap();
+    let demo = format!("{}{both}{}", &demo[..start], &demo[end..]);
+    let world = World::with(demo, &[]).await;
+    world.need(1, "alice", "models").await;
+    world.admin("POST", "grants", &json!({"account": "alice", "credits": 100})).await.ok(201);
+    until(&world, "2026-11-21").await;
+    world.advance(Span::from_secs(86_400 - 15));
+    let units = async |id: u64| {
+        let answer = world.need(id, "alice", "chat").await;
+        (answer["price"]["unit"].clone(), answer["standing"]["valid_ms"].as_i64())
+    };
+    assert_eq!(units(2).await.0, "requests");
+    assert_eq!(units(3).await.0, "requests");
+    assert_eq!(units(4).await, (json!("credits"), Some(15_000)), "the day is over before the month");
+}

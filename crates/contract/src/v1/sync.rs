@@ -92,6 +92,10 @@ pub struct Need {
     /// Set if the client named the request, so that a repetition of it is charged once. Only with mode `hold`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeat: Option<Repeat>,
+    /// True if the request was let through while billing was away, and is over: how many may be under way at once does not
+    /// matter to it any more.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub served: bool,
 }
 
 /// How a client names a request that it may repeat (draft-ietf-httpapi-idempotency-key-header): digests, each 64 lower-case

@@ -159,7 +159,7 @@ impl Slot {
     }
 
     /// What is forgotten must not come back: its totals would begin anew.
-    fn raise_floor(&mut self, forgotten: CellKey) {
+    pub(super) fn raise_floor(&mut self, forgotten: CellKey) {
         self.floor = self.floor.max(forgotten.generation.saturating_add(1));
     }
 

@@ -5,7 +5,7 @@
 
 use super::{PayerKey, Slot, SlotError};
 use crate::shelf::Shelf;
-use contract::v1::CellReport;
+use contract::v1::{CellLease, CellReport};
 use units::Instant;
 
 /// How many slots there are: some 250 bytes each when in use, a megabyte in all.
@@ -90,6 +90,31 @@ impl Table {
         change: impl FnMut(&mut Slot) -> T,
     ) -> Result<Changed<T>, Blocked> {
         self.run(shelf, payer, now, true, change)
+    }
+
+    /// Cells that were lent to a payer whose slot is another's are never entered in it, should the payer have it again.
+    ///
+    /// # Errors
+    /// [`Blocked`], and nothing was changed.
+    pub fn bar(&self, shelf: &mut dyn Shelf, payer: PayerKey, cells: &[CellLease]) -> Result<(), Blocked> {
+        let key = key(payer.slot(SLOTS));
+        for _ in 0..TRIES {
+            let stored = shelf.read(&key);
+            let mut slot = match stored.as_ref().map(|(bytes, _)| Slot::decode(bytes)) {
+                Some(Ok(slot)) => slot,
+                None | Some(Err(SlotError::Foreign)) => Slot::new(payer, self.incarnation),
+                Some(Err(SlotError::Malformed)) => return Err(Blocked::Malformed),
+            };
+            // Its own by now: they are entered there instead.
+            if slot.payer == payer && slot.incarnation == self.incarnation && stored.is_some() {
+                return Err(Blocked::Busy);
+            }
+            cells.iter().for_each(|cell| slot.raise_floor(cell.key));
+            if shelf.write(&key, &slot.encode(), stored.map(|(_, seen)| seen)).is_ok() {
+                return Ok(());
+            }
+        }
+        Err(Blocked::Busy)
     }
 
     fn run<T>(

@@ -2,12 +2,17 @@
 //!
 //! The bound is per process and outage: a count on the shelf, which the first sync that succeeds sets back to nothing.
 
-use super::talk::Ended;
+use super::Worker;
+use super::books::Hold;
+use super::needs::Waiter;
+use super::reply::check_pass;
+use super::talk::{Ended, Fault, Pass};
 use crate::Numbered;
+use crate::effect::{Level, Metric};
 use crate::shelf::Shelf;
-use contract::v1::{Need, NeedMode, NeedShape, Outcome};
+use contract::v1::{Need, NeedDecision, NeedMode, NeedShape, Outcome, PriceList, UsageRecord};
 use std::collections::BTreeSet;
-use units::{EndpointId, Subject};
+use units::{Amount, EndpointId, Instant, Subject, Unit};
 
 const KEY: &str = "tollgate/allowance/1";
 const TRIES: usize = 16;
@@ -116,8 +121,88 @@ impl Unpaids {
                 wait_ms: 0,
                 generation_min: 1,
                 repeat: None,
+                served: true,
             })
             .collect()
+    }
+}
+
+impl Worker {
+    /// Lets a request pass that nobody can decide about, within its route's allowance. Not one that its client named: that would
+    /// be charged apart from its repetitions, and safe to repeat is what it was named for.
+    pub(super) fn let_unpaid(
+        &mut self,
+        waiter: &Waiter,
+        fault: Fault,
+        shelf: &mut dyn Shelf,
+    ) -> Option<Box<Pass>> {
+        if waiter.mode == NeedMode::Identify || waiter.is_named() || !fault.is_outage() {
+            return None;
+        }
+        let id = self.needs.number()?;
+        if !take(shelf, waiter.allow) {
+            return None;
+        }
+        let (subject, endpoint) = waiter.key.clone();
+        self.unpaids.open(id, subject, endpoint);
+        Some(Box::new(Pass::unpaid(id)))
+    }
+
+    /// Billing is back, and decided about a request that was let through without it.
+    pub(super) fn charge_unpaid(
+        &mut self,
+        id: u64,
+        unpaid: &Unpaid,
+        end: Ended,
+        decision: NeedDecision,
+        list: Option<&PriceList>,
+        sent: Instant,
+    ) {
+        let Ended { outcome, tokens, request_id, basis, at, .. } = end.clone();
+        let endpoint = unpaid.endpoint.clone();
+        let (payer, why) = match decision {
+            NeedDecision::Ok { standing, price, cells, .. }
+                if check_pass((NeedMode::Hold, self.generation(id)), &price, &cells).is_ok() =>
+            {
+                let (account, price_version) = (standing.account.clone(), price.version);
+                let charged = match (list, &tokens) {
+                    (Some(list), Some(tokens)) if price.unit == Unit::Credits => {
+                        list.cost(&tokens.model, tokens).min(price.hold)
+                    }
+                    _ => price.hold,
+                };
+                let (prompt, beat) = (true, self.beat(&cells));
+                self.books.open(id, Hold { account, endpoint, price_version, cells, prompt, beat }, sent);
+                let (_, bug) = self.books.end(Ended { hold: id, charged, ..end }, sent);
+                return bug.into_iter().for_each(|bug| self.count(Metric::Bug { bug }));
+            }
+            NeedDecision::Ok { .. } => {
+                self.books.abandon(id);
+                (None, Fault::Nonsense.as_str())
+            }
+            NeedDecision::Retry { .. } => (None, "retry"),
+            NeedDecision::Refused { refusal } => (refusal.payer.clone(), refusal.reason.as_str()),
+        };
+        self.count(Metric::Fault { fault: "unpaid_allowance" });
+        let line = format!("request {request_id} passed while billing was away, and is not paid for: {why}");
+        self.log(Level::Error, line);
+        if let Some(account) = payer {
+            let (charges, returned, n, price_version) = (Vec::new(), Amount::ZERO, 0, 0);
+            self.books.note_unpaid(UsageRecord {
+                n,
+                request_id,
+                account,
+                endpoint,
+                charges,
+                returned,
+                beyond: Amount::ZERO,
+                outcome,
+                tokens,
+                basis,
+                price_version,
+                at,
+            });
+        }
     }
 }
 

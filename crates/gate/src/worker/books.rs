@@ -17,6 +17,9 @@ pub(super) struct Hold {
     pub(super) cells: Vec<CellLease>,
     /// False if its end need not be told at once.
     pub(super) prompt: bool,
+    /// How often it is told of while it lasts: a third of its time, but where that ends with its grant no oftener than syncs
+    /// go out that nobody waits for.
+    pub(super) beat: Span,
 }
 
 /// What a request under way holds on leases.
@@ -117,7 +120,7 @@ impl Books {
 
     /// A request is under way on this hold, which the sync sent at `sent` brought.
     pub(super) fn open(&mut self, id: u64, hold: Hold, sent: Instant) {
-        let due = sent.plus(period(&hold));
+        let due = sent.plus(hold.beat);
         self.due.insert((due, id));
         self.holds.insert(id, (due, hold));
     }
@@ -312,7 +315,7 @@ impl Books {
     fn put_off(&mut self, id: u64, sent: Instant) {
         if let Some((due, hold)) = self.holds.get_mut(id) {
             self.due.remove(&(*due, id));
-            *due = sent.plus(period(hold));
+            *due = sent.plus(hold.beat);
             self.due.insert((*due, id));
         }
     }
@@ -320,11 +323,6 @@ impl Books {
 
 /// The bits of a hold's generation that are the need's id.
 const NEED_BITS: u64 = (1 << 40) - 1;
-
-fn period(hold: &Hold) -> Span {
-    let ttl = hold.cells.iter().map(|cell| cell.ttl_ms).min().unwrap_or(0);
-    Span::from_millis(ttl).part(3)
-}
 
 /// Totals of one cell only grow, so the larger of two are the later ones.
 fn later(one: &CellReport, other: &CellReport) -> CellReport {

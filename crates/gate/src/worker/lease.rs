@@ -4,26 +4,20 @@
 //! matter who else tells of them. A lease that is in use is told again every third of its time; one on which nothing was
 //! admitted for half of its time goes back.
 
-use super::allowance::{self, Unpaid};
-use super::books::{Finish, Hold, Leased};
-use super::needs::Waiter;
+use super::books::{Finish, Leased};
 use super::process::Membership;
-use super::reply::check_pass;
 use super::sync::Granted;
-use super::talk::{Answer, Decided, Ended, Fault, Pass};
+use super::talk::{Answer, Decided, Pass};
 use super::warm::Key;
 use super::{Batch, Worker, alive};
 use crate::effect::{Level, Metric};
 use crate::entered::entered;
-use crate::lease::{Blocked, Changed, Held, PayerKey, SLOTS, Slot, scope_tag};
+use crate::lease::{Blocked, Cell, Changed, Held, PayerKey, SLOTS, Slot, scope_tag};
 use crate::shelf::Shelf;
-use contract::v1::{
-    CellAnswer, CellKey, CellLease, CellReport, CellState, NeedDecision, NeedMode, NeedShape, Note, Price,
-    PriceList, UsageRecord,
-};
+use contract::v1::{CellAnswer, CellKey, CellLease, CellReport, CellState, NeedMode, NeedShape, Note, Price};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use units::{Amount, Instant, Span, Unit};
+use units::{Instant, Span};
 
 /// How many slots are looked through at a time after a worker died.
 const SWEEP: u32 = 256;
@@ -194,11 +188,28 @@ impl Worker {
             }
             Err(blocked) => {
                 self.count(Metric::Fault { fault: blocked.as_str() });
-                if blocked == Blocked::Busy {
-                    self.unplaced.push_back(lent);
+                match blocked {
+                    Blocked::Busy => self.unplaced.push_back(lent),
+                    Blocked::Taken => self.turn_away(lent, membership, shelf),
+                    // What stands there may be what was spent of it: that is for the crash policy.
+                    Blocked::Malformed => {}
                 }
                 None
             }
+        }
+    }
+
+    /// What was lent for a payer whose slot is another's by now goes back, and is never entered after that, whoever else of
+    /// this process heard of it.
+    fn turn_away(&mut self, lent: Lent, membership: Membership, shelf: &mut dyn Shelf) {
+        match membership.table().bar(shelf, lent.payer, &lent.cells) {
+            Ok(()) => {
+                let gone =
+                    |lease: &CellLease| CellReport { gone: true, ..Cell::new(lease, 0, lent.sent).report() };
+                self.books.leave_behind(lent.cells.iter().map(gone).collect());
+            }
+            Err(Blocked::Busy) => self.unplaced.push_back(lent),
+            Err(Blocked::Taken | Blocked::Malformed) => {}
         }
     }
 
@@ -378,81 +389,6 @@ impl Worker {
                 }
             }
             self.sweep = (end < SLOTS).then_some(end);
-        }
-    }
-
-    /// Lets a request pass that nobody can decide about, within its route's allowance.
-    pub(super) fn let_unpaid(
-        &mut self,
-        waiter: &Waiter,
-        fault: Fault,
-        shelf: &mut dyn Shelf,
-    ) -> Option<Box<Pass>> {
-        if waiter.mode == NeedMode::Identify || !fault.is_outage() {
-            return None;
-        }
-        let id = self.needs.number()?;
-        if !allowance::take(shelf, waiter.allow) {
-            return None;
-        }
-        let (subject, endpoint) = waiter.key.clone();
-        self.unpaids.open(id, subject, endpoint);
-        Some(Box::new(Pass::unpaid(id)))
-    }
-
-    /// Billing is back, and decided about a request that was let through without it.
-    pub(super) fn charge_unpaid(
-        &mut self,
-        id: u64,
-        unpaid: &Unpaid,
-        end: Ended,
-        decision: NeedDecision,
-        list: Option<&PriceList>,
-        sent: Instant,
-    ) {
-        let Ended { outcome, tokens, request_id, basis, at, .. } = end.clone();
-        let endpoint = unpaid.endpoint.clone();
-        let (payer, why) = match decision {
-            NeedDecision::Ok { standing, price, cells, .. }
-                if check_pass((NeedMode::Hold, self.generation(id)), &price, &cells).is_ok() =>
-            {
-                let (account, price_version) = (standing.account.clone(), price.version);
-                let charged = match (list, &tokens) {
-                    (Some(list), Some(tokens)) if price.unit == Unit::Credits => {
-                        list.cost(&tokens.model, tokens).min(price.hold)
-                    }
-                    _ => price.hold,
-                };
-                self.books.open(id, Hold { account, endpoint, price_version, cells, prompt: true }, sent);
-                let (_, bug) = self.books.end(Ended { hold: id, charged, ..end }, sent);
-                return bug.into_iter().for_each(|bug| self.count(Metric::Bug { bug }));
-            }
-            NeedDecision::Ok { .. } => {
-                self.books.abandon(id);
-                (None, Fault::Nonsense.as_str())
-            }
-            NeedDecision::Retry { .. } => (None, "retry"),
-            NeedDecision::Refused { refusal } => (refusal.payer.clone(), refusal.reason.as_str()),
-        };
-        self.count(Metric::Fault { fault: "unpaid_allowance" });
-        let line = format!("request {request_id} passed while billing was away, and is not paid for: {why}");
-        self.log(Level::Error, line);
-        if let Some(account) = payer {
-            let (charges, returned, n, price_version) = (Vec::new(), Amount::ZERO, 0, 0);
-            self.books.note_unpaid(UsageRecord {
-                n,
-                request_id,
-                account,
-                endpoint,
-                charges,
-                returned,
-                beyond: Amount::ZERO,
-                outcome,
-                tokens,
-                basis,
-                price_version,
-                at,
-            });
         }
     }
 

@@ -33,6 +33,8 @@ pub(super) struct Waiter {
     due: Instant,
     /// True once a hold was asked for: billing may have made one, whatever became of the answer.
     pub(super) holds: bool,
+    /// True if a hold was asked for and no answer came: billing may have made it, and know of a reason to refuse since.
+    pub(super) unheard: bool,
     /// True if others took what was lent for it: next time it wants a hold of its own.
     robbed: bool,
     /// True if the last time it was asked, it asked for a final answer.
@@ -57,6 +59,13 @@ pub(super) struct Asked {
     pub(super) allow: u32,
     pub(super) repeat: Option<Box<Repeat>>,
     pub(super) now: Instant,
+}
+
+impl Waiter {
+    /// Did its client name it, so that a repetition is charged once?
+    pub(super) fn is_named(&self) -> bool {
+        self.repeat.is_some()
+    }
 }
 
 impl Needs {
@@ -84,6 +93,7 @@ impl Needs {
             deadline: patience.plus(call),
             due: now,
             holds: false,
+            unheard: false,
             robbed: false,
             last_call: false,
         };
@@ -118,6 +128,13 @@ impl Needs {
     pub(super) fn rob(&mut self, id: u64, now: Instant) {
         if let Some(waiter) = self.waiters.get_mut(id) {
             (waiter.robbed, waiter.due) = (true, now);
+        }
+    }
+
+    /// No answer came to it, which was asked for a hold.
+    pub(super) fn miss(&mut self, id: u64) {
+        if let Some(waiter) = self.waiters.get_mut(id) {
+            waiter.unheard = true;
         }
     }
 
@@ -161,7 +178,7 @@ impl Needs {
             w.last_call = wait_ms == 0;
             let ((subject, endpoint), shape) = (w.key.clone(), w.shape.clone());
             let repeat = w.repeat.as_deref().cloned();
-            Need { id, subject, endpoint, mode, shape, wait_ms, generation_min, repeat }
+            Need { id, subject, endpoint, mode, shape, wait_ms, generation_min, repeat, served: false }
         })
         .collect()
     }

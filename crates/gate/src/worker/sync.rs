@@ -114,7 +114,7 @@ impl Worker {
                 }
                 let waiting: Vec<u64> = batch.needs.keys().copied().collect();
                 for need in batch.needs.values().filter(|_| fault != Fault::NotSent) {
-                    self.go_astray(need);
+                    self.go_unheard(need);
                 }
                 return self.failed(fault, &waiting, now, shelf);
             }
@@ -217,7 +217,8 @@ impl Worker {
             let prompt = !by_lease || awaited || cells.iter().any(|cell| !cell.keep);
             let (account, endpoint) = (decided.standing.account.clone(), waiter.key.1.clone());
             let price_version = decided.price.version;
-            self.books.open(id, Hold { account, endpoint, price_version, cells, prompt }, sent);
+            let beat = self.beat(&cells);
+            self.books.open(id, Hold { account, endpoint, price_version, cells, prompt, beat }, sent);
             hold = Some(id);
             if by_lease {
                 self.memory.put(waiter.key, Rc::clone(&decided), sent);
@@ -251,9 +252,9 @@ impl Worker {
             self.raise_epoch(membership, PayerKey::of(payer), refusal.epoch, now, shelf);
         }
         let Some(waiter) = self.needs.take(id) else { return };
-        // Had an earlier asking for a hold been granted unheard, this one would have been answered with that hold; or,
-        // where its time is over meanwhile, with this reason, and then nobody else gives it back.
-        if mode != NeedMode::Hold || refusal.reason == Reason::ServiceUnavailable {
+        // An earlier asking for a hold that was granted unheard is answered with that hold; but not where its time is over
+        // meanwhile, which is this reason, or where there is one by now why nobody may hold anything.
+        if mode != NeedMode::Hold || waiter.unheard || refusal.reason == Reason::ServiceUnavailable {
             self.give_back(id, &waiter);
         }
         self.memory.remove(&waiter.key);
@@ -261,18 +262,29 @@ impl Worker {
         self.wake(waiter.stream, Answer::Refused(refusal));
     }
 
-    /// A lease was asked for, and billing may have lent it.
-    fn go_astray(&mut self, need: &Need) {
-        if need.mode == NeedMode::Lease
-            && let Some(id) = self.needs.number()
-        {
-            self.strays.put(need, id);
+    /// Something was asked for, and billing may have granted it.
+    fn go_unheard(&mut self, need: &Need) {
+        match need.mode {
+            NeedMode::Identify => {}
+            NeedMode::Hold => self.needs.miss(need.id),
+            NeedMode::Lease => {
+                if let Some(id) = self.needs.number() {
+                    self.strays.put(need, id);
+                }
+            }
         }
     }
 
     fn nonsense(&mut self, id: u64, fault: Fault, now: Instant, shelf: &mut dyn Shelf) {
         self.log(Level::Error, format!("billing's decision on need {id} is {}", fault.as_str()));
         self.fail_need(id, fault, now, shelf);
+    }
+
+    /// How often a hold of these cells is told of.
+    pub(super) fn beat(&self, cells: &[CellLease]) -> Span {
+        let ttl = cells.iter().map(|cell| cell.ttl_ms).min().unwrap_or(0);
+        let least = self.membership.map_or(Span::ZERO, |membership| membership.pause());
+        Span::from_millis(ttl).part(3).max(least)
     }
 
     /// The generation of the cells that hold this need.

@@ -64,28 +64,52 @@ fn a_refusal_is_told_only_when_it_is_final() {
     assert!((990..=1060).contains(&stage.now.since(asked).millis()));
 }
 
-/// The answer to it was lost, and its grant had ended when it was asked for again: nobody else knows of it.
+/// Its answer is a refusal, whatever the desk thinks.
+fn refused(answer: CallResult, reason: Reason) -> CallResult {
+    let CallResult::Upstream { body: Some(body), .. } = answer else { panic!("no answer") };
+    let mut told: SyncAnswer = serde_json::from_slice(&body).unwrap();
+    told.needs[0].decision = NeedDecision::Refused { refusal: Box::new(Refusal::plain(reason)) };
+    CallResult::Upstream { status: 200, body: Some(serde_json::to_vec(&told).unwrap()) }
+}
+
+/// The answer to it was lost, and when it was asked for again its grant had ended, or there was a reason to refuse it that billing
+/// finds before it looks for the hold: nobody else knows of it.
 #[test]
-fn a_hold_that_is_over_when_it_is_asked_for_again_goes_back() {
-    let (mut stage, mut desk) = (Stage::new(), Desk::with(1));
+fn a_hold_that_was_granted_unheard_and_is_then_refused_goes_back() {
+    for reason in [Reason::ServiceUnavailable, Reason::Suspended, Reason::UnknownCustomer] {
+        let (mut stage, mut desk) = (Stage::new(), Desk::with(1));
+        stage.ask(1);
+        let answer = desk.answer(PATH_HELLO, b"");
+        stage.reply(&answer);
+        stage.answer_by(&mut desk, |_| CallResult::Reset);
+        assert_eq!(desk.free, 0, "it is held");
+        while stage.calls.is_empty() {
+            stage.later(10);
+        }
+        stage.answer_by(&mut desk, |answer| refused(answer, reason));
+        assert!(matches!(stage.woken[0].1, Answer::Refused(_)));
+        stage.settle(&mut desk);
+        assert_eq!(desk.free, PRICE, "{reason:?}: and goes back");
+    }
+}
+
+#[test]
+fn who_is_refused_and_was_heard_before_gives_up_nothing() {
+    let (mut stage, mut desk) = (Stage::new(), Desk::with(0));
+    desk.retry = true;
     stage.ask(1);
-    let answer = desk.answer(PATH_HELLO, b"");
-    stage.reply(&answer);
-    stage.answer_by(&mut desk, |_| CallResult::Reset);
-    assert_eq!(desk.free, 0, "it is held");
-    while stage.calls.is_empty() {
+    let mut given_up = 0;
+    while stage.woken.is_empty() {
+        for (_, path, body) in stage.calls.iter().filter(|(_, path, _)| *path == PATH_SYNC) {
+            given_up +=
+                serde_json::from_slice::<Sync>(body).unwrap_or_else(|_| panic!("{path}")).abandoned.len();
+        }
+        stage.settle(&mut desk);
         stage.later(10);
     }
-    stage.answer_by(&mut desk, |answer| {
-        let CallResult::Upstream { body: Some(body), .. } = answer else { panic!("no answer") };
-        let mut told: SyncAnswer = serde_json::from_slice(&body).unwrap();
-        let refusal = Box::new(Refusal::plain(Reason::ServiceUnavailable));
-        told.needs[0].decision = NeedDecision::Refused { refusal };
-        CallResult::Upstream { status: 200, body: Some(serde_json::to_vec(&told).unwrap()) }
-    });
+    stage.later(100);
     assert!(matches!(stage.woken[0].1, Answer::Refused(_)));
-    stage.settle(&mut desk);
-    assert_eq!(desk.free, PRICE, "and goes back");
+    assert_eq!((given_up, stage.calls.len()), (0, 0), "nothing is asked for in vain");
 }
 
 #[test]
@@ -264,6 +288,28 @@ fn a_long_request_is_reported_every_third_of_its_time() {
     stage.end(hold, PRICE, Outcome::Charged);
     stage.settle(&mut desk);
     assert_eq!((desk.charged, desk.held.len()), (PRICE, 0));
+}
+
+/// A hold of a window is granted a moment before that ends, for a stream that goes on.
+#[test]
+fn a_long_request_on_what_is_about_to_end_is_told_of_no_oftener_than_anything_else() {
+    let (mut stage, mut desk) = (Stage::new(), Desk::with(1));
+    stage.ask(1);
+    let answer = desk.answer(PATH_HELLO, b"");
+    stage.reply(&answer);
+    stage.answer_by(&mut desk, |answer| {
+        let CallResult::Upstream { body: Some(body), .. } = answer else { panic!("no answer") };
+        let told = String::from_utf8(body).unwrap().replace("\"ttl_ms\":30000", "\"ttl_ms\":30");
+        CallResult::Upstream { status: 200, body: Some(told.into_bytes()) }
+    });
+    assert!(stage.pass(1).hold.is_some());
+    let before = desk.syncs;
+    for _ in 0..1_000 {
+        stage.later(10);
+        stage.settle(&mut desk);
+    }
+    let syncs = desk.syncs - before;
+    assert!((8..=20).contains(&syncs), "{syncs} in ten seconds");
 }
 
 #[test]

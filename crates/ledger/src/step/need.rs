@@ -88,7 +88,11 @@ impl Work<'_> {
         if self.is_crowded(need) {
             let (refusal, required) = (Refusal::ConcurrencyLimitReached, required(&need.lanes));
             // One of them will be over soon.
-            return Ok(if need.wait { Decision::Retry } else { Decision::Refused(Refused { refusal, required }) });
+            return Ok(if need.wait {
+                Decision::Retry
+            } else {
+                Decision::Refused(Refused { refusal, required })
+            });
         }
         match self.grant_lane(need, Extent::Whole)? {
             Some(granted) => Ok(Decision::Granted(granted)),
@@ -96,12 +100,14 @@ impl Work<'_> {
         }
     }
 
-    /// Are as many holds open as may be at once? What a repeated need holds was found before, and is no further one.
+    /// Are as many holds unsettled as may be at once? What a repeated need holds was found before, and is no further one.
     fn is_crowded(&self, need: &Need) -> bool {
         let Some(most) = need.at_once else { return false };
-        let open = self.book.cells.iter().filter(|(id, cell)| id.is_hold() && cell.state == CellState::Open);
+        // Soft ones too: their window may just have ended, with the request still under way.
+        let held =
+            self.book.cells.iter().filter(|(id, cell)| id.is_hold() && cell.state != CellState::Closed);
         // One hold may have cells of several grants.
-        let holds: BTreeSet<_> = open.map(|(id, _)| (&id.node, id.incarnation, id.generation)).collect();
+        let holds: BTreeSet<_> = held.map(|(id, _)| (&id.node, id.incarnation, id.generation)).collect();
         u32::try_from(holds.len()).unwrap_or(u32::MAX) >= most
     }
 
@@ -447,13 +453,13 @@ fn wanted(need: &Need, leg: &Leg, extent: Extent) -> Option<Amount> {
         (Extent::Least, Some(least)) => least,
         _ => leg.need,
     };
-    ahead(need).checked_add(own)
+    ahead(need, leg).checked_add(own)
 }
 
 /// What is free in own leases and spoken for.
-fn ahead(need: &Need) -> Amount {
+fn ahead(need: &Need, leg: &Leg) -> Amount {
     match need.mode {
-        Mode::Lease { ahead, .. } => ahead,
+        Mode::Lease { .. } => leg.ahead,
         Mode::Hold { .. } | Mode::Identify => Amount::ZERO,
     }
 }
@@ -470,7 +476,7 @@ fn held_by(
     if let Some(missing) = whole.filter(|missing| *missing <= spendable) {
         return Ok(Some((leg.need, missing)));
     }
-    let there = plus(own, spendable, "what is free and available")?.saturating_sub(ahead(need));
+    let there = plus(own, spendable, "what is free and available")?.saturating_sub(ahead(need, leg));
     let does = leg.least.is_some_and(|least| extent == Extent::Least && least <= there);
     Ok(does.then_some((there.min(leg.need), spendable)))
 }

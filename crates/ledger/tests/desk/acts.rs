@@ -26,12 +26,14 @@ fn any_need() -> impl Strategy<Value = Command> {
     let mode = prop_oneof![
         1 => Just(Mode::Identify),
         4 => (0..6_u64).prop_map(|n| Mode::Hold { generation: H + n }),
-        4 => (1..3_u64, small()).prop_map(|(generation_min, ahead)| Mode::Lease { generation_min, ahead }),
+        4 => (1..3_u64).prop_map(|generation_min| Mode::Lease { generation_min }),
     ];
     let exposure = prop_oneof![Just(Exposure::Whole), small().prop_map(Exposure::AtMost)];
-    (mode, lanes(), any::<bool>(), 1..3_u8, 1..4_u32, exposure).prop_map(
-        |(mode, lanes, wait, process, holders, exposure)| {
-            Command::Need(Need { node: node(process), holders, exposure, ..need(mode, lanes, wait) })
+    let lanes = (small(), lanes()).prop_map(|(ahead, lanes)| spoken(ahead, lanes));
+    let at_once = prop_oneof![3 => Just(None), 1 => (1..4_u32).prop_map(Some)];
+    (mode, lanes, any::<bool>(), 1..3_u8, 1..4_u32, exposure, at_once).prop_map(
+        |(mode, lanes, wait, process, holders, exposure, at_once)| {
+            Command::Need(Need { node: node(process), holders, exposure, at_once, ..need(mode, lanes, wait) })
         },
     )
 }

@@ -61,15 +61,38 @@ pub fn at_least(n: i64, least: i64) -> Lane {
 
 fn credits_or(n: i64, least: Option<Amount>) -> Lane {
     Lane {
-        legs: vec![Leg { unit: Unit::Credits, scope: String::new(), need: amount(n), least, window: None }],
+        legs: vec![Leg {
+            unit: Unit::Credits,
+            scope: String::new(),
+            need: amount(n),
+            least,
+            ahead: Amount::ZERO,
+            window: None,
+        }],
     }
+}
+
+/// Of what is free in own leases, so much is spoken for by other needs, in each kind.
+#[allow(dead_code)]
+pub fn spoken(ahead: Amount, mut lanes: Vec<Lane>) -> Vec<Lane> {
+    lanes.iter_mut().flat_map(|lane| &mut lane.legs).for_each(|leg| leg.ahead = ahead);
+    lanes
 }
 
 /// Three a day or so; which day it is, the desk says when it is asked.
 pub fn window(limit: i64) -> Lane {
     let rule = WindowRule::utc_day("free", amount(limit), 0, Instant::EPOCH);
     let (scope, need) = (rule.name.clone(), Amount::ONE);
-    Lane { legs: vec![Leg { unit: Unit::Requests, scope, need, least: None, window: Some(rule) }] }
+    Lane {
+        legs: vec![Leg {
+            unit: Unit::Requests,
+            scope,
+            need,
+            least: None,
+            ahead: Amount::ZERO,
+            window: Some(rule),
+        }],
+    }
 }
 
 /// The same command with the windows of `now` in it.

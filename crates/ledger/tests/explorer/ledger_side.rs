@@ -206,7 +206,7 @@ pub(crate) fn deliver(
         // A closed or soft cell would be answered with another cell, which is another exploration.
         Up::Need { .. } if ledger.state > 1 => return Ok(None),
         Up::Need { at } => {
-            let mode = Mode::Lease { generation_min: 1, ahead: Amount::ZERO };
+            let mode = Mode::Lease { generation_min: 1 };
             let lanes = vec![if bounds.less_does { at_least(2, 1) } else { credits(1) }];
             let exposure = bounds.told_exposure();
             let need = Need { timing: bounds.timing(), exposure, ..need(mode, lanes, false) };

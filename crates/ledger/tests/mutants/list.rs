@@ -198,10 +198,28 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         what: "each process has room for as many requests as may be under way in all",
         edits: &[(
             NEED,
-            "filter(|(id, cell)| id.is_hold() && cell.state == CellState::Open);",
-            "filter(|(id, cell)| id.is_hold() && cell.state == CellState::Open && id.node == need.node);",
+            "filter(|(id, cell)| id.is_hold() && cell.state != CellState::Closed);",
+            "filter(|(id, cell)| id.is_hold() && cell.state != CellState::Closed && id.node == need.node);",
         )],
         caught_by: (LEDGER, "holds", "so_many_holds_are_open_at_once_whichever_process_has_them"),
+    },
+    Mutant {
+        what: "midnight makes room for more requests at once: a hold whose window is over is not counted",
+        edits: &[(
+            NEED,
+            "filter(|(id, cell)| id.is_hold() && cell.state != CellState::Closed);",
+            "filter(|(id, cell)| id.is_hold() && cell.state == CellState::Open);",
+        )],
+        caught_by: (LEDGER, "windows", "midnight_makes_no_room_for_more_requests_at_once"),
+    },
+    Mutant {
+        what: "what is spoken for in credits is spoken for in a window too",
+        edits: &[(
+            NEED,
+            "Mode::Lease { .. } => leg.ahead,",
+            "Mode::Lease { .. } => need.lanes.iter().flat_map(|lane| &lane.legs).map(|leg| leg.ahead).max().unwrap_or(leg.ahead),",
+        )],
+        caught_by: (LEDGER, "windows", "what_is_spoken_for_in_credits_is_no_reason_to_pass_a_window_over"),
     },
     Mutant {
         what: "a request that is paid by several grants counts as several",

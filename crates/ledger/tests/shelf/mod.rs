@@ -242,6 +242,7 @@ impl Shelf {
             scope: String::new(),
             need: credits(n),
             least: None,
+            ahead: Amount::ZERO,
             window: None,
         };
         let generation = HOLD_GENERATION_MIN + self.ids.next + self.book.cells.len() as u64;

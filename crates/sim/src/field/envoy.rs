@@ -250,7 +250,9 @@ impl Field {
         let of = |flight: &&Flight| flight.kind.as_ref().is_some_and(|(whose, _)| whose == payer);
         let under_way = self.flights.values().filter(of).filter(told).count();
         if under_way > usize::try_from(most).unwrap() {
-            self.break_rule(format!("{under_way} requests of {payer} are under way, and {most} may be at once"));
+            self.break_rule(format!(
+                "{under_way} requests of {payer} are under way, and {most} may be at once"
+            ));
         }
     }
 

@@ -220,7 +220,9 @@ fn customers(dice: &mut Dice) -> Vec<Customer> {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { envoys, workers, leased, allow, window, at_once, crash, exposure, ttl, tail, watch, .. } = self;
+        let Self {
+            envoys, workers, leased, allow, window, at_once, crash, exposure, ttl, tail, watch, ..
+        } = self;
         let (ttl, tail) = (ttl.millis(), tail.millis());
         writeln!(
             f,

@@ -407,10 +407,10 @@ impl House {
         let rule = WindowRule { name, limit: of(limit), priority: 0, source_ref, starts_at, expires_at };
         let leg = |unit, scope: &str, window| {
             let (scope, need, least) = (scope.to_owned(), Amount::ONE, None);
-            Lane { legs: vec![Leg { unit, scope, need, least, window }] }
+            Lane { legs: vec![Leg { unit, scope, need, least, ahead: Amount::ZERO, window }] }
         };
         let free = (limit > 0).then(|| leg(Unit::Requests, FREE, Some(rule)));
-        let mode = Mode::Lease { generation_min, ahead: Amount::ZERO };
+        let mode = Mode::Lease { generation_min };
         let lanes = free.into_iter().chain([leg(Unit::Credits, "", None)]).collect();
         let (timing, exposure) = (self.timing(), self.exposure());
         Need { node, incarnation: 1, mode, lanes, wait: true, holders: 2, at_once: None, timing, exposure }
