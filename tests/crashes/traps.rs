@@ -15,14 +15,14 @@ use tokio::task::JoinSet;
 const SETTLED_WITHIN: Duration = Duration::from_secs(30);
 /// What this test sets in place of the shipped `idle_timeout` of the paid routes, which is all that ends a request that a
 /// trap left waiting: Envoy's `request_timeout` is over once the request has come in.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(8);
 
 fn that_trap() -> Options {
     impatient().that_traps().edit(|file| {
         let routes = file.http()?.pointer_mut("/route_config/virtual_hosts/0/routes").unwrap();
         let timeouts = routes.as_array_mut().unwrap().iter_mut().filter_map(|route| {
             let timeout = route.pointer_mut("/route/idle_timeout")?;
-            Some(std::mem::replace(timeout, json!("3s")))
+            Some(std::mem::replace(timeout, json!(format!("{}s", IDLE_TIMEOUT.as_secs()))))
         });
         let shipped = ["15s", "15s", "300s", "15s"];
         assert_eq!(
@@ -30,6 +30,8 @@ fn that_trap() -> Options {
             shipped,
             "webhooks, paid, own data: as docs/failure.md has it"
         );
+        // Whoever waits for billing does so until it goes on, on however slow a machine.
+        file.plugin("ai", |plugin| plugin["billing"]["timeout_ms"] = json!(IDLE_TIMEOUT.as_millis()))?;
         Ok(())
     })
 }

@@ -184,7 +184,9 @@ mod tests {
         let [(id, 77)] = opened(&mut stage)[..] else { panic!("it goes on where it was") };
         stage.worker.on_answer(id, &answer(78), stage.now, &mut stage.shelf);
         stage.poll();
-        let [(id, 78)] = opened(&mut stage)[..] else { panic!("it is told its place at once, and goes on there") };
+        let [(id, 78)] = opened(&mut stage)[..] else {
+            panic!("it is told its place at once, and goes on there")
+        };
         stage.worker.on_answer(id, &answer(79), stage.now, &mut stage.shelf);
         stage.poll();
         assert_eq!(opened(&mut stage), [], "no news, and at once, again: it is not asked without a pause");
@@ -198,7 +200,9 @@ mod tests {
         stage.later(1_000);
         stage.worker.on_answer(id, &answer(80), stage.now, &mut stage.shelf);
         stage.poll();
-        let [(id, 80)] = opened(&mut stage)[..] else { panic!("it was kept for a while, so nothing is hasty") };
+        let [(id, 80)] = opened(&mut stage)[..] else {
+            panic!("it was kept for a while, so nothing is hasty")
+        };
         stage.worker.on_answer(id, &answer(80), stage.now, &mut stage.shelf);
         stage.poll();
         assert!(matches!(opened(&mut stage)[..], [(_, 80)]), "and this is the first such one again");
