@@ -227,7 +227,7 @@ async fn a_gateway_that_is_cut_off_spends_what_it_was_lent_and_nobody_else_does(
         let here = Load::start(&stage.gateway, &key, "", 2);
         let mut away = 0;
         let last = loop {
-            match other.send(embed(&other, &key, "delay_ms=300")).await.status {
+            match other.send(embed(&other, &key, "delay_ms=450")).await.status {
                 200 => away += 1,
                 last => break last,
             }
