@@ -134,6 +134,7 @@ fn syncing() -> Vec<Named> {
         ("wait_ms", of("Whole")),
         ("generation_min?", of("NeedId")),
         ("repeat?", or_null(repeat)),
+        ("served?", flag()),
     ]);
     let tokens = object([
         ("model", text()),
