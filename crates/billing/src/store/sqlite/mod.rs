@@ -10,6 +10,8 @@ mod payments;
 mod people;
 mod read;
 mod repeats;
+#[cfg(test)]
+mod steps;
 mod told;
 mod usage;
 

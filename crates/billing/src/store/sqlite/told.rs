@@ -120,26 +120,11 @@ fn message_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Stored<Message>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::steps::steps;
     use super::*;
     use crate::store::{Books, Transaction};
     use ledger::subscription::Standing;
     use ledger::{Book, Changes};
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    /// How many steps of SQLite's machine something takes.
-    fn steps(store: &mut Sqlite, run: impl FnOnce(&mut Sqlite)) -> u64 {
-        let taken = Arc::new(AtomicU64::new(0));
-        let count = Arc::clone(&taken);
-        let handler = move || {
-            count.fetch_add(1, Ordering::Relaxed);
-            false
-        };
-        store.db.progress_handler(1, Some(handler)).unwrap();
-        run(store);
-        store.db.progress_handler(0, None::<fn() -> bool>).unwrap();
-        taken.load(Ordering::Relaxed)
-    }
 
     #[test]
     fn messages_are_counted_without_those_given_up_and_those_forgotten_without_those_that_wait() {

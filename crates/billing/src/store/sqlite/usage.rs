@@ -168,11 +168,10 @@ fn whole(upper: u64, lower: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::steps::steps;
     use super::*;
     use crate::store::{Books, History};
     use ledger::{CellId, HOLD_GENERATION_MIN};
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU64, Ordering};
     use units::NodeName;
 
     /// One hold of one grant for each request, with two lines in the journal.
@@ -190,20 +189,6 @@ mod tests {
                  INSERT INTO charge VALUES ({n}, 1, {generation}, 1);"
             ))
             .unwrap();
-    }
-
-    /// How many steps of SQLite's machine this takes.
-    fn steps(store: &mut Sqlite, run: impl FnOnce(&mut Sqlite)) -> u64 {
-        let taken = Arc::new(AtomicU64::new(0));
-        let count = Arc::clone(&taken);
-        let handler = move || {
-            count.fetch_add(1, Ordering::Relaxed);
-            false
-        };
-        store.db.progress_handler(1, Some(handler)).unwrap();
-        run(store);
-        store.db.progress_handler(0, None::<fn() -> bool>).unwrap();
-        taken.load(Ordering::Relaxed)
     }
 
     #[test]
