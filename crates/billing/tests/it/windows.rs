@@ -117,11 +117,10 @@ async fn a_window_pays_though_credits_are_lent_to_another_request_of_the_same_me
 
 #[tokio::test]
 async fn what_is_told_of_a_spent_window_holds_until_the_first_of_them_refills() {
-    let both = "windows:\n      a_month: {endpoints: [chat], limit: 1, period: month}\n      b_day: {endpoints: [chat], limit: 1, period: day}\n";
-    let demo = demo_catalog();
-    let start = demo.find("windows:\n      daily").unwrap();
-    let end = start + demo[start..].find("    attributes").unwrap();
-    let demo = format!("{}{both}{}", &demo[..start], &demo[end..]);
+    let day = "      daily: {endpoints: [chat], limit: 3, period: day}";
+    let both = "      a_month: {endpoints: [chat], limit: 1, period: month}\n      b_day: {endpoints: [chat], limit: 1, period: day}";
+    let demo = demo_catalog().replace(day, both);
+    assert!(demo.contains("b_day"));
     let world = World::with(demo, &[]).await;
     world.need(1, "alice", "models").await;
     world.admin("POST", "grants", &json!({"account": "alice", "credits": 100})).await.ok(201);
