@@ -68,7 +68,8 @@ proptest! {
         let (totals, oracle) = (world.totals(), world.oracle);
         prop_assert_eq!(totals.leased, 0, "something is stranded");
         prop_assert_eq!(totals.used + totals.debt, oracle.served + oracle.beyond, "{:?} {:?}", totals, oracle);
-        // What was refunded to somebody who was cut off for long may be spent by others when that gateway tells of it.
+        // What was refunded of somebody who was cut off for long may be lent to others when that gateway tells of it: then it is
+        // owed, and what others give back pays for it. In all nothing is lost by that: see the line above.
         prop_assert!(
             totals.debt <= oracle.beyond + totals.crash_refunded,
             "only what fell short is owed: {:?} {:?}",
