@@ -11,6 +11,7 @@ mod faults;
 mod field;
 mod hostile;
 mod judge;
+mod least;
 mod looks;
 mod paying;
 mod probe;
@@ -120,8 +121,9 @@ async fn soak(plan: &Plan) -> Result<Summary> {
     while let Some(joined) = watches.join_next().await {
         field.joined(joined);
     }
-    let verdict = books::settle(&chaos, &field, plan).await?;
+    let mut verdict = books::settle(&chaos, &field, plan).await?;
     chaos.look_at_all().await;
+    verdict.extend(least::lines(plan, &field.tally));
     let summary = Summary::new(plan, &field.tally, verdict);
     chaos.end();
     Ok(summary)
