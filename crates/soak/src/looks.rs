@@ -18,7 +18,7 @@ pub(crate) const BUGS: [&str; 2] = ["bugs counted by the filter", "bugs counted 
 /// there ever enough customers here for a backlog (8,192 that wait in one worker).
 const OUTAGES: [&str; 4] = ["not_sent", "reset", "unreachable", "late"];
 /// Other faults of the filter that are due here.
-const DUE: [&str; 8] = [
+const DUE: [&str; 9] = [
     // The claim's three seconds were over before billing could be told: it was away, or an Envoy stood still.
     "claim_stale",
     "completion_lost",
@@ -32,16 +32,16 @@ const DUE: [&str; 8] = [
     "stream_gone",
     // Billing did not take all of a sync, which is told again.
     "unacknowledged",
+    // A worker that was silent for ten seconds: its Envoy stood still for so long, or it ended with its configuration and did
+    // not take its leave, as those of a push of new VMs do not.
+    "worker_lost",
 ];
-/// After a standstill longer than ten seconds the workers of an Envoy take each other for dead; and one that ends with a push
-/// can be too slow to take its leave.
-const AFTER_STANDSTILL: &str = "worker_lost";
 /// What billing may answer that is no success: a sync that came late, after its sender had given it up and sent another one.
 const REFUSED: [&str; 2] = ["overtaken", "conflict"];
 
 /// Whether the filter may count this here.
 fn is_due(fault: &str) -> bool {
-    OUTAGES.contains(&fault) || DUE.contains(&fault) || fault == AFTER_STANDSTILL
+    OUTAGES.contains(&fault) || DUE.contains(&fault)
 }
 
 impl Tally {
