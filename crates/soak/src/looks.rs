@@ -32,8 +32,9 @@ const DUE: [&str; 9] = [
     "stream_gone",
     // Billing did not take all of a sync, which is told again.
     "unacknowledged",
-    // A worker that was silent for ten seconds: its Envoy stood still for so long, or it ended with its configuration and did
-    // not take its leave, as those of a push of new VMs do not.
+    // A worker that was silent for ten seconds: its Envoy stood still for so long; or its VM was replaced by a push. Such a VM
+    // Envoy ends as soon as its connections have ended, whatever the filter answers to `on_done`: only who owes nothing then
+    // has taken its leave.
     "worker_lost",
 ];
 /// What billing may answer that is no success: a sync that came late, after its sender had given it up and sent another one.
