@@ -209,9 +209,14 @@ impl Field {
         self.stopped.load(Ordering::SeqCst)
     }
 
-    /// Whether the traffic has ended, and nothing of it waits for its judgement.
+    /// Whether the last of the traffic has ended.
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
+
+    /// Whether nothing of it waits for its judgement either.
     pub(crate) fn is_over(&self) -> bool {
-        self.ended.load(Ordering::SeqCst) && self.docket.is_empty()
+        self.is_at_end() && self.docket.is_empty()
     }
 
     /// The last of the traffic has ended: no more will be judged than what waits.

@@ -84,7 +84,10 @@ async fn watch_waiting(field: Arc<Field>, known: Arc<Known>) {
         if field.is_over() {
             return;
         }
-        tokio::time::sleep(STARVED_EVERY).await;
+        // Whoever waits for the last judgements need not wait for a whole second.
+        while at.elapsed() < STARVED_EVERY && !(field.is_at_end() && at.elapsed() >= EVERY) {
+            tokio::time::sleep(EVERY / 2).await;
+        }
     }
 }
 
