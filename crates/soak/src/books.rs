@@ -2,7 +2,7 @@
 
 use crate::Plan;
 use crate::chaos::Chaos;
-use crate::events::{APP, BUYERS, app_event, buyer};
+use crate::events::{APP, BUYERS, QUIET, app_event, buyer};
 use crate::field::{AMPLE, Field, HONEST, LEAVER, RISKING, TROUBLED, honest};
 use crate::hostile::{BEGUN, FORGED, POOR_CREDITS, poor};
 use crate::savers::{SAVED, saver};
@@ -28,24 +28,33 @@ pub(crate) fn lent(account: &Value) -> i64 {
     grants.filter_map(|grant| grant.get("leased_micro")?.as_i64()).fold(0, i64::saturating_add)
 }
 
+/// Whether nothing of an account is lent or held.
+fn is_at_rest(account: &Value) -> bool {
+    lent(account) == 0 && micro(account, "held_micro") == 0
+}
+
+fn micro(account: &Value, field: &str) -> i64 {
+    account.get(field).and_then(Value::as_i64).unwrap_or(0)
+}
+
 /// Waits until an account has nothing lent or held, and gives its balance in micro-credits.
 async fn settled(field: &Field, name: &str, deadline: Instant) -> Result<i64> {
     loop {
         let account = field.account(name).await?;
-        let micro = |field| account.get(field).and_then(Value::as_i64).unwrap_or(0);
-        if (lent(&account) == 0 && micro("held_micro") == 0) || Instant::now() > deadline {
-            if Instant::now() > deadline {
-                field.tally.odd("books: never settled", account.to_string());
-            }
-            return Ok(micro("balance_micro"));
+        if !is_at_rest(&account) && Instant::now() <= deadline {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        if !is_at_rest(&account) {
+            field.tally.odd("books: never settled", account.to_string());
+        }
+        return Ok(micro(&account, "balance_micro"));
     }
 }
 
 /// Credits that were delivered beyond what was granted and what a kill may cost.
 pub(crate) const OVERSPENT: &str = "overspent: micro-credits";
-/// Credits that were delivered and never charged, beyond what was lent to Envoys when they were killed.
+/// Credits that were delivered and never charged, beyond what Envoys may not have told when they were killed.
 pub(crate) const LOST: &str = "lost beyond the bound: micro-credits";
 /// Events that were handled twice at a quiet time, packages that were credited twice.
 pub(crate) const DOUBLED: &str = "doubled: events and packages";
@@ -55,13 +64,13 @@ struct Account {
     had: i64,
     served: i64,
     charged: i64,
-    /// What was lent to Envoys when they were killed, and requests on connections that were cut with an old configuration.
+    /// What Envoys may not have told when they were killed, and requests on connections that were cut with an old configuration.
     in_doubt: i64,
 }
 
 impl Account {
     async fn of(chaos: &Chaos, field: &Field, name: &str, had: u32, deadline: Instant) -> Result<Self> {
-        let served = credits(chaos.asked(PAID, name));
+        let served = credits(chaos.served(name));
         Self::with(chaos, field, name, (had, served), deadline).await
     }
 
@@ -100,7 +109,7 @@ impl Account {
     }
 }
 
-fn credits(count: u64) -> i64 {
+pub(crate) fn credits(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX).saturating_mul(MICRO)
 }
 
@@ -112,11 +121,11 @@ pub(crate) async fn settle(chaos: &Chaos, field: &Field, plan: &Plan) -> Result<
     let deadline = Instant::now().checked_add(wait).unwrap_or_else(Instant::now);
     let mut lines = vec![honest_books(chaos, field, deadline).await?];
     for (name, key) in [(RISKING[0], RISKING[0]), (RISKING[1], RISKING[1]), (TROUBLED, BEGUN)] {
-        let served = credits(chaos.asked(PAID, key));
+        let served = credits(chaos.served(key));
         lines.push(crash_books(chaos, field, name, served, deadline).await?);
     }
     lines.push(savers_books(chaos, field, deadline).await?);
-    let served = credits(chaos.asked(PAID, LEAVER));
+    let served = credits(chaos.served(LEAVER));
     let charged = credits(u64::from(AMPLE)).saturating_sub(settled(field, LEAVER, deadline).await?);
     lines.push(Line {
         what: "whoever leaves is never charged for more than reached the upstream".into(),
@@ -126,17 +135,12 @@ pub(crate) async fn settle(chaos: &Chaos, field: &Field, plan: &Plan) -> Result<
     lines.push(poor_books(chaos, field, deadline).await?);
     lines.push(bought(field, deadline).await?);
     lines.push(handled(chaos, field));
-    let forged = chaos.asked(APP, FORGED).saturating_add(chaos.asked(PAID, FORGED));
+    // What is garbled, and some of what is forged, has no script and so no key.
+    let forged = chaos.asked_anywhere(FORGED).saturating_add(chaos.asked_anywhere(""));
     lines.push(Line {
         what: "nothing forged or unpaid reached the upstream".into(),
         holds: forged == 0,
         figures: forged.to_string(),
-    });
-    let bugs = chaos.billing_bugs().await;
-    lines.push(Line {
-        what: "no bug counted by billing".into(),
-        holds: bugs == 0,
-        figures: bugs.to_string(),
     });
     Ok(lines)
 }
@@ -166,7 +170,7 @@ async fn crash_books(
 ) -> Result<Line> {
     let its = Account::with(chaos, field, name, (AMPLE, served), deadline).await?;
     Ok(Line {
-        what: format!("{name}: no more lost than was lent to Envoys when they died"),
+        what: format!("{name}: no more lost than was served through Envoys in the moments before they died"),
         holds: its.holds(),
         figures: format!(
             "{} lost of {} served; {} in doubt",
@@ -258,7 +262,23 @@ fn handled(chaos: &Chaos, field: &Field) -> Line {
         what: "each event was handled, and once only, unless something happened meanwhile".into(),
         holds: lost == 0 && doubled == 0,
         figures: format!(
-            "{events} events, {lost} lost, {doubled} doubled; {again} handed over again around a fault"
+            "{events} events, {lost} lost; of {} at a quiet time {doubled} doubled; {again} handed over again around a fault",
+            field.tally.get(QUIET)
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_account_is_at_rest_when_nothing_is_lent_and_nothing_is_held() {
+        let account = |leased: i64, held: i64| {
+            let grants = json!([{ "leased_micro": 0 }, { "leased_micro": leased }]);
+            is_at_rest(&json!({ "grants": grants, "held_micro": held }))
+        };
+        assert_eq!([account(0, 0), account(1, 0), account(0, 1)], [true, false, false]);
     }
 }

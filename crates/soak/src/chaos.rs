@@ -1,14 +1,13 @@
 //! Plays the faults by turns, kills Envoys and the billing service, and notes what was in doubt when an Envoy died.
 
 use crate::Plan;
-use crate::books::{PAID, lent};
+use crate::books::{PAID, credits, lent};
 use crate::dice::Dice;
-use crate::field::{Field, RISKING, TROUBLED, side};
-use crate::hostile::poor;
+use crate::field::{Field, RISKING, TROUBLED, key_at};
+use crate::hostile::{BEGUN, poor};
 use crate::savers::saver;
 use crate::tally::{Tally, Who};
 use stage::Result;
-use stage::client::Call;
 use stage::harness::{Gateway, Stage};
 use stage::processes::Signal;
 use std::collections::BTreeMap;
@@ -20,8 +19,8 @@ use tokio::task::block_in_place;
 pub(crate) const BILLING_GRACE: Duration = Duration::from_secs(3);
 /// Totals travel every half second; twice that, and a call's time.
 const TOLD_AFTER: Duration = Duration::from_secs(3);
-/// The last moments of an Envoy, whose requests may be unreported.
-const LAST: Duration = Duration::from_millis(1_000);
+/// What a dead Envoy had written is read by the upstream.
+const ARRIVED_WITHIN: Duration = Duration::from_millis(100);
 /// After an Envoy is back. Its connections are new, and nothing else is remembered of the dead one.
 const ENVOY_GRACE: Duration = Duration::from_millis(500);
 /// Tokens end after an hour.
@@ -32,7 +31,7 @@ const FAULTS: usize = 6;
 
 /// Who kills.
 pub(crate) struct Chaos {
-    stage: Stage,
+    pub(crate) stage: Stage,
     other: Gateway,
     field: Arc<Field>,
     length: Duration,
@@ -40,9 +39,10 @@ pub(crate) struct Chaos {
     pause: u64,
     /// `LEASE_TTL_MS`.
     lease_ms: u64,
+    drain: Duration,
     dice: Dice,
     pushes: u32,
-    /// By account: what was lent through an Envoy when it died, in micro-credits, all deaths together.
+    /// By account: what an Envoy may not have told when it died, in micro-credits, all deaths together.
     pub(crate) in_doubt: BTreeMap<String, i64>,
 }
 
@@ -51,8 +51,9 @@ impl Chaos {
         let dice = Dice::new(plan.seed, 1);
         let (length, pause) = (plan.length, u64::try_from(plan.pause.as_millis()).unwrap_or(1_000));
         let lease_ms = u64::from(plan.lease_ms);
+        let drain = Duration::from_secs(plan.drain_s.into());
         let in_doubt = BTreeMap::new();
-        Self { stage, other, field, length, pause, lease_ms, dice, pushes: 0, in_doubt }
+        Self { stage, other, field, length, pause, lease_ms, drain, dice, pushes: 0, in_doubt }
     }
 
     pub(crate) fn tally(&self) -> &Tally {
@@ -61,6 +62,11 @@ impl Chaos {
 
     pub(crate) fn field(&self) -> &Field {
         &self.field
+    }
+
+    /// How long an old configuration lives on after a push.
+    pub(crate) const fn drain(&self) -> Duration {
+        self.drain
     }
 
     pub(crate) const fn lease_ms(&self) -> u64 {
@@ -117,9 +123,14 @@ impl Chaos {
                 self.progress(began);
             }
         }
+        Ok(())
+    }
+
+    /// What those that are left have counted, after everything is settled.
+    pub(crate) async fn look_at_all(&mut self) {
         self.look(0).await;
         self.look(1).await;
-        Ok(())
+        self.look_at_billing().await;
     }
 
     fn progress(&self, began: Instant) {
@@ -136,28 +147,31 @@ impl Chaos {
     }
 
     pub(crate) async fn kill_billing(&mut self) {
-        self.field.tally.trouble(Who::Billing);
+        self.look_at_billing().await;
+        let window = self.field.tally.trouble(Who::Billing);
         let down = self.dice.millis(0, 1_200);
         if let Some(mut billing) = self.stage.billing.take() {
-            self.see_memory("memory at most: billing, KiB", billing.pid());
             block_in_place(|| billing.kill());
         }
         tokio::time::sleep(down).await;
         block_in_place(|| self.stage.restart_billing());
-        self.field.tally.over(Who::Billing, BILLING_GRACE);
+        self.field.tally.over(window, BILLING_GRACE);
         self.field.tally.count("kills: billing");
         tokio::time::sleep(BILLING_GRACE).await;
     }
 
     async fn freeze_billing(&mut self) {
-        self.field.tally.trouble(Who::Billing);
+        if self.is_billing_over_by_itself() {
+            return;
+        }
+        let window = self.field.tally.trouble(Who::Billing);
         let still = self.dice.millis(200, 3_000);
         if let Some(billing) = &self.stage.billing {
             billing.signal(Signal::STOP);
             tokio::time::sleep(still).await;
             billing.signal(Signal::CONT);
         }
-        self.field.tally.over(Who::Billing, BILLING_GRACE);
+        self.field.tally.over(window, BILLING_GRACE);
         self.field.tally.count("standstills of billing");
         tokio::time::sleep(BILLING_GRACE).await;
     }
@@ -166,26 +180,15 @@ impl Chaos {
     async fn kill_envoy(&mut self, gateway: usize) -> Result<()> {
         let gateway = gateway % 2;
         self.field.close(gateway).await;
-        tokio::time::sleep(TOLD_AFTER.saturating_sub(LAST)).await;
-        let risking = *side(&RISKING, gateway);
-        let before = self.asked(PAID, risking);
-        tokio::time::sleep(LAST).await;
+        tokio::time::sleep(TOLD_AFTER).await;
         self.look(gateway).await;
-        self.field.tally.trouble(Who::Envoy(gateway));
-        let process = self.gateway_mut(gateway);
+        let window = self.field.tally.trouble(Who::Envoy(gateway));
+        let (died, process) = (Instant::now(), self.gateway_mut(gateway));
         block_in_place(|| process.envoy.kill());
         self.field.tally.count("kills: envoy");
-        let last = self.asked(PAID, risking).saturating_sub(before);
-        self.field.tally.add(&format!("{risking}: served just before a kill"), last);
-        // Of those who come one after the other, one may not have been quite done when the next one came.
-        let last = |all: u64| all.saturating_sub(2)..all;
-        let savers = last(self.field.tally.get("savers")).map(saver);
-        let poor = last(self.field.tally.get("poor customers")).map(poor);
-        for name in [risking, TROUBLED].map(str::to_owned).into_iter().chain(savers).chain(poor) {
-            let doubt = lent(&self.field.account(&name).await?);
-            let sum = self.in_doubt.entry(name).or_default();
-            *sum = sum.saturating_add(doubt);
-        }
+        // What it had sent is on its way to the upstream.
+        tokio::time::sleep(ARRIVED_WITHIN).await;
+        self.doubt(gateway, died).await?;
         block_in_place(|| {
             if gateway == 0 {
                 self.stage.restart_envoy();
@@ -193,35 +196,31 @@ impl Chaos {
                 self.stage.restart(&mut self.other);
             }
         });
-        self.field.tally.over(Who::Envoy(gateway), ENVOY_GRACE);
+        self.field.tally.over(window, ENVOY_GRACE);
         self.field.reopen(gateway);
         Ok(())
     }
 
-    /// What an Envoy's counters tell of its life so far.
-    async fn look(&self, gateway: usize) {
-        let of = self.gateway(gateway);
-        let stats = of.stats().await;
-        for (name, count) in &stats {
-            if name.contains(".vm_reload") {
-                self.field.tally.add("traps (vm_reload)", *count);
-            } else if name.contains("tollgate_bugs_total") {
-                self.field.tally.add("bugs counted by the filter", *count);
-            } else if let (Some((_, fault)), true) =
-                (name.split_once("tollgate_faults_total.fault."), *count > 0)
-            {
-                self.field.tally.add(&format!("faults: {fault}"), *count);
+    /// Notes what an Envoy that died at that instant may not have told: what was served through it since it surely had, and
+    /// never more than was lent of the account.
+    async fn doubt(&mut self, gateway: usize, died: Instant) -> Result<()> {
+        let whose = [Who::Link(gateway), Who::Still(gateway), Who::Billing, Who::Machine];
+        let since = self.field.tally.calm_since(died, TOLD_AFTER, &whose);
+        let for_sure = died.saturating_duration_since(since).as_secs();
+        self.field.tally.at_most("kills: envoy: seconds of which nothing was surely told, at most", for_sure);
+        let savers = (0..self.field.tally.get("savers")).map(saver);
+        let poor = (0..self.field.tally.get("poor customers")).map(poor);
+        let same =
+            RISKING.into_iter().map(str::to_owned).chain(savers).chain(poor).map(|name| (name.clone(), name));
+        for (name, key) in same.chain([(TROUBLED.to_owned(), BEGUN.to_owned())]).collect::<Vec<_>>() {
+            let served = self.stage.upstream.asked_since(PAID, &key_at(gateway, &key), since);
+            if served > 0 {
+                let doubt = lent(&self.field.account(&name).await?).min(credits(served));
+                let sum = self.in_doubt.entry(name).or_default();
+                *sum = sum.saturating_add(doubt);
             }
         }
-        self.field.tally.add("traps (log)", u64::from(of.trap().is_some()));
-        self.see_memory("memory at most: envoy, KiB", of.envoy.pid());
-    }
-
-    fn see_memory(&self, name: &str, pid: u32) {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-        self.field.tally.at_most(name, kib.unwrap_or(0));
+        Ok(())
     }
 
     /// How many requests the upstream had for a path, by the key in their scripts.
@@ -229,13 +228,15 @@ impl Chaos {
         self.stage.upstream.asked(path, key)
     }
 
-    /// What the billing service counted of a series, in this life.
-    pub(crate) async fn billing_bugs(&self) -> u64 {
-        let metrics =
-            self.stage.gateway.send(Call::get(self.stage.settings().billing("/metrics"))).await.text();
-        let bugs =
-            metrics.lines().filter(|line| line.starts_with("tollgate_billing_errors_total{kind=\"bug\"}"));
-        bugs.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).fold(0, u64::saturating_add)
+    /// How many requests it had that somebody paid for, through whichever Envoy, by the key that they were made with.
+    pub(crate) fn served(&self, key: &str) -> u64 {
+        let through = |gateway| self.asked(PAID, &key_at(gateway, key));
+        through(0).saturating_add(through(1))
+    }
+
+    /// How many it had with this very key, for whatever path.
+    pub(crate) fn asked_anywhere(&self, key: &str) -> u64 {
+        self.stage.upstream.asked_anywhere(key)
     }
 
     /// Stops everything.

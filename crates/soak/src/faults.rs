@@ -7,7 +7,7 @@ use stage::harness::within;
 use stage::link::Road;
 use stage::processes::Signal;
 use stage::pushed::Push;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What can be the matter between an Envoy and billing, by turns; the worst first.
 const ROADS: [(&str, Road); 5] = [
@@ -20,6 +20,8 @@ const ROADS: [(&str, Road); 5] = [
 ];
 /// What Envoy has closed its client hears a little later.
 const CLOSED_WITHIN: Duration = Duration::from_millis(300);
+/// Envoy's clock for the drain is not ours.
+const EARLIER: Duration = Duration::from_millis(200);
 /// How long old connections may take to end beyond the drain time.
 const DRAINED_WITHIN: Duration = Duration::from_secs(15);
 
@@ -29,9 +31,7 @@ impl Chaos {
         let gateway = round % 2;
         let Some((name, road)) = ROADS.get(round % ROADS.len()).copied() else { return };
         let (lease, excuses) = (self.lease_ms(), !name.eq("slow"));
-        if excuses {
-            self.tally().trouble(Who::Link(gateway));
-        }
+        let window = excuses.then(|| self.tally().trouble(Who::Link(gateway)));
         self.gateway(gateway).road(road);
         let (first, rest) = (self.dice().millis(lease / 4, lease), self.dice().millis(lease / 4, lease));
         tokio::time::sleep(first).await;
@@ -41,7 +41,9 @@ impl Chaos {
         }
         tokio::time::sleep(rest).await;
         self.gateway(gateway).road(Road::OPEN);
-        self.tally().over(Who::Link(gateway), BILLING_GRACE);
+        if let Some(window) = window {
+            self.tally().over(window, BILLING_GRACE);
+        }
         self.tally().count(&format!("partitions: {name}"));
         tokio::time::sleep(BILLING_GRACE).await;
     }
@@ -49,29 +51,43 @@ impl Chaos {
     /// In the midst of its traffic, for twice a lease's time. Who waits there waits; everybody else goes elsewhere, as a load
     /// balancer sees to it that notices. It comes back before the hard end of its leases, so nothing may be lost.
     pub(crate) async fn freeze_envoy(&mut self, gateway: usize) {
-        self.tally().trouble(Who::Still(gateway));
+        if self.is_over_by_itself(gateway) {
+            return;
+        }
+        let window = self.tally().trouble(Who::Still(gateway));
         self.gateway(gateway).envoy.signal(Signal::STOP);
         self.field().shut(gateway);
         tokio::time::sleep(Duration::from_millis(self.lease_ms().saturating_mul(2))).await;
         self.gateway(gateway).envoy.signal(Signal::CONT);
         self.field().reopen(gateway);
-        self.tally().over(Who::Still(gateway), BILLING_GRACE);
+        self.tally().over(window, BILLING_GRACE);
         self.tally().count("standstills of envoy");
         tokio::time::sleep(BILLING_GRACE).await;
     }
 
-    /// Under all traffic, of which nothing is excused but what is still under way on an old connection when its time is over. Who this process is and what it was lent stands in shared memory, so the new
-    /// filters need not introduce themselves to billing.
+    /// Under all traffic, of which nothing is excused but what is still under way on an old connection when its time is over:
+    /// not before the drain time has passed, and once for each connection that there was. Who this process is and what it was
+    /// lent stands in shared memory, so the new filters need not introduce themselves to billing.
     pub(crate) async fn push(&mut self, round: usize) {
         let gateway = round % 2;
+        if self.is_over_by_itself(gateway) {
+            return;
+        }
         let push = *side(&[Push::Vms, Push::Roots], round / 2);
         let hellos = self.hellos().await;
         let number = self.next_push();
-        self.tally().trouble(Who::Old(gateway));
+        let before = self.connections(gateway).await;
+        let cuts_from =
+            Instant::now().checked_add(self.drain().saturating_sub(EARLIER)).unwrap_or_else(Instant::now);
+        let window = self.tally().trouble_from(Who::Old(gateway), cuts_from);
         self.gateway_mut(gateway).push(|file| push.edit(number, file)).await;
+        let after = self.connections(gateway).await;
+        let old = before.open.saturating_add(after.ever.saturating_sub(before.ever));
+        self.tally().allow_cuts(&window, old);
+        self.tally().add("connections of an earlier configuration, at pushes", old);
         let of = self.gateway(gateway);
         within(DRAINED_WITHIN, "the old filter ends", async || !of.is_draining().await).await;
-        self.tally().over(Who::Old(gateway), CLOSED_WITHIN);
+        self.tally().over(window, CLOSED_WITHIN);
         let again = self.hellos().await.saturating_sub(hellos);
         self.tally().add("pushes after which a filter had forgotten who it is", again);
         self.tally().count(match push {
@@ -79,4 +95,18 @@ impl Chaos {
             Push::Roots => "pushes: new roots in the same VMs",
         });
     }
+
+    /// Of its clients.
+    async fn connections(&self, gateway: usize) -> Connections {
+        let stats = self.gateway(gateway).stats().await;
+        let stat =
+            |name: &str| stats.get(&format!("http.gateway.downstream_cx_{name}")).copied().unwrap_or(0);
+        Connections { open: stat("active"), ever: stat("total") }
+    }
+}
+
+/// How many connections an Envoy has, and how many it has had.
+struct Connections {
+    open: u64,
+    ever: u64,
 }

@@ -1,7 +1,8 @@
 //! Where everybody meets: addresses, customers, which Envoy is open for honest traffic, and how a request is sent.
 
 use crate::dice::Dice;
-use crate::tally::{Tally, Who};
+use crate::judge::Docket;
+use crate::tally::Tally;
 use serde_json::{Value, json};
 use stage::client::{Answer, Call, Client};
 use stage::harness::{Gateway, Stage};
@@ -10,7 +11,7 @@ use stage::{Result, Trouble};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Longer than any timeout of the gateway: whoever waits longer hangs.
 pub(crate) const HUNG: Duration = Duration::from_secs(20);
@@ -28,14 +29,19 @@ pub(crate) const LEAVER: &str = "leaver";
 /// Whose upstream misbehaves.
 pub(crate) const TROUBLED: &str = "troubled";
 
+/// Traffic that ended before its time, by a mistake of its own.
+pub(crate) const BROKE_OFF: &str = "tasks of the soak that broke off";
+
 /// What everybody shares.
 pub(crate) struct Field {
     pub(crate) tally: Tally,
+    pub(crate) docket: Docket,
     pub(crate) settings: [Settings; 2],
     credentials: Mutex<BTreeMap<String, String>>,
     open: [AtomicBool; 2],
     in_flight: [AtomicUsize; 2],
     stopped: AtomicBool,
+    ended: AtomicBool,
     operator: Client,
 }
 
@@ -52,6 +58,11 @@ pub(crate) const fn side<T>(pair: &[T; 2], n: usize) -> &T {
     if n.is_multiple_of(2) { first } else { second }
 }
 
+/// The key under which the upstream counts what comes through one Envoy.
+pub(crate) fn key_at(gateway: usize, key: &str) -> String {
+    format!("{key}.{}", gateway % 2)
+}
+
 /// The name of an honest customer.
 pub(crate) fn honest(n: usize) -> String {
     format!("honest-{n}")
@@ -62,11 +73,13 @@ impl Field {
     pub(crate) async fn open(stage: &Stage, other: &Gateway) -> Result<Self> {
         let field = Self {
             tally: Tally::default(),
+            docket: Docket::default(),
             settings: [stage.settings().clone(), other.settings.clone()],
             credentials: Mutex::default(),
             open: [AtomicBool::new(true), AtomicBool::new(true)],
             in_flight: [AtomicUsize::new(0), AtomicUsize::new(0)],
             stopped: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             operator: Client::default(),
         };
         let names =
@@ -134,9 +147,10 @@ impl Field {
         Err(Trouble(format!("an operator's call fails for good: {last}")))
     }
 
-    /// A request for an endpoint that costs one credit. What the upstream serves is counted under `key`.
+    /// A request for an endpoint that costs one credit. What the upstream serves is counted under `key`, at each Envoy for itself.
     pub(crate) fn paid(&self, gateway: usize, customer: &str, key: &str, script: &str) -> Call {
         let call = Call::post(self.gateway(gateway, "/v1/embeddings")).bearer(&self.credential(customer));
+        let key = key_at(gateway, key);
         call.header("x-script", format!("key={key};{script}")).json(&json!({ "input": "hello" }))
     }
 
@@ -195,56 +209,30 @@ impl Field {
         self.stopped.load(Ordering::SeqCst)
     }
 
+    /// Whether the last of the traffic has ended.
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
+
+    /// Whether nothing of it waits for its judgement either.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_at_end() && self.docket.is_empty()
+    }
+
+    /// The last of the traffic has ended: no more will be judged than what waits.
+    pub(crate) fn no_more(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+    }
+
+    /// A task of this traffic has ended; one that broke off left its traffic out from then on.
+    pub(crate) fn joined(&self, task: std::result::Result<(), tokio::task::JoinError>) {
+        if let Err(error) = task {
+            self.tally.odd(BROKE_OFF, error.to_string());
+        }
+    }
+
     /// An Envoy, whatever is about to happen to it.
     pub(crate) fn any(dice: &mut Dice) -> usize {
         usize::try_from(dice.below(2)).unwrap_or(0)
     }
-
-    /// Was billing, this Envoy, its way to billing, or the whole machine not itself at some time since then?
-    pub(crate) fn excuse(&self, since: Instant, gateway: usize) -> Option<Who> {
-        self.tally.troubled(since, &Who::that_excuse(gateway % 2))
-    }
-
-    /// The same for those who only want to know whether.
-    pub(crate) fn excused(&self, since: Instant, gateway: usize) -> bool {
-        self.excuse(since, gateway).is_some()
-    }
-}
-
-impl Field {
-    /// Whether a connection may have broken because it was one of an earlier configuration, whose time was over. Of a request
-    /// on it nobody can say here whether it was delivered, and so whether it is charged: it is in doubt.
-    pub(crate) fn is_cut(&self, kind: &str, name: &str, since: Instant, gateway: usize) -> bool {
-        let cut = self.is_old(since, gateway);
-        if cut {
-            self.tally.count(&format!("{kind}: cut with an old configuration"));
-            self.tally.count(&format!("cut {name}"));
-        }
-        cut
-    }
-
-    /// Whether this Envoy had an earlier configuration besides its own at some time since then.
-    pub(crate) fn is_old(&self, since: Instant, gateway: usize) -> bool {
-        self.tally.troubled(since, &[Who::Old(gateway % 2)]).is_some()
-    }
-
-    /// Whether a 5xx to whoever asks for what an upstream delivers well is the route's `deny`, in a window. It is counted by
-    /// what excuses it; any other is a defect, whoever made it.
-    pub(crate) fn is_policy(&self, kind: &str, excuse: Option<Who>, answer: &Answer) -> bool {
-        let known = excuse.filter(|_| is_deny(answer));
-        match known {
-            Some(who) => self.tally.count(&format!("{kind}, denied (503): {}", who.told())),
-            None => self.tally.odd(
-                "5xx that nothing excuses",
-                format!("{kind}: {} {} ({excuse:?})", answer.status, answer.text()),
-            ),
-        }
-        known.is_some()
-    }
-}
-
-/// The documented answer of a route with `deny` when billing cannot be asked: a 503 with its reason, made by the filter.
-fn is_deny(answer: &Answer) -> bool {
-    let reason = answer.json().get("reason").and_then(Value::as_str).map(str::to_owned);
-    answer.status == 503 && reason.as_deref() == Some("service_unavailable")
 }

@@ -3,6 +3,8 @@
 use crate::dice::Dice;
 use crate::events::APP;
 use crate::field::{Ended, Field, LEAVER, TROUBLED, side};
+use crate::judge::{Case, is_deny};
+use crate::tally::During;
 use serde_json::json;
 use stage::client::{Call, Client};
 use stage::stripe::{delivery, event};
@@ -102,17 +104,14 @@ async fn refused(field: &Field, client: &Client, gateway: usize, dice: &mut Dice
     let began = Instant::now();
     let call = if dice.below(3) == 0 { call.http2() } else { call };
     let ended = field.send(client, call).await;
-    let excuse = field.excuse(began, gateway);
+    let during = During::since(began);
     match ended {
         Ended::Answered(answer) if allowed.contains(&answer.status) => field.tally.count("hostile: refused"),
-        Ended::Hung => field.tally.odd("hung", what),
-        Ended::Broken(_) if field.is_cut("hostile", FORGED, began, gateway) => {}
-        Ended::Broken(_) if large || excuse.is_some() => field.tally.count("hostile: cut off"),
-        Ended::Answered(answer) if answer.status >= 500 && field.is_policy("hostile", excuse, &answer) => {}
-        Ended::Answered(answer) => {
-            field.tally.odd("hostile: not refused", format!("{what}: {} {}", answer.status, answer.text()));
+        Ended::Broken(_) if large => field.tally.count("hostile: cut off"),
+        ended => {
+            let (kind, name, defect) = ("hostile", what.to_owned(), "hostile: not refused");
+            field.judge(Case { kind, name, gateway, during, ended, risks: true, defect });
         }
-        Ended::Broken(why) => field.tally.odd("hostile: not refused", format!("{what}: {why}")),
     }
 }
 
@@ -126,20 +125,33 @@ async fn leaving(field: &Field, client: &Client, gateway: usize, dice: &mut Dice
     field.tally.count("hostile: left");
 }
 
-/// An upstream that fails, or breaks off.
+/// What an upstream that fails, or breaks off, comes to at its client: one of these statuses, or, for none, a broken answer.
+const TROUBLES: [(&str, &str, &[u16]); 6] = [
+    (FAILED, "status=500", &[500]),
+    (FAILED, "status=429", &[429]),
+    // Envoy says so in the upstream's place.
+    (FAILED, "reset", &[502, 503]),
+    (FAILED, "header.x-tollgate-charge=none", &[200]),
+    (BEGUN, "truncate", &[]),
+    (BEGUN, "stream;reset_after=1", &[]),
+];
+
 async fn troubled(field: &Field, client: &Client, gateway: usize, dice: &mut Dice) {
-    let scripts = [
-        (FAILED, "status=500"),
-        (FAILED, "status=429"),
-        (FAILED, "reset"),
-        (FAILED, "header.x-tollgate-charge=none"),
-        (BEGUN, "truncate"),
-        (BEGUN, "stream;reset_after=1"),
-    ];
-    let Some((key, script)) = dice.one_of(&scripts) else { return };
-    match field.send(client, field.paid(gateway, TROUBLED, key, script)).await {
-        Ended::Hung => field.tally.odd("hung", script),
-        Ended::Answered(_) | Ended::Broken(_) => field.tally.count("hostile: upstream failed"),
+    let Some((key, script, due)) = dice.one_of(&TROUBLES) else { return };
+    let began = Instant::now();
+    let ended = field.send(client, field.paid(gateway, TROUBLED, key, script)).await;
+    let during = During::since(began);
+    match ended {
+        // The filter's own refusal is none of the upstream's answers.
+        Ended::Answered(answer) if due.contains(&answer.status) && !is_deny(&answer) => {
+            field.tally.count("hostile: upstream failed");
+        }
+        Ended::Broken(_) if due.is_empty() => field.tally.count("hostile: upstream failed"),
+        ended => {
+            let (kind, name, defect) =
+                ("troubled", format!("{TROUBLED}, {script}"), "hostile: upstream's failure not passed on");
+            field.judge(Case { kind, name, gateway, during, ended, risks: true, defect });
+        }
     }
 }
 
@@ -182,21 +194,14 @@ async fn beg(field: Arc<Field>) {
             asking.spawn(async move {
                 let began = Instant::now();
                 let ended = field.send(&client, field.paid(turn, &name, &name, "")).await;
-                let excuse = field.excuse(began, turn);
+                let during = During::since(began);
                 match ended {
                     Ended::Answered(answer) if answer.status == 200 => field.tally.count("poor: served"),
                     Ended::Answered(answer) if answer.status == 402 => field.tally.count("poor: refused"),
-                    Ended::Hung => field.tally.odd("hung", name),
-                    Ended::Answered(answer)
-                        if answer.status >= 500 && field.is_policy("poor", excuse, &answer) => {}
-                    Ended::Broken(_) if field.is_cut("poor", &name, began, turn) => {}
-                    Ended::Broken(_) if excuse.is_some() => {
-                        field.tally.count("poor, in a window: connection broken");
+                    ended => {
+                        let (kind, gateway, defect) = ("poor", turn, "poor: neither served nor refused");
+                        field.judge(Case { kind, name, gateway, during, ended, risks: true, defect });
                     }
-                    Ended::Answered(answer) => {
-                        field.tally.odd("poor: neither served nor refused", answer.text());
-                    }
-                    Ended::Broken(why) => field.tally.odd("poor: neither served nor refused", why),
                 }
             });
         }

@@ -10,6 +10,9 @@ mod events;
 mod faults;
 mod field;
 mod hostile;
+mod judge;
+mod least;
+mod looks;
 mod paying;
 mod probe;
 mod recall;
@@ -85,7 +88,7 @@ async fn soak(plan: &Plan) -> Result<Summary> {
     let options = Options::default()
         .with("LEASE_TTL_MS", plan.lease_ms)
         .with("LEASE_TAIL_MS", plan.lease_ms.saturating_mul(3))
-        .with("CLAIM_TTL_MS", 3_000)
+        .with("CLAIM_TTL_MS", events::CLAIM_TTL.as_millis())
         .with("CRASH_POLICY", "refund")
         .linked()
         .pushable(plan.drain_s)
@@ -105,13 +108,22 @@ async fn soak(plan: &Plan) -> Result<Summary> {
     events::start(&mut traffic, &field, plan.seed);
     hostile::start(&mut traffic, &field, plan.seed);
     savers::start(&mut traffic, &field, plan.seed);
-    probe::start(&mut traffic, &field, stage.settings().run_dir.clone());
+    let mut watches = JoinSet::new();
+    probe::start(&mut watches, &field, stage.settings().run_dir.clone());
     let began = Instant::now();
     let mut chaos = chaos::Chaos::new(stage, other, Arc::clone(&field), plan);
     chaos.rage(began).await?;
     field.stop();
-    while traffic.join_next().await.is_some() {}
-    let verdict = books::settle(&chaos, &field, plan).await?;
+    while let Some(joined) = traffic.join_next().await {
+        field.joined(joined);
+    }
+    field.no_more();
+    while let Some(joined) = watches.join_next().await {
+        field.joined(joined);
+    }
+    let mut verdict = books::settle(&chaos, &field, plan).await?;
+    chaos.look_at_all().await;
+    verdict.extend(least::lines(plan, &field.tally));
     let summary = Summary::new(plan, &field.tally, verdict);
     chaos.end();
     Ok(summary)

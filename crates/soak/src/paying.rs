@@ -2,6 +2,8 @@
 
 use crate::dice::Dice;
 use crate::field::{Ended, Field, HONEST, RISKING, honest};
+use crate::judge::Case;
+use crate::tally::During;
 use stage::client::Client;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,7 +38,7 @@ async fn pay_honestly(field: Arc<Field>, n: usize, mut dice: Dice) {
         let began = Instant::now();
         let ended = field.send(&client, call).await;
         field.leave(gateway);
-        judge(&field, "honest", &name, gateway, began, ended);
+        judge(&field, ("honest", "honest: not served"), &name, gateway, began, ended);
         tokio::time::sleep(dice.millis(10, 40)).await;
     }
 }
@@ -49,30 +51,26 @@ async fn risk(field: Arc<Field>, gateway: usize, name: &str, mut dice: Dice) {
         if matches!(ended, Ended::Broken(_)) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        judge(&field, "risking", name, gateway, began, ended);
+        judge(&field, ("risking", "risking: not served"), name, gateway, began, ended);
         tokio::time::sleep(dice.millis(5, 20)).await;
     }
 }
 
 /// Served; or, within a window in which billing, this Envoy or its way to billing was not itself, denied as the route says.
 /// Anything else is a defect.
-fn judge(field: &Field, kind: &str, name: &str, gateway: usize, began: Instant, ended: Ended) {
-    let excuse = field.excuse(began, gateway);
-    let place = if excuse.is_some() { "in a window" } else { "clear" };
-    let detail = match ended {
-        Ended::Answered(answer) if answer.status == 200 => {
-            return field.tally.count(&format!("{kind}, {place}: served"));
-        }
-        Ended::Hung => return field.tally.odd("hung", format!("{name} at gateway {gateway}")),
-        Ended::Answered(answer) if answer.status >= 500 && field.is_policy(kind, excuse, &answer) => return,
-        Ended::Broken(_) if field.is_cut(kind, name, began, gateway) => return,
-        Ended::Broken(_) if excuse.is_some() && kind == "risking" => {
-            return field.tally.count(&format!("{kind}, {place}: connection broken"));
-        }
-        Ended::Answered(answer) => format!("{} {}", answer.status, answer.text()),
-        Ended::Broken(why) => why,
-    };
-    field
-        .tally
-        .odd(&format!("{kind}, {place}: not served"), format!("{name} at gateway {gateway}: {detail}"));
+fn judge(
+    field: &Field,
+    (kind, defect): (&'static str, &'static str),
+    name: &str,
+    gateway: usize,
+    began: Instant,
+    ended: Ended,
+) {
+    let during = During::since(began);
+    if matches!(&ended, Ended::Answered(answer) if answer.status == 200) {
+        let place = if field.excuse(during, gateway).is_some() { "in a window" } else { "clear" };
+        return field.tally.count(&format!("{kind}, {place}: served"));
+    }
+    let (name, risks) = (name.to_owned(), kind == "risking");
+    field.judge(Case { kind, name, gateway, during, ended, risks, defect });
 }

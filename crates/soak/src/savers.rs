@@ -2,6 +2,8 @@
 
 use crate::dice::Dice;
 use crate::field::{Ended, Field};
+use crate::judge::Case;
+use crate::tally::During;
 use stage::client::Client;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -52,7 +54,6 @@ async fn spend(field: Arc<Field>, name: String, gateway: usize, refused: Arc<Ato
     while !field.is_stopped() && began.elapsed() < PATIENCE && refused.load(Ordering::SeqCst) < REFUSED {
         let sent = Instant::now();
         let ended = field.send(&client, field.paid(gateway, &name, &name, "")).await;
-        let excuse = field.excuse(sent, gateway);
         match ended {
             Ended::Answered(answer) if answer.status == 200 => {
                 refused.store(0, Ordering::SeqCst);
@@ -63,21 +64,15 @@ async fn spend(field: Arc<Field>, name: String, gateway: usize, refused: Arc<Ato
                 field.tally.count("savers: refused (402)");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
-            Ended::Answered(answer) if answer.status >= 500 && field.is_policy("savers", excuse, &answer) => {
+            ended => {
+                let (name, broken) = (name.clone(), matches!(ended, Ended::Broken(_)));
+                let (kind, defect) = ("savers", "savers: neither served nor refused");
+                let during = During::since(sent);
+                field.judge(Case { kind, name, gateway, during, ended, risks: true, defect });
+                if broken {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
             }
-            Ended::Hung => field.tally.odd("hung", format!("{name} at gateway {gateway}")),
-            Ended::Broken(_) if field.is_cut("savers", &name, sent, gateway) => {}
-            Ended::Broken(_) if excuse.is_some() => {
-                field.tally.count("savers, in a window: connection broken");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            Ended::Answered(answer) => {
-                field.tally.odd(
-                    "savers: neither served nor refused",
-                    format!("{} {}", answer.status, answer.text()),
-                );
-            }
-            Ended::Broken(why) => field.tally.odd("savers: neither served nor refused", why),
         }
         tokio::time::sleep(dice.millis(10, 60)).await;
     }

@@ -2,30 +2,34 @@
 
 use crate::Plan;
 use crate::books::{DOUBLED, LOST, Line, OVERSPENT};
+use crate::field::BROKE_OFF;
+use crate::judge::FIVE;
+use crate::looks::{BUGS, BY_ITSELF, NOT_DUE};
 use crate::tally::{Odd, Tally};
 use serde::Serialize;
 use stage::{During as _, Result};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// A 5xx that is not the documented `deny` of a route whose gateway or billing was not itself.
-const FIVE: &str = "5xx that nothing excuses";
 /// What must never be counted.
-const NEVER: [&str; 17] = [
+const NEVER: [&str; 20] = [
     "traps (vm_reload)",
     "traps (log)",
+    BUGS[0],
+    BUGS[1],
+    BY_ITSELF,
+    NOT_DUE,
+    BROKE_OFF,
     "hung",
     FIVE,
     "pushes after which a filter had forgotten who it is",
-    "bugs counted by the filter",
-    "honest, clear: not served",
-    "honest, in a window: not served",
-    "risking, clear: not served",
-    "risking, in a window: not served",
+    "honest: not served",
+    "risking: not served",
     "events, clear: not taken",
     "events: never taken",
     "hostile: not refused",
     "hostile: no account",
+    "hostile: upstream's failure not passed on",
     "poor: neither served nor refused",
     "savers: neither served nor refused",
     "books: never settled",

@@ -4,9 +4,12 @@ use hyper::body::Bytes;
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// How many requests are remembered in full; the count goes on beyond.
 const ITEMS_MAX: usize = 50_000;
+/// Of how many requests of one path and key it is remembered when they came.
+const TIMES_MAX: usize = 20_000;
 /// How much of a body is remembered.
 const BODY_MAX: usize = 64 * 1024;
 /// How much of all bodies; what is oldest is forgotten first.
@@ -74,7 +77,15 @@ struct Log {
     /// Bytes of their bodies.
     bodies: usize,
     /// How often each path and key was asked for, for scripts that fail some of the time.
-    asked: BTreeMap<(String, String), u64>,
+    asked: BTreeMap<(String, String), Asked>,
+}
+
+/// The requests of one path and key.
+#[derive(Default)]
+struct Asked {
+    count: u64,
+    /// When the last of them came.
+    times: VecDeque<Instant>,
 }
 
 impl Note {
@@ -123,8 +134,12 @@ impl Heard {
             log.bodies = log.bodies.saturating_sub(oldest.body.len());
         }
         let asked = log.asked.entry((path.to_owned(), key.to_owned())).or_default();
-        *asked = asked.saturating_add(1);
-        (*asked, note)
+        asked.count = asked.count.saturating_add(1);
+        asked.times.push_back(Instant::now());
+        if asked.times.len() > TIMES_MAX {
+            asked.times.pop_front();
+        }
+        (asked.count, note)
     }
 
     pub(crate) fn items(&self) -> Vec<Item> {
@@ -137,7 +152,20 @@ impl Heard {
     }
 
     pub(crate) fn asked(&self, path: &str, key: &str) -> u64 {
-        self.log().asked.get(&(path.to_owned(), key.to_owned())).copied().unwrap_or(0)
+        self.log().asked.get(&(path.to_owned(), key.to_owned())).map_or(0, |asked| asked.count)
+    }
+
+    pub(crate) fn asked_since(&self, path: &str, key: &str, since: Instant) -> u64 {
+        let log = self.log();
+        let times =
+            log.asked.get(&(path.to_owned(), key.to_owned())).into_iter().flat_map(|asked| &asked.times);
+        u64::try_from(times.filter(|at| **at >= since).count()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn asked_anywhere(&self, key: &str) -> u64 {
+        let log = self.log();
+        let counts = log.asked.iter().filter(|((_, its), _)| its == key).map(|(_, asked)| asked.count);
+        counts.fold(0, u64::saturating_add)
     }
 
     pub(crate) fn clear(&self) {

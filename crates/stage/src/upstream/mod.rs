@@ -33,7 +33,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
 
 /// A running upstream on a thread of its own; dropping it ends it.
@@ -94,6 +94,18 @@ impl Upstream {
     #[must_use]
     pub fn asked(&self, path: &str, key: &str) -> u64 {
         self.heard.asked(path, key)
+    }
+
+    /// How many of these came since then; of more than 20,000, only the last are remembered.
+    #[must_use]
+    pub fn asked_since(&self, path: &str, key: &str, since: Instant) -> u64 {
+        self.heard.asked_since(path, key, since)
+    }
+
+    /// How many came in with this key in their scripts, for whatever path; with an empty one, those without a key.
+    #[must_use]
+    pub fn asked_anywhere(&self, key: &str) -> u64 {
+        self.heard.asked_anywhere(key)
     }
 
     /// Forgets what came in.
