@@ -116,6 +116,17 @@ fn a_repeated_need_finds_its_hold_and_a_finished_one_is_over() {
     assert_eq!(desk.shown(), 60, "and nothing is held for it again");
 }
 
+/// Whoever is answered the second time counts the hold's time from when they asked the second time.
+#[test]
+fn a_repeated_need_gives_its_hold_the_time_that_it_tells() {
+    let mut desk = Desk::with(100);
+    desk.held(H, vec![credits(40)]);
+    let again = desk.after(29_000).held(H, vec![credits(40)]);
+    assert_eq!(again.cells[0].ttl, TIMING.ttl);
+    desk.after(29_000).expire(CrashPolicy::Charge);
+    assert_eq!(desk.state(&again.cells[0].id), CellState::Open);
+}
+
 #[test]
 fn t33_a_refused_need_takes_nothing_from_any_leg() {
     let mut desk = Desk::with(1);

@@ -322,7 +322,11 @@ impl Worker {
                 Ok(Changed { result: gave_back, .. }) if gave_back => {
                     self.touch(*payer, membership, false, now);
                 }
-                Err(Blocked::Busy) => self.touch(*payer, membership, true, now),
+                // What the answer said of grants may have been news: the whole slot is told, and answered, once more.
+                Err(Blocked::Busy) => {
+                    let beat = now.plus(membership.ttl().part(3));
+                    self.watch.touch_whole(*payer, self.quiet_until.max(now), beat);
+                }
                 Ok(_) | Err(Blocked::Taken | Blocked::Malformed) => {}
             }
         }

@@ -45,11 +45,23 @@ impl Work<'_> {
     }
 
     /// The answer to a hold that was granted before.
-    fn repeated(&self, need: &Need) -> Result<Option<Decision>, Bug> {
+    fn repeated(&mut self, need: &Need) -> Result<Option<Decision>, Bug> {
         let Mode::Hold { generation } = need.mode else { return Ok(None) };
+        let own = |id: &CellId| is_of(id, &need.node, need.incarnation, generation);
+        let open: Vec<CellId> = self
+            .book
+            .cells
+            .iter()
+            .filter(|(id, cell)| own(id) && cell.state == CellState::Open)
+            .map(|(id, _)| id.clone())
+            .collect();
+        // It is told its time anew, and counts it from when it asked now.
+        for id in &open {
+            self.extend(id, need.timing)?;
+        }
         let mut found: Vec<(&CellId, &Cell, &Grant)> = Vec::new();
         for (id, cell) in &self.book.cells {
-            if is_of(id, &need.node, need.incarnation, generation) {
+            if own(id) {
                 let grant = self.book.grants.get(&id.grant);
                 let grant = grant
                     .ok_or_else(|| Bug::NotLoaded { what: format!("grant {} of a hold", id.grant.0) })?;

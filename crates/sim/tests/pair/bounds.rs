@@ -65,6 +65,8 @@ pub(crate) enum Mutant {
     TailIgnored,
     /// A cell that was forgotten may come again.
     FloorForgotten,
+    /// The last report that arrives counts, though it was sent before another one.
+    LastReportCounts,
 }
 
 impl Bounds {
@@ -92,6 +94,11 @@ impl Bounds {
     /// A free window beside bought credits, whose end comes while it is lent.
     pub(crate) fn midnight(crash: CrashPolicy) -> Self {
         Self { credits: 1, windows: [1, 0], midnight: 1, ttl: 2, ..Self::recall(crash) }
+    }
+
+    /// Two messages of each gateway may be under way, each way: an older one arrives after a newer one.
+    pub(crate) fn disorder(crash: CrashPolicy) -> Self {
+        Self { credits: 1, up: 2, down: 2, dies: false, ..Self::recall(crash) }
     }
 
     /// The same with what `PAIR` says: `PAIR='credits=3 until=4 sends=3'`.

@@ -191,6 +191,12 @@ impl Gateways {
         cells.iter().find(|cell| cell.key == key).map(|cell| byte(cell.used) + byte(cell.held()))
     }
 
+    /// What it was granted of one cell, as far as it has heard.
+    pub(crate) fn granted(&self, gateway: u32, key: CellKey) -> Option<u8> {
+        let cells = &self.all.get(gateway).slot.cells;
+        cells.iter().find(|cell| cell.key == key).map(|cell| byte(cell.granted))
+    }
+
     /// What becomes of a gateway that does this, and what it sends; `None` if it cannot.
     pub(crate) fn act(&mut self, gateway: u32, now: u8, act: Act) -> Option<Done> {
         if let Some(known) = self.done.get(&(gateway, now, act)) {

@@ -12,7 +12,8 @@ use ledger::CrashPolicy;
 /// The states that were tried, each once; and what was found beside.
 #[derive(Default)]
 pub(crate) struct Healer {
-    tried: Set<(u32, [u32; 2], u8)>,
+    /// With what the crash policy has settled, of which all has to add up in the end.
+    tried: Set<(u32, [u32; 2], u8, [PerGrant; 2])>,
     /// Leases whose answer was lost, and that were left to the crash policy though their gateway lived, by why.
     pub(crate) unheard: Unheard,
 }
@@ -44,8 +45,8 @@ impl Healer {
     }
 
     pub(crate) fn heal(&mut self, sides: &mut Sides, world: &World) -> Result<(), String> {
-        let World { ledger, gateways, now, .. } = *world;
-        if !self.tried.insert((ledger, gateways, now)) {
+        let World { ledger, gateways, now, settled, .. } = *world;
+        if !self.tried.insert((ledger, gateways, now, settled)) {
             return Ok(());
         }
         let rest = Rest { ledger, gateways, now };
@@ -74,7 +75,8 @@ impl Healer {
             for end in ended {
                 if let Some(heard) = asked[end.node] {
                     let grant_ends = sides.house.sums(ledger).ends[end.key.grant as usize - 1];
-                    let knows = sides.gateways.consumed(it.gateways[end.node], end.key).is_some();
+                    let granted = sides.gateways.granted(it.gateways[end.node], end.key);
+                    let knows = granted.is_some_and(|granted| granted >= end.granted);
                     self.left(end, (knows, grant_ends <= world.now), heard)?;
                 }
                 let more = sides.unsaid(it.gateways[end.node], end)?;
@@ -98,13 +100,17 @@ impl Healer {
         (knows, over): (bool, bool),
         (asked, floor): (Heard, u64),
     ) -> Result<(), String> {
+        let grant = end.key.grant as usize - 1;
         let why = match asked {
-            _ if end.key.generation < floor => &mut self.unheard.floor,
             _ if knows => {
                 return Err(format!("a lease that its gateway knows of was settled by policy: {end:?}"));
             }
+            _ if end.key.generation < floor => &mut self.unheard.floor,
             _ if over => &mut self.unheard.ended,
             Heard { granted: false, .. } => &mut self.unheard.refused,
+            Heard { by, .. } if by[grant] => {
+                return Err(format!("its grant paid again, and a lease of it was not told: {end:?}"));
+            }
             _ => &mut self.unheard.paid_otherwise,
         };
         *why += 1;

@@ -42,6 +42,8 @@ pub(crate) struct Heard {
     /// Whether everybody is asked for what lies free, and whether the need was granted.
     pub(crate) recalls: bool,
     pub(crate) granted: bool,
+    /// By which grants the need was paid, and of which it was told leases that are over.
+    pub(crate) by: [bool; GRANTS],
 }
 
 /// A cell that came to its hard end with something left.
@@ -49,6 +51,8 @@ pub(crate) struct Heard {
 pub(crate) struct Settled {
     pub(crate) node: usize,
     pub(crate) key: CellKey,
+    /// All that it was ever granted.
+    pub(crate) granted: u8,
     /// What was left, what of it the ledger knew to be held, how far the gateway may have been ahead, what was charged.
     pub(crate) rest: u8,
     pub(crate) known: u8,
@@ -276,7 +280,7 @@ impl House {
         for told in &sync.told {
             cells.push(self.report(book, &node, told, now)?);
         }
-        let (mut recalls, mut granted) = (false, false);
+        let (mut recalls, mut granted, mut by) = (false, false, [false; GRANTS]);
         if let Some(floor) = sync.asks {
             let outcome = self.run(book, now, &Command::Need(self.need(node, floor, now)))?;
             recalls =
@@ -284,6 +288,7 @@ impl House {
             let Reply::Need(answer) = outcome.reply else { return Err("no answer to a need".to_owned()) };
             if let Decision::Granted(it) = answer.decision {
                 granted = true;
+                it.cells.iter().for_each(|cell| by[cell.id.grant.0 as usize - 1] = true);
                 lent = it.cells.iter().map(|cell| self.lease(book, cell)).collect();
             }
         }
@@ -291,7 +296,7 @@ impl House {
         let answer = Answer { sent: sync.sent, told: sync.told.clone(), cells, lent };
         let number = |answers: &mut Known<Answer>| answers.number(format!("{answer:?}").into_bytes(), answer);
         let answer = if silent { NONE } else { number(&mut self.answers) };
-        Ok(Heard { ledger: 0, answer, recalls, granted })
+        Ok(Heard { ledger: 0, answer, recalls, granted, by })
     }
 
     fn run(&self, book: &mut Book, now: u8, command: &Command) -> Result<Outcome, String> {
@@ -306,7 +311,7 @@ impl House {
 
     /// What a broken ledger would do beside.
     fn spoil(&self, before: &Book, book: &mut Book, command: &Command) {
-        let Command::Report(Report { cell: id, .. }) = command else { return };
+        let Command::Report(Report { cell: id, totals, .. }) = command else { return };
         let back = byte(book.cells[id].returned) - byte(before.cells[id].returned);
         let used = book.cells[id].used.checked_sub(before.cells[id].used).unwrap();
         let window = book.grants[&id.grant].terms.source == Source::Window;
@@ -323,6 +328,12 @@ impl House {
                 let free = book.grants.get_mut(&id.grant).unwrap();
                 (free.expired, free.avail) =
                     (minus(free.expired, back), free.avail.checked_add(of(back)).unwrap());
+            }
+            Mutant::LastReportCounts => {
+                let cell = book.cells.get_mut(id).unwrap();
+                if cell.state == CellState::Open {
+                    (cell.admitted, cell.finished) = (totals.admitted, totals.finished);
+                }
             }
             Mutant::LateTwice => {
                 book.cells.get_mut(id).unwrap().late = Amount::ZERO;
@@ -448,6 +459,7 @@ impl House {
                     settled.push(Settled {
                         node: node_of(id),
                         key: key_of(id),
+                        granted: byte(was.granted),
                         rest: byte(was.outstanding()),
                         known: byte(was.held()),
                         exposure: byte(was.exposure),

@@ -22,10 +22,10 @@ mod known;
 mod world;
 
 use bounds::{Bounds, Mutant};
-use explore::{Broken, explore};
+use explore::{Broken, Explored, explore};
 use ledger::CrashPolicy;
 
-fn hold(bounds: Bounds) {
+fn hold(bounds: Bounds) -> Explored {
     let bounds = bounds.widened();
     println!("{bounds:?}");
     let traced = |bounds| explore(bounds, true).err();
@@ -33,6 +33,7 @@ fn hold(bounds: Bounds) {
         Ok(explored) => {
             println!("{explored:?}, complete");
             assert!(explored.states > 1_000, "too few to mean anything");
+            explored
         }
         Err(Broken { why, .. }) => panic!("{why}\n{:?}", traced(bounds).map(|broken| broken.how)),
     }
@@ -40,8 +41,26 @@ fn hold(bounds: Bounds) {
 
 #[test]
 fn no_state_of_two_gateways_and_bought_credits_is_wrong() {
-    hold(Bounds::recall(CrashPolicy::Refund));
-    hold(Bounds::recall(CrashPolicy::Charge));
+    for crash in [CrashPolicy::Refund, CrashPolicy::Charge] {
+        let bounds = Bounds::recall(crash);
+        let unheard = hold(bounds).unheard;
+        // There is one grant, and it lasts: no need is paid by another one.
+        let excused = unheard.ended + unheard.paid_otherwise;
+        assert!(excused == 0 || bounds.widened().windows[0] > 0, "{unheard:?}");
+    }
+}
+
+#[test]
+fn no_state_of_two_gateways_whose_messages_overtake_each_other_is_wrong() {
+    hold(Bounds::disorder(CrashPolicy::Refund));
+    hold(Bounds::disorder(CrashPolicy::Charge));
+}
+
+/// With one message under way a newer one takes the older one's place.
+#[test]
+fn that_the_last_report_counts_is_seen_where_one_can_overtake_another() {
+    let bounds = Bounds { mutant: Mutant::LastReportCounts, ..Bounds::disorder(CrashPolicy::Charge) };
+    assert!(explore(Bounds { up: 1, down: 1, ..bounds }, false).is_ok());
 }
 
 #[test]
@@ -84,5 +103,6 @@ fn broken() -> Vec<(Mutant, Bounds)> {
         (Mutant::SoftReopened, recall(Charge)),
         (Mutant::TailIgnored, recall(Refund)),
         (Mutant::FloorForgotten, recall(Charge)),
+        (Mutant::LastReportCounts, Bounds::disorder(Charge)),
     ]
 }
