@@ -58,7 +58,7 @@ fn no_state_of_two_gateways_whose_messages_overtake_each_other_is_wrong() {
 
 /// With one message under way a newer one takes the older one's place.
 #[test]
-fn that_the_last_report_counts_is_seen_where_one_can_overtake_another() {
+fn that_the_last_report_counts_is_not_seen_where_none_overtakes_another() {
     let bounds = Bounds { mutant: Mutant::LastReportCounts, ..Bounds::disorder(CrashPolicy::Charge) };
     assert!(explore(Bounds { up: 1, down: 1, ..bounds }, false).is_ok());
 }
