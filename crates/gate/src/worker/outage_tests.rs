@@ -3,7 +3,7 @@
 use super::rig::*;
 use super::*;
 use crate::lease::{Blocked, PayerKey, SLOTS, Slot, Table};
-use crate::shelf::MemoryShelf;
+use crate::shelf::{MemoryShelf, Shelf, Stale, Version};
 use contract::v1::*;
 use units::{AccountId, Amount, EndpointId, Subject, SubjectKind, Unit};
 
@@ -149,4 +149,60 @@ fn the_slot_of_another_stays_as_it_is_but_for_what_may_not_come() {
     let empty = &mut MemoryShelf::default();
     table.bar(empty, mine, &[lease(4)]).unwrap();
     assert_eq!(table.claim(empty, mine, now, |slot| slot.floor).unwrap().result, 5);
+}
+
+/// A shelf on which others are always faster.
+struct Busy(MemoryShelf);
+
+impl Shelf for Busy {
+    fn read(&self, key: &str) -> Option<(Vec<u8>, Version)> {
+        self.0.read(key)
+    }
+    fn write(&mut self, _: &str, _: &[u8], _: Option<Version>) -> Result<(), Stale> {
+        Err(Stale)
+    }
+}
+
+/// What it said may be news, such as a larger grant, and billing takes it for told.
+#[test]
+fn an_answer_that_could_not_be_entered_is_asked_for_again_whole() {
+    let (mut stage, mut desk) = (Stage::new(), Desk::with(5));
+    stage.ask(1);
+    stage.settle(&mut desk);
+    let (payer, table, now) = (PayerKey::of(&neighbours().0), Table { incarnation: 1 }, stage.now);
+    let lease = CellLease {
+        key: CellKey { grant: 7, generation: 1 },
+        unit: Unit::Credits,
+        granted: Amount::new(PRICE).unwrap(),
+        held: Amount::ZERO,
+        ttl_ms: 30_000,
+        exposure: Amount::new(PRICE).unwrap(),
+        scope: String::new(),
+        keep: true,
+    };
+    let enter = |slot: &mut Slot| {
+        slot.place(core::slice::from_ref(&lease), now, now);
+        slot.cells[0].report()
+    };
+    let told = table.claim(&mut stage.shelf, payer, now, enter).unwrap().result;
+    let batch = Batch {
+        seq: 9,
+        needs: Default::default(),
+        page: Default::default(),
+        leases: vec![(payer, told)],
+        sent: now,
+    };
+    let more = CellAnswer {
+        key: lease.key,
+        granted: Amount::new(3 * PRICE).unwrap(),
+        acked_admitted: Amount::ZERO,
+        ttl_ms: 30_000,
+        exposure: Amount::new(3 * PRICE).unwrap(),
+        state: CellState::Open,
+        keep: true,
+    };
+    let mut busy = Busy(stage.shelf);
+    assert!(stage.worker.merge_leases(&batch, &[more], now, &mut busy));
+    let due: Vec<_> = stage.worker.watch.take(now.plus(Span::from_secs(2)));
+    assert!(due.contains(&(payer, true)), "the whole slot is told: {due:?}");
 }
