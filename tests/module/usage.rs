@@ -254,6 +254,35 @@ fn a_body_that_cannot_be_read_is_refused_before_anybody_is_asked() -> Result<(),
     Ok(())
 }
 
+/// What is refused with 400 before anybody is asked.
+fn assert_unreadable(vm: &host::Vm, headers: &[(&str, String)], body: &str) -> Result<(), Failure> {
+    let stream = vm.stream()?;
+    stream.request(headers, body)?;
+    sell(vm, RICH)?;
+    let (status, _) = refusal(&stream);
+    assert_eq!((status, stream.forwarded_body().len()), (400, 0), "{headers:?} {body}");
+    stream.close(0)?;
+    assert!(calls(vm)?.is_empty());
+    Ok(())
+}
+
+#[test]
+fn what_another_model_would_answer_or_nothing_bounds_is_refused() -> Result<(), Failure> {
+    let (envoy, vm) = priced()?;
+    for (field, value) in [
+        ("fallbacks", json!(["gpt-5"])),
+        ("mock_testing_fallbacks", json!(true)),
+        ("models", json!(["gpt-5"])),
+        ("route", json!("fallback")),
+        ("extra_body", json!({"models": ["gpt-5"]})),
+    ] {
+        let body = chat(&json!({ field: value }));
+        assert_unreadable(&vm, &fields("/v1/chat/completions", Some(body.len())), &body)?;
+    }
+    assert_no_bug(&envoy);
+    Ok(())
+}
+
 #[test]
 fn a_request_that_cannot_be_bounded_does_not_go_on() -> Result<(), Failure> {
     let (envoy, vm) = priced()?;

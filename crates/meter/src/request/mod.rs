@@ -76,7 +76,7 @@ pub enum Unreadable {
     WrongType(&'static str),
     /// The name of the model has more than 256 bytes.
     LongModel,
-    /// Some server knows this field, and would go beyond the limit by it.
+    /// Some server knows this field, and would go beyond the limit by it, or let another model answer.
     Foreign(&'static str),
 }
 

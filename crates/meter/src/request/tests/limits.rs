@@ -128,3 +128,38 @@ fn fields_that_outrank_the_limit_are_refused() {
     assert_eq!((why.as_str(), why.field()), ("foreign_field", Some("n_predict")));
     assert_eq!(why.to_string(), "The field n_predict is not known here.");
 }
+
+#[test]
+fn fields_that_name_another_model_are_refused_and_what_enlarges_the_input_is_open() {
+    for name in ["fallbacks", "mock_testing_fallbacks", "models", "route"] {
+        for (source, head) in [
+            (Source::OpenAi, "\"messages\":[]"),
+            (Source::OpenAi, "\"input\":\"a\""),
+            (Source::OpenAi, "\"extra_body\":{}"),
+            (Source::OpenAiResponses, "\"input\":\"a\""),
+            (Source::OpenAiImages, "\"prompt\":\"a\""),
+        ] {
+            for value in ["[\"gpt-large\"]", "\"a\"", "true", "{\"a\":1}"] {
+                let body = format!("{{{head},\"{name}\":{value}}}");
+                assert_eq!(refused(&source, &body), Unreadable::Foreign(name), "{body}");
+            }
+            assert!(!asked(&source, &format!("{{{head},\"{name}\":null}}")).open);
+        }
+        let extra = format!("{{\"messages\":[],\"extra_body\":{{\"{name}\":[\"a\"]}}}}");
+        assert_eq!(refused(&Source::OpenAi, &extra), Unreadable::Foreign(name), "{extra}");
+        let text = format!("{{\"messages\":[{{\"{name}\":[1]}}]}}");
+        assert!(!asked(&Source::OpenAi, &text).open, "{text}");
+    }
+    for name in ["plugins", "chat_template"] {
+        for value in ["[{\"id\":\"web\"}]", "\"{{ m }}\"", "{}"] {
+            for body in [
+                format!("{{\"messages\":[],\"{name}\":{value}}}"),
+                format!("{{\"messages\":[],\"extra_body\":{{\"{name}\":{value}}}}}"),
+            ] {
+                assert!(asked(&Source::OpenAi, &body).open, "{body}");
+            }
+        }
+        assert!(!asked(&Source::OpenAi, &format!("{{\"messages\":[],\"{name}\":null}}")).open);
+    }
+    assert!(asked(&Source::OpenAiResponses, r#"{"input":"a","plugins":[{"id":"web"}]}"#).open);
+}
