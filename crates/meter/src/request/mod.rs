@@ -36,7 +36,7 @@ pub struct Asked {
     /// `max_tokens`; and for a completion that states none, what OpenAI gives it then. An edit states no more than this;
     /// `output_max` is `None` then.
     pub output_wish: Option<u64>,
-    /// Answers that are asked for, at least 1.
+    /// Answers that are asked for, at least 1. An image is one, for it may be tokens.
     pub choices: u64,
     /// Images that are asked for.
     pub makes: u64,

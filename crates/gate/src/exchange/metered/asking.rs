@@ -149,7 +149,8 @@ impl Measured {
             tools: asked.tools,
             open: asked.open,
             size: if hold == Hold::Estimate { Size::Estimate } else { Size::Most },
-            clamp: hold == Hold::MaxTokens && asked.generates,
+            // No field limits the tokens of an image: less would bound nothing.
+            clamp: hold == Hold::MaxTokens && asked.generates && asked.makes == 0,
         };
         Ok(Self { asked, shape })
     }
@@ -216,7 +217,10 @@ fn hex(parts: &[&[u8]]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::bill::tests::{amount, list};
     use super::*;
+    use crate::config::{MissingUsage, Usage};
+    use meter::request::LimitField;
 
     #[test]
     fn a_path_may_name_the_model() {
@@ -241,6 +245,23 @@ mod tests {
             assert!(gemini(path).is_err(), "{path}");
         }
         assert_eq!(model_in(Some(&Source::OpenAi), "/v1/chat/completions?x=/models/cheap"), Ok(None));
+    }
+
+    #[test]
+    fn images_hold_the_tokens_of_each_and_nothing_of_it_is_lowered() {
+        let (usage, request) = (Usage::Body(Source::OpenAiImages), Some(Source::OpenAiImages));
+        let (hold, missing, limit_field) = (Hold::MaxTokens, MissingUsage::Counted, LimitField::MaxTokens);
+        let metering = Metering { hold, usage, request, missing, limit_field };
+        let body = br#"{"model":"m","prompt":"x","n":10}"#;
+        let shape = Measured::of(&Source::OpenAiImages, &metering, None, body).unwrap().shape;
+        assert_eq!((shape.choices, shape.makes, shape.clamp), (10, 10, false));
+        let mut list = list();
+        list.models[0].image = amount(1_000);
+        // 33 bytes, ten answers of up to 100 tokens at four, and ten images.
+        assert_eq!(list.hold(&shape), Ok(amount(33 + 10 * 100 * 4 + 10 * 1_000)));
+        let chat = br#"{"model":"m","messages":[],"n":10}"#;
+        let shape = Measured::of(&Source::OpenAi, &metering, None, chat).unwrap().shape;
+        assert_eq!((shape.choices, shape.makes, shape.clamp), (10, 0, true));
     }
 
     #[test]
