@@ -284,6 +284,24 @@ fn what_another_model_would_answer_or_nothing_bounds_is_refused() -> Result<(), 
 }
 
 #[test]
+fn a_stream_of_anthropics_that_fails_midway_costs_what_was_delivered() -> Result<(), Failure> {
+    let (envoy, vm) = priced()?;
+    let body = chat(&json!({"max_tokens": 50, "stream": true}));
+    let start = "data: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":21,\"output_tokens\":1}}}\n\n";
+    let delta = "data: {\"type\":\"content_block_delta\",\"delta\":{\"text\":\" hello\"}}\n\n";
+    let error = "data: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}}\n\n";
+    // Six deltas of six bytes: nine tokens by their bytes.
+    for (deltas, cost) in [(6, 21 + 9 * 4), (0, 0)] {
+        let stream = ask(&vm, "/v1/messages", &body, RICH)?;
+        answer(&stream, &EVENTS, [start, &delta.repeat(deltas), error])?;
+        let record = end(&vm, &stream, 0)?;
+        assert_eq!(charged(&record), cost, "{record}");
+    }
+    assert_no_bug(&envoy);
+    Ok(())
+}
+
+#[test]
 fn a_request_that_cannot_be_bounded_does_not_go_on() -> Result<(), Failure> {
     let (envoy, vm) = priced()?;
     let body = chat(&json!({}));

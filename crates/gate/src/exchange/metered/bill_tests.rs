@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::{Hold, Usage};
+use crate::exchange::metered::relay::Relay;
 use crate::worker::Decided;
 use crate::worker::rig::standing;
 use contract::v1::{Matching, ModelPrice, Price, UnknownModel};
@@ -198,4 +199,52 @@ fn a_request_that_nobody_priced_tells_what_it_used() {
     let counted = of(&silent(Format::Events, 3, 50)).tokens.unwrap();
     assert_eq!((counted.model.as_str(), counted.input, counted.output), ("m", 10, 13));
     assert_eq!(of(&Heard::default()).tokens, None, "then the most that it could be is charged");
+}
+
+/// What is heard of an answer of that kind whose bytes are these.
+fn heard(source: Source, kind: &str, body: &str) -> Heard {
+    let headers = [("content-type", kind)].into_iter().collect();
+    let mut relay = Relay::new(&Usage::Body(source), &headers, false);
+    relay.pass(body.as_bytes(), true);
+    relay.heard()
+}
+
+const EVENTS: &str = "text/event-stream";
+
+/// Anthropic's stream of these, behind its beginning: 12 tokens in, and one out that is there to be stated again.
+fn anthropic(events: &[&str]) -> Heard {
+    let start = r#"{"type":"message_start","message":{"usage":{"input_tokens":12,"output_tokens":1}}}"#;
+    let all = [start].iter().chain(events).map(|event| format!("data: {event}\n\n")).collect::<String>();
+    heard(Source::Anthropic, EVENTS, &all)
+}
+
+/// Five tokens by its bytes.
+const TEXT: &str =
+    r#"{"type":"content_block_delta","delta":{"type":"text_delta","text":"twenty bytes of text"}}"#;
+const ERROR: &str = r#"{"type":"error","error":{"type":"overloaded_error"}}"#;
+const STOP: &str = r#"{"type":"message_stop"}"#;
+
+#[test]
+fn a_stream_of_anthropics_that_stops_midway_costs_what_was_delivered() {
+    let said =
+        |output: &str| format!("{{\"type\":\"message_delta\",\"usage\":{{\"output_tokens\":{output}}}}}");
+    let (two, nine, odd) = (said("2"), said("9"), said("\"900\""));
+    for (events, due) in [
+        (vec![TEXT, ERROR], (12 + 20, Some(Basis::AtLeast))),
+        (vec![TEXT], (12 + 20, Some(Basis::AtLeast))),
+        (vec![TEXT, &odd], (12 + 20, Some(Basis::AtLeast))),
+        (vec![TEXT, &odd, STOP], (12 + 20, Some(Basis::AtLeast))),
+        (vec![&two, TEXT, &odd, STOP], (12 + 20, Some(Basis::AtLeast))),
+        (vec![&two, TEXT], (12 + 20, Some(Basis::AtLeast))),
+        (vec![TEXT, &nine], (12 + 36, Some(Basis::AtLeast))),
+        (vec![TEXT, &nine, STOP], (12 + 36, Some(Basis::Stated))),
+        (vec![&nine, STOP], (12 + 36, Some(Basis::Stated))),
+        (vec![], (440, Some(Basis::Hold))),
+    ] {
+        let heard = anthropic(&events);
+        assert!(!heard.delivered_nothing(), "{events:?}");
+        assert_eq!(strict(MissingUsage::Counted, &heard, Outcome::Charged), due, "{events:?}");
+    }
+    assert!(anthropic(&[ERROR]).delivered_nothing(), "what is stated at the beginning is not used yet");
+    assert!(!anthropic(&[&nine, ERROR]).delivered_nothing(), "what is stated later is");
 }
