@@ -46,9 +46,13 @@ pub(crate) fn list() -> PriceList {
 }
 
 fn pass(held: i64) -> Pass {
+    by(list(), held)
+}
+
+fn by(list: PriceList, held: i64) -> Pass {
     let (unit, hold, scope) = (Unit::Credits, amount(held), String::new());
     let price = Price { unit, hold, scope, version: 1 };
-    Pass::new(Some(1), Rc::new(Decided::new(standing("alice"), price, Some(Rc::new(list())))))
+    Pass::new(Some(1), Rc::new(Decided::new(standing("alice"), price, Some(Rc::new(list)))))
 }
 
 fn metering(missing: MissingUsage) -> Metering {
@@ -210,6 +214,7 @@ fn heard(source: Source, kind: &str, body: &str) -> Heard {
 }
 
 const EVENTS: &str = "text/event-stream";
+const DOCUMENT: &str = "application/json";
 
 /// Anthropic's stream of these, behind its beginning: 12 tokens in, and one out that is there to be stated again.
 fn anthropic(events: &[&str]) -> Heard {
@@ -247,4 +252,44 @@ fn a_stream_of_anthropics_that_stops_midway_costs_what_was_delivered() {
     }
     assert!(anthropic(&[ERROR]).delivered_nothing(), "what is stated at the beginning is not used yet");
     assert!(!anthropic(&[&nine, ERROR]).delivered_nothing(), "what is stated later is");
+}
+
+#[test]
+fn an_image_that_was_delivered_is_never_free() {
+    let made = r#"{"type":"image_generation.completed","b64_json":"QQ"}"#;
+    let (image, error) = (r#""data":[{"b64_json":"QQ"}]"#, r#""error":{"code":"x"}"#);
+    let odd = r#""usage":{"input_tokens":50.0,"output_tokens":4160.0}"#;
+    let mut list = list();
+    list.models[0].image = amount(30);
+    let of = |heard: &Heard| {
+        let shape = TokenShape { makes: 1, ..shape(Size::Most) };
+        let pass = by(list.clone(), 470);
+        let bill = bill(&pass, &metering(MissingUsage::Counted), Some(&shape), heard, Outcome::Charged);
+        (bill.charged.get(), bill.basis)
+    };
+    for (kind, body, due) in [
+        (DOCUMENT, format!("{{{image},{error}}}"), (10 + 30, Some(Basis::AtLeast))),
+        (EVENTS, format!("data: {made}\n\ndata: {{{error}}}\n\n"), (470, Some(Basis::Hold))),
+        (DOCUMENT, format!("{{{image},{odd}}}"), (470, Some(Basis::Hold))),
+        (DOCUMENT, format!("{{{image},{odd},{error}}}"), (470, Some(Basis::Hold))),
+        (
+            EVENTS,
+            format!("data: {}\n\ndata: {}\n\n", said(made, "7"), said(made, "7.0")),
+            (470, Some(Basis::Hold)),
+        ),
+        (DOCUMENT, r#"{"created":1}"#.to_owned(), (470, Some(Basis::Hold))),
+        (DOCUMENT, format!("{{{image}}}"), (10 + 30, Some(Basis::AtLeast))),
+        (EVENTS, format!("data: {}\n\n", said(made, "7")), (12 + 28 + 30, Some(Basis::Stated))),
+    ] {
+        let heard = heard(Source::OpenAiImages, kind, &body);
+        assert!(!heard.delivered_nothing(), "{body}");
+        assert_eq!(of(&heard), due, "{body}");
+    }
+    assert!(heard(Source::OpenAiImages, DOCUMENT, &format!("{{{error}}}")).delivered_nothing());
+    assert!(heard(Source::OpenAiImages, DOCUMENT, &format!("{{\"data\":[],{error}}}")).delivered_nothing());
+}
+
+/// The event with a usage of 12 tokens in and so many out.
+fn said(event: &str, output: &str) -> String {
+    event.replace('}', &format!(",\"usage\":{{\"input_tokens\":12,\"output_tokens\":{output}}}}}"))
 }
