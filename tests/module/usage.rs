@@ -284,6 +284,21 @@ fn what_another_model_would_answer_or_nothing_bounds_is_refused() -> Result<(), 
 }
 
 #[test]
+fn a_body_in_other_letters_is_refused() -> Result<(), Failure> {
+    let (envoy, vm) = priced()?;
+    let body =
+        chat(&json!({"max_tokens": 16, "user": "+ACI-,+ACI-max_tokens+ACI-:100000,+ACI-a+ACI-:+ACI-"}));
+    for (name, value) in [("content-type", "application/json; charset=utf-7"), ("content-encoding", "gzip")] {
+        let mut headers = fields("/v1/chat/completions", Some(body.len()));
+        headers.retain(|(other, _)| *other != name);
+        headers.push((name, value.to_owned()));
+        assert_unreadable(&vm, &headers, &body)?;
+    }
+    assert_no_bug(&envoy);
+    Ok(())
+}
+
+#[test]
 fn a_stream_of_anthropics_that_fails_midway_costs_what_was_delivered() -> Result<(), Failure> {
     let (envoy, vm) = priced()?;
     let body = chat(&json!({"max_tokens": 50, "stream": true}));

@@ -20,7 +20,7 @@ use crate::problem::{self, Plain};
 use crate::worker::{Answer, Fault, Pass, Question};
 use crate::{Effect, Level, Metric, Text};
 use answer::UpstreamAnswer;
-use asking::{Asking, Measured, key_digest, model_in};
+use asking::{Asking, Measured, key_digest, letters, model_in};
 use contract::v1::{NeedMode, NeedShape, Reason, Refusal};
 use core::cell::OnceCell;
 use meter::Source;
@@ -252,7 +252,8 @@ impl Metered {
             let question = Question::Need { subject, endpoint, mode, shape, allow, repeat };
             return self.ask(question, end || head, announced);
         }
-        let model = match model_in(metering.request.as_ref(), path) {
+        let model = match letters(metering, headers).and_then(|()| model_in(metering.request.as_ref(), path))
+        {
             Ok(model) => model,
             Err(why) => return self.reply(No::Plain(Plain::Unreadable { why: why.to_owned() }), end),
         };
@@ -489,6 +490,8 @@ impl Metered {
     }
 }
 
+#[cfg(test)]
+mod head_tests;
 #[cfg(test)]
 mod metering_tests;
 #[cfg(test)]

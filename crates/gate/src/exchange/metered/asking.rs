@@ -69,6 +69,30 @@ pub(super) fn key_digest(headers: &Headers) -> Result<Option<String>, ()> {
     }
 }
 
+/// Nothing, where the upstream reads of a body the very letters that are read of it here. It does not where the body is packed
+/// or said to be in another charset, in which a text may hold whole fields. That matters where what is held depends on it.
+///
+/// # Errors
+/// What is wrong with it, for people.
+pub(super) fn letters(metering: &Metering, headers: &Headers) -> Result<(), &'static str> {
+    if metering.hold == Hold::Fixed {
+        return Ok(());
+    }
+    if !headers.all("content-encoding").all(|it| it.eq_ignore_ascii_case(b"identity")) {
+        return Err("The body is encoded.");
+    }
+    // Wherever the word stands, for readers do not agree on what is a parameter.
+    let ours = |said: &str| {
+        let said = said.split([';', ',']).next().unwrap_or_default().trim_matches([' ', '\t', '=', '"']);
+        matches!(said, "utf-8" | "utf8")
+    };
+    let plain = |kind: &[u8]| {
+        core::str::from_utf8(kind)
+            .is_ok_and(|kind| kind.to_ascii_lowercase().split("charset").skip(1).all(ours))
+    };
+    if headers.all("content-type").all(plain) { Ok(()) } else { Err("The body is not in UTF-8.") }
+}
+
 /// The model that a path names: only Gemini's do, as in `/v1beta/models/gemini-3:generateContent`. Elsewhere a path that looks
 /// so names nothing, or a client could choose by it what is priced.
 ///
