@@ -69,6 +69,14 @@ pub(super) fn key_digest(headers: &Headers) -> Result<Option<String>, ()> {
     }
 }
 
+/// True for what a browser asks before it asks (Fetch standard, section 4.8): who asks and by which method are said, and there
+/// is no body.
+pub(super) fn is_preflight(headers: &Headers, end: bool) -> bool {
+    let says = |name| headers.text(name).is_some_and(|value| !value.is_empty());
+    let asks = says("origin") && says("access-control-request-method");
+    end && headers.text(":method") == Some("OPTIONS") && asks
+}
+
 /// Nothing, where the upstream reads of a body the very letters that are read of it here. It does not where the body is packed
 /// or said to be in another charset, in which a text may hold whole fields. That matters where what is held depends on it.
 ///

@@ -1,4 +1,4 @@
-//! What the head of a request alone decides: what the body is read as.
+//! What the head of a request alone decides: what is a preflight, and what the body is read as.
 
 use super::metering_tests::{KEY, config};
 use super::*;
@@ -25,6 +25,28 @@ fn of(hold: &str, (method, path): (&str, &str), headers: &[(&str, &str)], end: b
         _ => None,
     });
     (flow, asked, reason.unwrap_or_default())
+}
+
+#[test]
+fn a_preflight_says_who_asks_for_what_and_has_no_body_and_a_route() {
+    const ORIGIN: (&str, &str) = ("origin", "https://a");
+    const METHOD: (&str, &str) = ("access-control-request-method", "POST");
+    let options = |path, headers: &[(&str, &str)], end| of("max_tokens", ("OPTIONS", path), headers, end);
+    assert_eq!(options("/v1/chat", &[ORIGIN, METHOD], true), (Flow::Continue, false, String::new()));
+    let other = || (Flow::Pause, false, "405 method_not_allowed".to_owned());
+    for headers in [
+        &[ORIGIN, (METHOD.0, "")][..],
+        &[("origin", ""), METHOD],
+        &[ORIGIN],
+        &[METHOD],
+        &[ORIGIN, METHOD, METHOD],
+        &[ORIGIN, ORIGIN, METHOD],
+    ] {
+        assert_eq!(options("/v1/chat", headers, true), other(), "{headers:?}");
+    }
+    assert_eq!(options("/v1/chat", &[ORIGIN, METHOD], false), other(), "with a body");
+    let unknown = (Flow::Pause, false, "403 endpoint_unknown".to_owned());
+    assert_eq!(options("/v1/anything", &[ORIGIN, METHOD], true), unknown);
 }
 
 #[test]
