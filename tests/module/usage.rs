@@ -279,6 +279,16 @@ fn what_another_model_would_answer_or_nothing_bounds_is_refused() -> Result<(), 
         let body = chat(&json!({ field: value }));
         assert_unreadable(&vm, &fields("/v1/chat/completions", Some(body.len())), &body)?;
     }
+    for (field, value) in [
+        ("fallbacks", json!([{"model": "gpt-5", "max_tokens": 9000}])),
+        ("context_management", json!({"edits": [{"type": "compact_20260112"}]})),
+        ("tools", json!([{"type": "advisor_20260301", "name": "advisor", "model": "gpt-5"}])),
+    ] {
+        let body = chat(&json!({ field: value }));
+        assert_unreadable(&vm, &fields("/v1/messages", Some(body.len())), &body)?;
+    }
+    let clears = chat(&json!({"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}}));
+    assert!(ask(&vm, "/v1/messages", &clears, RICH)?.passed());
     assert_no_bug(&envoy);
     Ok(())
 }

@@ -30,6 +30,8 @@ pub(super) enum Key {
     Foreign,
     /// An object that some servers take further fields from.
     Extra,
+    /// What the provider is to do with the messages before the model reads them.
+    Rewriting,
     /// What kind of thing it is.
     Kind,
     /// A text or a list of parts.
@@ -56,6 +58,9 @@ pub(super) enum Place {
     Config,
     /// An object that may hold fields of particular servers.
     Extra,
+    Rewriting,
+    Rewrites,
+    Rewrite,
     Messages,
     Message,
     Parts,
@@ -171,6 +176,8 @@ const ANTHROPIC: Fields = &[
     ("tools", Key::Tools),
     ("container", Key::Elsewhere),
     ("mcp_servers", Key::Elsewhere),
+    ("context_management", Key::Rewriting),
+    ("fallbacks", Key::Foreign),
 ];
 
 /// Each in both spellings of protobuf's JSON (protobuf.dev/programming-guides/json).
@@ -259,7 +266,8 @@ pub(super) const fn fields(shape: Shape, place: Place) -> Fields {
         (Place::Image, _) => &[("url", Key::Url)],
         (Place::Inline, _) => &[("mimeType", Key::Kind), ("mime_type", Key::Kind), ("data", Key::Data)],
         (Place::Tool, Shape::Gemini) => GEMINI_TOOL,
-        (Place::Tool, _) => &[("type", Key::Kind)],
+        (Place::Rewriting, _) => &[("edits", Key::Rewriting)],
+        (Place::Tool | Place::Rewrite, _) => &[("type", Key::Kind)],
         _ => &[],
     }
 }
@@ -281,6 +289,9 @@ pub(super) const fn below(place: Place, key: Key, shape: Shape, object: bool) ->
         (Place::Top | Place::Extra, Key::Extra, true) => Place::Extra,
         (Place::Top, Key::Tools, false) => Place::Tools,
         (Place::Top, Key::Functions, false) => Place::Functions,
+        (Place::Top, Key::Rewriting, true) => Place::Rewriting,
+        (Place::Rewriting, Key::Rewriting, false) => Place::Rewrites,
+        (Place::Rewrites, _, true) => Place::Rewrite,
         (Place::Messages, _, true) => Place::Message,
         (Place::Message | Place::Part | Place::Image | Place::Answer, Key::Content, false) => Place::Parts,
         (Place::Parts, _, true) => Place::Part,

@@ -295,7 +295,7 @@ impl Scan {
                 Kind::Plain => {}
                 Kind::Image => self.image(bytes),
                 Kind::Document => self.open |= !frame.is_text,
-                Kind::None | Kind::Open => self.open = true,
+                Kind::None | Kind::Open | Kind::Unbounded => self.open = true,
             },
             Place::Message | Place::Tool => self.open |= kind == Kind::Open,
             _ => {}
@@ -402,6 +402,10 @@ impl Visitor for Scan {
                 frame.numbers = frame.numbers.saturating_add(1)
             }
             _ => {}
+        }
+        if frame.kind == Kind::Unbounded {
+            let asks = if place == Place::Tool { "tools" } else { "context_management" };
+            self.fail(Unreadable::Unbounded(asks));
         }
         if matters(place) {
             self.setting(key, name, &value, at);

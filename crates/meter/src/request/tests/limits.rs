@@ -163,3 +163,36 @@ fn fields_that_name_another_model_are_refused_and_what_enlarges_the_input_is_ope
     }
     assert!(asked(&Source::OpenAiResponses, r#"{"input":"a","plugins":[{"id":"web"}]}"#).open);
 }
+
+#[test]
+fn what_anthropic_would_do_beside_the_request_is_refused() {
+    let read = |body: &str| read(&Source::Anthropic, None, BOTH, body.as_bytes());
+    let edits = |edits: &str| format!("{{\"messages\":[],\"context_management\":{{\"edits\":{edits}}}}}");
+    for edit in [
+        r#"[{"type":"compact_20260112","trigger":{"type":"input_tokens","value":50000}}]"#,
+        r#"[{"type":"clear_tool_uses_20250919"},{"type":"compact_20260112"}]"#,
+        r#"[{"type":"compact_20260112","type":"clear_tool_uses_20250919"}]"#,
+        r#"[{"typ\u0065":"comp\u0061ct_20260112"}]"#,
+        r#"[{"type":"unheard_of"}]"#,
+    ] {
+        assert_eq!(read(&edits(edit)), Err(Unreadable::Unbounded("context_management")), "{edit}");
+    }
+    let twice = r#"{"context_management":{"edits":[{"type":"compact_1"}],"edits":[]}}"#;
+    assert_eq!(read(twice), Err(Unreadable::Unbounded("context_management")));
+    let clears = r#"[{"type":"clear_tool_uses_20250919","keep":{"type":"tool_uses","value":3}},{"type":"clear_thinking_20251015"}]"#;
+    for plain in [edits(clears), edits("[]"), edits("null"), r#"{"context_management":null}"#.to_owned()] {
+        assert!(!read(&plain).unwrap().open, "{plain}");
+    }
+    let advised =
+        r#"{"messages":[],"tools":[{"name":"f"},{"type":"advisor_20260301","model":"claude-opus"}]}"#;
+    assert_eq!(read(advised), Err(Unreadable::Unbounded("tools")));
+    let said =
+        r#"{"messages":[{"content":[{"type":"advisor_20260301"}]}],"metadata":{"type":"compact_20260112"}}"#;
+    assert!(read(said).is_ok(), "it is no tool");
+    let fallbacks = r#"{"messages":[],"fallbacks":[{"model":"claude-opus","max_tokens":90000}]}"#;
+    assert_eq!(read(fallbacks), Err(Unreadable::Foreign("fallbacks")));
+    assert!(read(r#"{"messages":[],"fallbacks":null}"#).is_ok());
+    let why = Unreadable::Unbounded("tools");
+    assert_eq!((why.as_str(), why.field()), ("unbounded", Some("tools")));
+    assert_eq!(why.to_string(), "What the field tools asks for cannot be bounded.");
+}
