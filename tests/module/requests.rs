@@ -283,3 +283,28 @@ fn trailers_end_a_request_as_well() -> Result<(), Failure> {
     assert_no_bug(&envoy);
     Ok(())
 }
+
+#[test]
+fn only_a_preflight_of_a_route_passes_unasked() -> Result<(), Failure> {
+    let (envoy, vm) = ai()?;
+    let of = |path: &str, method: &str, body: &str| {
+        let stream = vm.stream()?;
+        let mut headers = vec![(":method", "OPTIONS"), (":scheme", "http"), (":authority", "gateway")];
+        headers.extend([(":path", path), ("origin", "https://a"), ("access-control-request-method", method)]);
+        if body.is_empty() {
+            stream.request_headers(&headers, true)?;
+        } else {
+            stream.request(&headers, body)?;
+        }
+        let refused = if stream.passed() { 0 } else { refusal(&stream).0 };
+        stream.close(0)?;
+        Ok::<_, Failure>(refused)
+    };
+    assert_eq!(of(CHAT[3].1, "POST", "")?, 0);
+    assert_eq!(of(CHAT[3].1, "", "")?, 405, "Envoy's own filter lets it by");
+    assert_eq!(of(CHAT[3].1, "POST", CHAT_BODY)?, 405);
+    assert_eq!(of("/v1/anything", "POST", "")?, 403);
+    assert!(calls(&vm)?.is_empty());
+    assert_no_bug(&envoy);
+    Ok(())
+}

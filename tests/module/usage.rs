@@ -254,6 +254,78 @@ fn a_body_that_cannot_be_read_is_refused_before_anybody_is_asked() -> Result<(),
     Ok(())
 }
 
+/// What is refused with 400 before anybody is asked.
+fn assert_unreadable(vm: &host::Vm, headers: &[(&str, String)], body: &str) -> Result<(), Failure> {
+    let stream = vm.stream()?;
+    stream.request(headers, body)?;
+    sell(vm, RICH)?;
+    let (status, _) = refusal(&stream);
+    assert_eq!((status, stream.forwarded_body().len()), (400, 0), "{headers:?} {body}");
+    stream.close(0)?;
+    assert!(calls(vm)?.is_empty());
+    Ok(())
+}
+
+#[test]
+fn what_another_model_would_answer_or_nothing_bounds_is_refused() -> Result<(), Failure> {
+    let (envoy, vm) = priced()?;
+    for (field, value) in [
+        ("fallbacks", json!(["gpt-5"])),
+        ("mock_testing_fallbacks", json!(true)),
+        ("models", json!(["gpt-5"])),
+        ("route", json!("fallback")),
+        ("extra_body", json!({"models": ["gpt-5"]})),
+    ] {
+        let body = chat(&json!({ field: value }));
+        assert_unreadable(&vm, &fields("/v1/chat/completions", Some(body.len())), &body)?;
+    }
+    for (field, value) in [
+        ("fallbacks", json!([{"model": "gpt-5", "max_tokens": 9000}])),
+        ("context_management", json!({"edits": [{"type": "compact_20260112"}]})),
+        ("tools", json!([{"type": "advisor_20260301", "name": "advisor", "model": "gpt-5"}])),
+    ] {
+        let body = chat(&json!({ field: value }));
+        assert_unreadable(&vm, &fields("/v1/messages", Some(body.len())), &body)?;
+    }
+    let clears = chat(&json!({"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}}));
+    assert!(ask(&vm, "/v1/messages", &clears, RICH)?.passed());
+    assert_no_bug(&envoy);
+    Ok(())
+}
+
+#[test]
+fn a_body_in_other_letters_is_refused() -> Result<(), Failure> {
+    let (envoy, vm) = priced()?;
+    let body =
+        chat(&json!({"max_tokens": 16, "user": "+ACI-,+ACI-max_tokens+ACI-:100000,+ACI-a+ACI-:+ACI-"}));
+    for (name, value) in [("content-type", "application/json; charset=utf-7"), ("content-encoding", "gzip")] {
+        let mut headers = fields("/v1/chat/completions", Some(body.len()));
+        headers.retain(|(other, _)| *other != name);
+        headers.push((name, value.to_owned()));
+        assert_unreadable(&vm, &headers, &body)?;
+    }
+    assert_no_bug(&envoy);
+    Ok(())
+}
+
+#[test]
+fn a_stream_of_anthropics_that_fails_midway_costs_what_was_delivered() -> Result<(), Failure> {
+    let (envoy, vm) = priced()?;
+    let body = chat(&json!({"max_tokens": 50, "stream": true}));
+    let start = "data: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":21,\"output_tokens\":1}}}\n\n";
+    let delta = "data: {\"type\":\"content_block_delta\",\"delta\":{\"text\":\" hello\"}}\n\n";
+    let error = "data: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}}\n\n";
+    // Six deltas of six bytes: nine tokens by their bytes.
+    for (deltas, cost) in [(6, 21 + 9 * 4), (0, 0)] {
+        let stream = ask(&vm, "/v1/messages", &body, RICH)?;
+        answer(&stream, &EVENTS, [start, &delta.repeat(deltas), error])?;
+        let record = end(&vm, &stream, 0)?;
+        assert_eq!(charged(&record), cost, "{record}");
+    }
+    assert_no_bug(&envoy);
+    Ok(())
+}
+
 #[test]
 fn a_request_that_cannot_be_bounded_does_not_go_on() -> Result<(), Failure> {
     let (envoy, vm) = priced()?;

@@ -63,7 +63,7 @@ pub struct Reading {
     /// What was delivered; `None` if nobody knows where such answers have their text (`Source::Pointers`).
     pub written: Option<Written>,
     /// True if a usage was there that cannot be used: a number that is negative, a fraction or above 2^53-1, or a
-    /// value of another type. `counts` is then what was stated before, or `None`.
+    /// value of another type. `counts` is then what was stated before, or `None`; images are counted all the same.
     pub odd: bool,
     /// True if the answer itself says that it failed, at its beginning or later: an error at the top of a document or
     /// of an event, or the provider's own word for it. What it used may be stated nevertheless. Of `Source::Pointers`

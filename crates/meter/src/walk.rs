@@ -32,6 +32,22 @@ pub(crate) enum Field {
     List,
     /// What went wrong, as an object or a text.
     Error,
+    /// The list of rounds that an answer took. What each of them used stands at [`ROUND`].
+    Rounds,
+}
+
+/// The place of what stands in one round.
+pub(crate) const ROUND: u8 = 2;
+/// The kind of round whose tokens are not in the usage around it. Those of the others are, or are not billed.
+const BESIDE: &str = "compaction";
+
+/// The sum of what such rounds used, in the terms of each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sum {
+    pub(crate) input: u64,
+    pub(crate) cached: u64,
+    pub(crate) cache_written: u64,
+    pub(crate) output: u64,
 }
 
 /// One path from the top of a document; the step `*` is every element of an array.
@@ -64,6 +80,8 @@ pub(crate) enum Slot {
     Object,
     /// Elements of an array.
     List(u64),
+    /// What rounds used.
+    Sum(Sum),
     /// Something else than belongs there.
     Odd,
 }
@@ -73,6 +91,8 @@ pub(crate) enum Slot {
 pub(crate) struct Walk {
     paths: Paths,
     all: u64,
+    /// The paths into one round.
+    round: u64,
     slots: Vec<Slot>,
     frames: Vec<Frame>,
     /// Containers open within each other that lie on no path.
@@ -177,8 +197,10 @@ impl Walk {
     pub(crate) fn new(paths: Paths) -> Self {
         let all =
             (0..paths.len()).filter(|path| paths.length(*path) > 0).fold(0, |all, path| all | bit(path));
+        let in_round = |path: &usize| paths.field(*path).is_some_and(|(_, place)| place == ROUND);
+        let round = (0..paths.len()).filter(in_round).fold(0, |mask, path| mask | bit(path));
         let slots = vec![Slot::Absent; paths.len()];
-        Self { paths, all, slots, frames: Vec::new(), beside: 0, next: 0, filled: 0, doubtful: false }
+        Self { paths, all, round, slots, frames: Vec::new(), beside: 0, next: 0, filled: 0, doubtful: false }
     }
 
     /// Forgets the document.
@@ -220,9 +242,29 @@ impl Walk {
         let Some(place) = self.slots.get_mut(path) else { return };
         *place = match (&*place, slot) {
             (Slot::Text(before), Slot::Text(more)) => Slot::Text(before.saturating_add(more)),
+            (Slot::Sum(before), Slot::Sum(more)) => Slot::Sum(before.and(more)),
+            (Slot::Odd, Slot::Sum(_)) => Slot::Odd,
             (_, slot) => slot,
         };
         self.filled |= bit(path);
+    }
+
+    /// The end of a round: what it used is added where it counts, and forgotten.
+    fn leave_round(&mut self) {
+        let (mut sum, mut counts, mut odd) = (Sum::default(), false, false);
+        for path in bits(self.round & self.filled) {
+            match (self.paths.field(path), self.slots.get(path)) {
+                (Some((Field::Kind, _)), Some(Slot::Name(name))) => counts = name == BESIDE,
+                (Some((field, _)), Some(Slot::Count(count))) => sum.put(field, *count),
+                (_, Some(Slot::Odd)) => odd = true,
+                _ => {}
+            }
+        }
+        self.clear(self.round);
+        let of = |path: &usize| self.paths.field(*path).is_some_and(|(field, _)| field == Field::Rounds);
+        if let (true, Some(path)) = (counts, (0..self.paths.len()).find(of)) {
+            self.put(path, if odd { Slot::Odd } else { Slot::Sum(sum) });
+        }
     }
 
     /// The paths on which the value lies that comes now.
@@ -250,6 +292,27 @@ impl Walk {
     }
 }
 
+impl Sum {
+    fn put(&mut self, field: Field, count: u64) {
+        match field {
+            Field::Input => self.input = count,
+            Field::Cached => self.cached = count,
+            Field::CacheWritten => self.cache_written = count,
+            Field::Output => self.output = count,
+            _ => {}
+        }
+    }
+
+    const fn and(self, more: Self) -> Self {
+        Self {
+            input: self.input.saturating_add(more.input),
+            cached: self.cached.saturating_add(more.cached),
+            cache_written: self.cache_written.saturating_add(more.cache_written),
+            output: self.output.saturating_add(more.output),
+        }
+    }
+}
+
 /// What a scalar is, where that field is looked for.
 fn slot(field: Field, value: &Scalar<'_>) -> Slot {
     match (field, value) {
@@ -264,7 +327,7 @@ fn slot(field: Field, value: &Scalar<'_>) -> Slot {
         (Field::Text | Field::Model | Field::Kind | Field::Status, _) => Slot::Absent,
         (Field::Error, Scalar::Text { bytes: 1.., .. }) => Slot::Object,
         (Field::Error, _) => Slot::Absent,
-        (Field::Usage | Field::List, _) => Slot::Odd,
+        (Field::Usage | Field::List | Field::Rounds, _) => Slot::Odd,
         (_, Scalar::Number(Some(number))) if *number <= COUNT_MAX => Slot::Count(*number),
         _ => Slot::Odd,
     }
@@ -286,6 +349,7 @@ impl Visitor for Walk {
                     self.put(path, Slot::List(0));
                     counts |= bit(path);
                 }
+                Some((Field::Rounds, _)) if !object => self.put(path, Slot::Sum(Sum::default())),
                 // A text in parts has paths of its own.
                 Some((Field::Text | Field::Model | Field::Kind | Field::Status | Field::Error, _)) => {}
                 _ => self.put(path, Slot::Odd),
@@ -302,8 +366,8 @@ impl Visitor for Walk {
     fn close(&mut self, _: usize) {
         if self.beside > 0 {
             self.beside = self.beside.saturating_sub(1);
-        } else {
-            self.frames.pop();
+        } else if self.frames.pop().is_some_and(|frame| frame.object && frame.paths & self.round != 0) {
+            self.leave_round();
         }
     }
 

@@ -20,7 +20,7 @@ use crate::problem::{self, Plain};
 use crate::worker::{Answer, Fault, Pass, Question};
 use crate::{Effect, Level, Metric, Text};
 use answer::UpstreamAnswer;
-use asking::{Asking, Measured, key_digest, model_in};
+use asking::{Asking, Measured, is_preflight, key_digest, letters, model_in};
 use contract::v1::{NeedMode, NeedShape, Reason, Refusal};
 use core::cell::OnceCell;
 use meter::Source;
@@ -173,12 +173,13 @@ impl Metered {
         if method == "CONNECT" || headers.has("upgrade") || headers.has(":protocol") {
             return self.refuse(Reason::EndpointUnknown);
         }
-        if method == "OPTIONS" && headers.has("origin") && headers.has("access-control-request-method") {
+        let found = config.routes.find(method, path);
+        if matches!(found, Match::OtherMethod { .. }) && is_preflight(headers, end) {
             self.strip(headers, &config.identity);
             self.decided("preflight");
             return self.forward(None);
         }
-        let terms = match config.routes.find(method, path) {
+        let terms = match found {
             Match::Route(route) => &route.terms,
             Match::OtherMethod { allow } => {
                 return self.reply(No::Plain(Plain::MethodNotAllowed { allow }), true);
@@ -252,7 +253,8 @@ impl Metered {
             let question = Question::Need { subject, endpoint, mode, shape, allow, repeat };
             return self.ask(question, end || head, announced);
         }
-        let model = match model_in(metering.request.as_ref(), path) {
+        let model = match letters(metering, headers).and_then(|()| model_in(metering.request.as_ref(), path))
+        {
             Ok(model) => model,
             Err(why) => return self.reply(No::Plain(Plain::Unreadable { why: why.to_owned() }), end),
         };
@@ -489,6 +491,8 @@ impl Metered {
     }
 }
 
+#[cfg(test)]
+mod head_tests;
 #[cfg(test)]
 mod metering_tests;
 #[cfg(test)]

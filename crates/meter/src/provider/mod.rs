@@ -9,7 +9,7 @@ mod pointer;
 
 use crate::reading::{Counts, Stated, Written};
 use crate::source::Source;
-use crate::walk::{Field, Path, Paths, Slot, Walk};
+use crate::walk::{Field, Path, Paths, Slot, Sum, Walk};
 
 /// What one shape of answer consists of.
 #[derive(Clone, Debug)]
@@ -41,6 +41,8 @@ pub(crate) struct Known {
     pub(crate) stated: Stated,
     /// The last stated of each, where an event states some of them only.
     pub(crate) numbers: Numbers,
+    /// What was used beside them.
+    pub(crate) beside: Sum,
     /// The answer said that it is complete.
     pub(crate) complete: bool,
     pub(crate) model: Option<String>,

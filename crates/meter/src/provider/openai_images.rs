@@ -17,15 +17,12 @@ pub(crate) const PATHS: &[Path] = &[
 
 pub(crate) fn settle(found: &Found<'_>, known: &mut Known) {
     found.deliver(0, known);
-    let was_odd = core::mem::take(&mut known.odd);
     let numbers = found.usage(0, known);
-    let odd = known.odd;
-    known.odd |= was_odd;
     // Of a stream, `image_generation.completed` and `image_edit.completed` bring an image each; before it come drafts.
     let completed =
         found.is_event && found.name(Field::Kind, 0).is_some_and(|kind| kind.ends_with(".completed"));
     let images = if found.is_event { u64::from(completed) } else { found.list().unwrap_or(0) };
-    if odd || (numbers.is_none() && images == 0) {
+    if numbers.is_none() && images == 0 {
         return;
     }
     let before = known.counts.unwrap_or_default();
@@ -77,8 +74,17 @@ mod tests {
     }
 
     #[test]
-    fn an_odd_usage_counts_nothing() {
+    fn an_odd_usage_counts_no_tokens_and_every_image() {
         let read = document(&SOURCE, r#"{"data":[{}],"usage":{"input_tokens":-5}}"#);
-        assert_eq!((read.counts, read.odd), (None, true));
+        assert_eq!((read.counts, read.odd), (Some(Counts { images: 1, ..NONE }), true));
+        assert_eq!(read.stated, Stated::default());
+        assert_eq!(document(&SOURCE, r#"{"usage":{"input_tokens":-5}}"#).counts, None);
+        let event = |usage: &str| {
+            format!(
+                "data: {{\"type\":\"image_generation.completed\",\"usage\":{{\"output_tokens\":{usage}}}}}\n\n"
+            )
+        };
+        let read = events(&SOURCE, &(event("7") + &event("7.0")));
+        assert_eq!((read.counts, read.odd), (Some(Counts { output: 7, images: 2, ..NONE }), true));
     }
 }

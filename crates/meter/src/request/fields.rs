@@ -26,10 +26,12 @@ pub(super) enum Key {
     Functions,
     /// What refers to input that is not in the body.
     Elsewhere,
-    /// What outranks a limit at the servers that know it, and is refused.
+    /// What outranks a limit at the servers that know it, or names another model, and is refused.
     Foreign,
     /// An object that some servers take further fields from.
     Extra,
+    /// What the provider is to do with the messages before the model reads them.
+    Rewriting,
     /// What kind of thing it is.
     Kind,
     /// A text or a list of parts.
@@ -56,6 +58,9 @@ pub(super) enum Place {
     Config,
     /// An object that may hold fields of particular servers.
     Extra,
+    Rewriting,
+    Rewrites,
+    Rewrite,
     Messages,
     Message,
     Parts,
@@ -75,6 +80,8 @@ pub(super) enum Place {
 
 type Fields = &'static [(&'static str, Key)];
 
+/// Beside OpenAI's own: what could outrank the limit; by what LiteLLM (`fallbacks`) and OpenRouter (`models`, `route`) let
+/// another model answer; and by what OpenRouter (`plugins`) and vLLM (`chat_template`) read more than the body.
 const OPENAI: Fields = &[
     ("model", Key::Model),
     ("messages", Key::Messages),
@@ -89,6 +96,8 @@ const OPENAI: Fields = &[
     ("tools", Key::Tools),
     ("functions", Key::Functions),
     ("web_search_options", Key::Elsewhere),
+    ("plugins", Key::Elsewhere),
+    ("chat_template", Key::Elsewhere),
     ("n_predict", Key::Foreign),
     ("num_predict", Key::Foreign),
     ("max_new_tokens", Key::Foreign),
@@ -96,13 +105,17 @@ const OPENAI: Fields = &[
     ("max_gen_len", Key::Foreign),
     ("n_cmpl", Key::Foreign),
     ("prompt_embeds", Key::Foreign),
+    ("fallbacks", Key::Foreign),
+    ("mock_testing_fallbacks", Key::Foreign),
+    ("models", Key::Foreign),
+    ("route", Key::Foreign),
     ("options", Key::Extra),
     ("extra_body", Key::Extra),
     ("parameters", Key::Extra),
     ("sampling_params", Key::Extra),
 ];
 
-/// What could outrank the limit, or the number of answers, of the object around it: Ollama's `options.num_predict`,
+/// What could outrank the limit, the number of answers or the model of the object around it: Ollama's `options.num_predict`,
 /// `parameters.max_new_tokens` of Text Generation Inference, and whatever a proxy takes out of `extra_body`.
 const EXTRA: Fields = &[
     ("n_predict", Key::Foreign),
@@ -116,13 +129,27 @@ const EXTRA: Fields = &[
     ("n_cmpl", Key::Foreign),
     ("best_of", Key::Foreign),
     ("prompt_embeds", Key::Foreign),
+    ("fallbacks", Key::Foreign),
+    ("mock_testing_fallbacks", Key::Foreign),
+    ("models", Key::Foreign),
+    ("route", Key::Foreign),
+    ("plugins", Key::Elsewhere),
+    ("chat_template", Key::Elsewhere),
     ("options", Key::Extra),
     ("extra_body", Key::Extra),
     ("parameters", Key::Extra),
     ("sampling_params", Key::Extra),
 ];
 
-const IMAGES: Fields = &[("model", Key::Model), ("n", Key::Choices), ("stream", Key::Stream)];
+const IMAGES: Fields = &[
+    ("model", Key::Model),
+    ("n", Key::Choices),
+    ("stream", Key::Stream),
+    ("fallbacks", Key::Foreign),
+    ("mock_testing_fallbacks", Key::Foreign),
+    ("models", Key::Foreign),
+    ("route", Key::Foreign),
+];
 
 const RESPONSES: Fields = &[
     ("model", Key::Model),
@@ -133,6 +160,11 @@ const RESPONSES: Fields = &[
     ("previous_response_id", Key::Elsewhere),
     ("conversation", Key::Elsewhere),
     ("prompt", Key::Elsewhere),
+    ("plugins", Key::Elsewhere),
+    ("fallbacks", Key::Foreign),
+    ("mock_testing_fallbacks", Key::Foreign),
+    ("models", Key::Foreign),
+    ("route", Key::Foreign),
 ];
 
 const ANTHROPIC: Fields = &[
@@ -144,6 +176,8 @@ const ANTHROPIC: Fields = &[
     ("tools", Key::Tools),
     ("container", Key::Elsewhere),
     ("mcp_servers", Key::Elsewhere),
+    ("context_management", Key::Rewriting),
+    ("fallbacks", Key::Foreign),
 ];
 
 /// Each in both spellings of protobuf's JSON (protobuf.dev/programming-guides/json).
@@ -232,7 +266,8 @@ pub(super) const fn fields(shape: Shape, place: Place) -> Fields {
         (Place::Image, _) => &[("url", Key::Url)],
         (Place::Inline, _) => &[("mimeType", Key::Kind), ("mime_type", Key::Kind), ("data", Key::Data)],
         (Place::Tool, Shape::Gemini) => GEMINI_TOOL,
-        (Place::Tool, _) => &[("type", Key::Kind)],
+        (Place::Rewriting, _) => &[("edits", Key::Rewriting)],
+        (Place::Tool | Place::Rewrite, _) => &[("type", Key::Kind)],
         _ => &[],
     }
 }
@@ -254,6 +289,9 @@ pub(super) const fn below(place: Place, key: Key, shape: Shape, object: bool) ->
         (Place::Top | Place::Extra, Key::Extra, true) => Place::Extra,
         (Place::Top, Key::Tools, false) => Place::Tools,
         (Place::Top, Key::Functions, false) => Place::Functions,
+        (Place::Top, Key::Rewriting, true) => Place::Rewriting,
+        (Place::Rewriting, Key::Rewriting, false) => Place::Rewrites,
+        (Place::Rewrites, _, true) => Place::Rewrite,
         (Place::Messages, _, true) => Place::Message,
         (Place::Message | Place::Part | Place::Image | Place::Answer, Key::Content, false) => Place::Parts,
         (Place::Parts, _, true) => Place::Part,

@@ -2,7 +2,8 @@
 //!
 //! A second reader comes after this one, and what it would understand otherwise is refused: a field that matters may
 //! not appear twice, and not in another case, which some readers take for the same. Escaped spellings are the same key.
-//! Fields by which particular servers would go beyond the limit that everybody knows are refused as well.
+//! Fields by which particular servers would go beyond the limit that everybody knows are refused as well, and so is what
+//! makes the provider use more than the request and its answer.
 
 mod edit;
 mod fields;
@@ -36,7 +37,7 @@ pub struct Asked {
     /// `max_tokens`; and for a completion that states none, what OpenAI gives it then. An edit states no more than this;
     /// `output_max` is `None` then.
     pub output_wish: Option<u64>,
-    /// Answers that are asked for, at least 1.
+    /// Answers that are asked for, at least 1. An image is one, for it may be tokens.
     pub choices: u64,
     /// Images that are asked for.
     pub makes: u64,
@@ -76,8 +77,10 @@ pub enum Unreadable {
     WrongType(&'static str),
     /// The name of the model has more than 256 bytes.
     LongModel,
-    /// Some server knows this field, and would go beyond the limit by it.
+    /// Some server knows this field, and would go beyond the limit by it, or let another model answer.
     Foreign(&'static str),
+    /// What this field asks for uses more than can be held, or another model as well.
+    Unbounded(&'static str),
 }
 
 impl Unreadable {
@@ -95,6 +98,7 @@ impl Unreadable {
             Self::WrongType(_) => "wrong_type",
             Self::LongModel => "long_model",
             Self::Foreign(_) => "foreign_field",
+            Self::Unbounded(_) => "unbounded",
         }
     }
 
@@ -106,7 +110,8 @@ impl Unreadable {
             | Self::Misspelled(field)
             | Self::BadLimit(field)
             | Self::WrongType(field)
-            | Self::Foreign(field) => Some(field),
+            | Self::Foreign(field)
+            | Self::Unbounded(field) => Some(field),
             Self::LongModel => Some("model"),
             Self::NotJson | Self::NotAnObject | Self::TooDeep | Self::TooLong => None,
         }
@@ -126,6 +131,7 @@ impl core::fmt::Display for Unreadable {
             Self::WrongType(field) => write!(f, "The field {field} has a value of the wrong type."),
             Self::LongModel => f.write_str("The name of the model is too long."),
             Self::Foreign(field) => write!(f, "The field {field} is not known here."),
+            Self::Unbounded(field) => write!(f, "What the field {field} asks for cannot be bounded."),
         }
     }
 }

@@ -17,6 +17,8 @@ pub(super) enum Kind {
     Document,
     /// Not bounded by its bytes, or not known.
     Open,
+    /// What it uses is bounded by nothing that is held, or is another model's.
+    Unbounded,
 }
 
 /// The kind by the type that is given at such a place.
@@ -24,6 +26,9 @@ pub(super) fn kind(shape: Shape, place: Place, text: &[u8]) -> Kind {
     let text = core::str::from_utf8(text).unwrap_or_default();
     match (place, shape) {
         (Place::Tool, Shape::Anthropic) => tool(text),
+        // What is cleared is not read. What is summed up (`compact_`) is read once more, and written, beside the answer.
+        (Place::Rewrite, _) if text.starts_with("clear_") => Kind::Plain,
+        (Place::Rewrite, _) => Kind::Unbounded,
         (Place::Tool, _) => plain(matches!(text, "function" | "custom")),
         // Items whose content is in the body; the others refer to what a tool did at the provider.
         (Place::Message, _) => plain(matches!(
@@ -69,8 +74,12 @@ const fn plain(is_plain: bool) -> Kind {
     if is_plain { Kind::Plain } else { Kind::Open }
 }
 
-/// Anthropic's tools have a type with a date. These run at the client; the others bring in what nobody bounds.
+/// Anthropic's tools have a type with a date. These run at the client; the others bring in what nobody bounds, and one asks
+/// another model, whose tokens are stated apart.
 fn tool(text: &str) -> Kind {
+    if text.starts_with("advisor_") {
+        return Kind::Unbounded;
+    }
     let at_client = ["bash_", "text_editor_", "computer_", "memory_"];
     plain(text == "custom" || at_client.iter().any(|start| text.starts_with(start)))
 }

@@ -129,7 +129,6 @@ impl Scan {
         self.places.can_tell = generates && self.streams && self.shape == Shape::OpenAi;
         let several = self.choices.unwrap_or(1).max(self.best_of.unwrap_or(1)).max(1);
         let makes = if self.shape == Shape::Images { several } else { 0 };
-        let choices = if self.shape == Shape::Images { 1 } else { several };
         let bytes = u64::try_from(length).unwrap_or(u64::MAX);
         Ok(Asked {
             model,
@@ -139,7 +138,7 @@ impl Scan {
             open: self.open,
             output_max,
             output_wish,
-            choices: choices.saturating_mul(self.prompts.unwrap_or(1).max(1)),
+            choices: several.saturating_mul(self.prompts.unwrap_or(1).max(1)),
             makes,
             generates,
             streams: self.streams,
@@ -296,7 +295,7 @@ impl Scan {
                 Kind::Plain => {}
                 Kind::Image => self.image(bytes),
                 Kind::Document => self.open |= !frame.is_text,
-                Kind::None | Kind::Open => self.open = true,
+                Kind::None | Kind::Open | Kind::Unbounded => self.open = true,
             },
             Place::Message | Place::Tool => self.open |= kind == Kind::Open,
             _ => {}
@@ -403,6 +402,10 @@ impl Visitor for Scan {
                 frame.numbers = frame.numbers.saturating_add(1)
             }
             _ => {}
+        }
+        if frame.kind == Kind::Unbounded {
+            let asks = if place == Place::Tool { "tools" } else { "context_management" };
+            self.fail(Unreadable::Unbounded(asks));
         }
         if matters(place) {
             self.setting(key, name, &value, at);

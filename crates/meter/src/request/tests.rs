@@ -60,7 +60,7 @@ fn prompts_are_counted() {
     assert!(asked(&Source::OpenAi, r#"{"messages":[],"input":"a"}"#).generates);
     assert!(asked(&Source::OpenAi, r#"{"prompt":"a","input":"a"}"#).generates);
     let it = asked(&Source::OpenAiImages, r#"{"prompt":"a","n":4}"#);
-    assert_eq!((it.makes, it.choices), (4, 1));
+    assert_eq!((it.makes, it.choices), (4, 4), "each of them may be tokens");
     assert_eq!(asked(&Source::OpenAiImages, r#"{"prompt":"a"}"#).makes, 1);
 }
 

@@ -69,6 +69,38 @@ pub(super) fn key_digest(headers: &Headers) -> Result<Option<String>, ()> {
     }
 }
 
+/// True for what a browser asks before it asks (Fetch standard, section 4.8): who asks and by which method are said, and there
+/// is no body.
+pub(super) fn is_preflight(headers: &Headers, end: bool) -> bool {
+    let says = |name| headers.text(name).is_some_and(|value| !value.is_empty());
+    let asks = says("origin") && says("access-control-request-method");
+    end && headers.text(":method") == Some("OPTIONS") && asks
+}
+
+/// Nothing, where the upstream reads of a body the very letters that are read of it here. It does not where the body is packed
+/// or said to be in another charset, in which a text may hold whole fields. That matters where what is held depends on it.
+///
+/// # Errors
+/// What is wrong with it, for people.
+pub(super) fn letters(metering: &Metering, headers: &Headers) -> Result<(), &'static str> {
+    if metering.hold == Hold::Fixed {
+        return Ok(());
+    }
+    if !headers.all("content-encoding").all(|it| it.eq_ignore_ascii_case(b"identity")) {
+        return Err("The body is encoded.");
+    }
+    // Wherever the word stands, for readers do not agree on what is a parameter.
+    let ours = |said: &str| {
+        let said = said.split([';', ',']).next().unwrap_or_default().trim_matches([' ', '\t', '=', '"']);
+        matches!(said, "utf-8" | "utf8")
+    };
+    let plain = |kind: &[u8]| {
+        core::str::from_utf8(kind)
+            .is_ok_and(|kind| kind.to_ascii_lowercase().split("charset").skip(1).all(ours))
+    };
+    if headers.all("content-type").all(plain) { Ok(()) } else { Err("The body is not in UTF-8.") }
+}
+
 /// The model that a path names: only Gemini's do, as in `/v1beta/models/gemini-3:generateContent`. Elsewhere a path that looks
 /// so names nothing, or a client could choose by it what is priced.
 ///
@@ -149,7 +181,8 @@ impl Measured {
             tools: asked.tools,
             open: asked.open,
             size: if hold == Hold::Estimate { Size::Estimate } else { Size::Most },
-            clamp: hold == Hold::MaxTokens && asked.generates,
+            // No field limits the tokens of an image: less would bound nothing.
+            clamp: hold == Hold::MaxTokens && asked.generates && asked.makes == 0,
         };
         Ok(Self { asked, shape })
     }
@@ -216,7 +249,10 @@ fn hex(parts: &[&[u8]]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::bill::tests::{amount, list};
     use super::*;
+    use crate::config::{MissingUsage, Usage};
+    use meter::request::LimitField;
 
     #[test]
     fn a_path_may_name_the_model() {
@@ -241,6 +277,23 @@ mod tests {
             assert!(gemini(path).is_err(), "{path}");
         }
         assert_eq!(model_in(Some(&Source::OpenAi), "/v1/chat/completions?x=/models/cheap"), Ok(None));
+    }
+
+    #[test]
+    fn images_hold_the_tokens_of_each_and_nothing_of_it_is_lowered() {
+        let (usage, request) = (Usage::Body(Source::OpenAiImages), Some(Source::OpenAiImages));
+        let (hold, missing, limit_field) = (Hold::MaxTokens, MissingUsage::Counted, LimitField::MaxTokens);
+        let metering = Metering { hold, usage, request, missing, limit_field };
+        let body = br#"{"model":"m","prompt":"x","n":10}"#;
+        let shape = Measured::of(&Source::OpenAiImages, &metering, None, body).unwrap().shape;
+        assert_eq!((shape.choices, shape.makes, shape.clamp), (10, 10, false));
+        let mut list = list();
+        list.models[0].image = amount(1_000);
+        // 33 bytes, ten answers of up to 100 tokens at four, and ten images.
+        assert_eq!(list.hold(&shape), Ok(amount(33 + 10 * 100 * 4 + 10 * 1_000)));
+        let chat = br#"{"model":"m","messages":[],"n":10}"#;
+        let shape = Measured::of(&Source::OpenAi, &metering, None, chat).unwrap().shape;
+        assert_eq!((shape.choices, shape.makes, shape.clamp), (10, 0, true));
     }
 
     #[test]

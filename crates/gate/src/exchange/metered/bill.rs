@@ -34,7 +34,7 @@ impl Heard {
     /// True if it said that it failed, and nothing of it was of any use.
     pub(super) fn delivered_nothing(&self) -> bool {
         let silent = self.written.is_some_and(|(_, written)| written.events == 0 && written.bytes == 0);
-        self.failed && silent && self.counts.is_none_or(|counts| counts.output == 0)
+        self.failed && silent && self.counts.is_none_or(|counts| counts.output == 0 && counts.images == 0)
     }
 }
 
@@ -113,7 +113,9 @@ fn used(
     let readable = heard.written.filter(|(format, written)| {
         // A document that ended and says nothing was none; an unfinished one of which nothing could be read may have had anything.
         let silent = written.events == 0 && written.bytes == 0;
-        !(silent && (*format == Format::Events || !heard.complete))
+        // Nor do images have text: what they are is stated, or not known.
+        let unread = shape.is_some_and(|shape| shape.makes > 0) && (heard.odd || heard.counts.is_none());
+        !(unread || silent && (*format == Format::Events || !heard.complete))
     });
     match (metering.missing, readable) {
         (MissingUsage::Counted, Some((_, written))) => {

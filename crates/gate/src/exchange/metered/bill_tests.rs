@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::{Hold, Usage};
+use crate::exchange::metered::relay::Relay;
 use crate::worker::Decided;
 use crate::worker::rig::standing;
 use contract::v1::{Matching, ModelPrice, Price, UnknownModel};
@@ -45,9 +46,13 @@ pub(crate) fn list() -> PriceList {
 }
 
 fn pass(held: i64) -> Pass {
+    by(list(), held)
+}
+
+fn by(list: PriceList, held: i64) -> Pass {
     let (unit, hold, scope) = (Unit::Credits, amount(held), String::new());
     let price = Price { unit, hold, scope, version: 1 };
-    Pass::new(Some(1), Rc::new(Decided::new(standing("alice"), price, Some(Rc::new(list())))))
+    Pass::new(Some(1), Rc::new(Decided::new(standing("alice"), price, Some(Rc::new(list)))))
 }
 
 fn metering(missing: MissingUsage) -> Metering {
@@ -198,4 +203,93 @@ fn a_request_that_nobody_priced_tells_what_it_used() {
     let counted = of(&silent(Format::Events, 3, 50)).tokens.unwrap();
     assert_eq!((counted.model.as_str(), counted.input, counted.output), ("m", 10, 13));
     assert_eq!(of(&Heard::default()).tokens, None, "then the most that it could be is charged");
+}
+
+/// What is heard of an answer of that kind whose bytes are these.
+fn heard(source: Source, kind: &str, body: &str) -> Heard {
+    let headers = [("content-type", kind)].into_iter().collect();
+    let mut relay = Relay::new(&Usage::Body(source), &headers, false);
+    relay.pass(body.as_bytes(), true);
+    relay.heard()
+}
+
+const EVENTS: &str = "text/event-stream";
+const DOCUMENT: &str = "application/json";
+
+/// Anthropic's stream of these, behind its beginning: 12 tokens in, and one out that is there to be stated again.
+fn anthropic(events: &[&str]) -> Heard {
+    let start = r#"{"type":"message_start","message":{"usage":{"input_tokens":12,"output_tokens":1}}}"#;
+    let all = [start].iter().chain(events).map(|event| format!("data: {event}\n\n")).collect::<String>();
+    heard(Source::Anthropic, EVENTS, &all)
+}
+
+/// Five tokens by its bytes.
+const TEXT: &str =
+    r#"{"type":"content_block_delta","delta":{"type":"text_delta","text":"twenty bytes of text"}}"#;
+const ERROR: &str = r#"{"type":"error","error":{"type":"overloaded_error"}}"#;
+const STOP: &str = r#"{"type":"message_stop"}"#;
+
+#[test]
+fn a_stream_of_anthropics_that_stops_midway_costs_what_was_delivered() {
+    let said =
+        |output: &str| format!("{{\"type\":\"message_delta\",\"usage\":{{\"output_tokens\":{output}}}}}");
+    let (two, nine, odd) = (said("2"), said("9"), said("\"900\""));
+    for (events, due) in [
+        (vec![TEXT, ERROR], (12 + 20, Some(Basis::AtLeast))),
+        (vec![TEXT], (12 + 20, Some(Basis::AtLeast))),
+        (vec![TEXT, &odd], (12 + 20, Some(Basis::AtLeast))),
+        (vec![TEXT, &odd, STOP], (12 + 20, Some(Basis::AtLeast))),
+        (vec![&two, TEXT, &odd, STOP], (12 + 20, Some(Basis::AtLeast))),
+        (vec![&two, TEXT], (12 + 20, Some(Basis::AtLeast))),
+        (vec![TEXT, &nine], (12 + 36, Some(Basis::AtLeast))),
+        (vec![TEXT, &nine, STOP], (12 + 36, Some(Basis::Stated))),
+        (vec![&nine, STOP], (12 + 36, Some(Basis::Stated))),
+        (vec![], (440, Some(Basis::Hold))),
+    ] {
+        let heard = anthropic(&events);
+        assert!(!heard.delivered_nothing(), "{events:?}");
+        assert_eq!(strict(MissingUsage::Counted, &heard, Outcome::Charged), due, "{events:?}");
+    }
+    assert!(anthropic(&[ERROR]).delivered_nothing(), "what is stated at the beginning is not used yet");
+    assert!(!anthropic(&[&nine, ERROR]).delivered_nothing(), "what is stated later is");
+}
+
+#[test]
+fn an_image_that_was_delivered_is_never_free() {
+    let made = r#"{"type":"image_generation.completed","b64_json":"QQ"}"#;
+    let (image, error) = (r#""data":[{"b64_json":"QQ"}]"#, r#""error":{"code":"x"}"#);
+    let odd = r#""usage":{"input_tokens":50.0,"output_tokens":4160.0}"#;
+    let mut list = list();
+    list.models[0].image = amount(30);
+    let of = |heard: &Heard| {
+        let shape = TokenShape { makes: 1, ..shape(Size::Most) };
+        let pass = by(list.clone(), 470);
+        let bill = bill(&pass, &metering(MissingUsage::Counted), Some(&shape), heard, Outcome::Charged);
+        (bill.charged.get(), bill.basis)
+    };
+    for (kind, body, due) in [
+        (DOCUMENT, format!("{{{image},{error}}}"), (10 + 30, Some(Basis::AtLeast))),
+        (EVENTS, format!("data: {made}\n\ndata: {{{error}}}\n\n"), (470, Some(Basis::Hold))),
+        (DOCUMENT, format!("{{{image},{odd}}}"), (470, Some(Basis::Hold))),
+        (DOCUMENT, format!("{{{image},{odd},{error}}}"), (470, Some(Basis::Hold))),
+        (
+            EVENTS,
+            format!("data: {}\n\ndata: {}\n\n", said(made, "7"), said(made, "7.0")),
+            (470, Some(Basis::Hold)),
+        ),
+        (DOCUMENT, r#"{"created":1}"#.to_owned(), (470, Some(Basis::Hold))),
+        (DOCUMENT, format!("{{{image}}}"), (10 + 30, Some(Basis::AtLeast))),
+        (EVENTS, format!("data: {}\n\n", said(made, "7")), (12 + 28 + 30, Some(Basis::Stated))),
+    ] {
+        let heard = heard(Source::OpenAiImages, kind, &body);
+        assert!(!heard.delivered_nothing(), "{body}");
+        assert_eq!(of(&heard), due, "{body}");
+    }
+    assert!(heard(Source::OpenAiImages, DOCUMENT, &format!("{{{error}}}")).delivered_nothing());
+    assert!(heard(Source::OpenAiImages, DOCUMENT, &format!("{{\"data\":[],{error}}}")).delivered_nothing());
+}
+
+/// The event with a usage of 12 tokens in and so many out.
+fn said(event: &str, output: &str) -> String {
+    event.replace('}', &format!(",\"usage\":{{\"input_tokens\":12,\"output_tokens\":{output}}}}}"))
 }

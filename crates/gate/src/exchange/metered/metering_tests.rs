@@ -10,7 +10,7 @@ use contract::v1::{Outcome, Price, Size, TokenShape};
 use proptest::prelude::*;
 use units::{Amount, Instant, Unit};
 
-const KEY: &str = "tgk_0123456789abcdefghijABCDEFGHIJ01";
+pub(super) const KEY: &str = "tgk_0123456789abcdefghijABCDEFGHIJ01";
 
 const BODIES: [&str; 5] = [
     r#"{"model":"m","messages":[]}"#,
@@ -27,7 +27,7 @@ const ANSWERS: [&str; 4] = [
     "data: [DO",
 ];
 
-fn config(hold: &str, usage: &str) -> Rc<AiConfig> {
+pub(super) fn config(hold: &str, usage: &str) -> Rc<AiConfig> {
     let json = format!(
         r#"{{"role":"ai","mode":"enforce","wait":"body","body_bytes_max":1000,
         "billing":{{"cluster":"billing","timeout_ms":2000,"token_env":"GATEWAY_TOKEN","node_env":"NODE"}},

@@ -88,7 +88,8 @@ impl Relay {
 }
 
 /// What a reader found. What was not stated is not taken for nothing: counts that leave the output of a text out, or what an
-/// operator said where to find, are a beginning, to be made up for by what is counted.
+/// operator said where to find, are a beginning, to be made up for by what is counted. So is what Anthropic
+/// states in a stream that does not end as its streams do, and what was stated beside a usage that makes no sense.
 fn of_reading(source: &Source, format: Format, reading: Reading) -> Heard {
     let Reading { counts, certainty, model, written, odd, failed, stated } = reading;
     let text = written.is_some_and(|written| written.bytes > 0 || written.events > 0);
@@ -99,6 +100,7 @@ fn of_reading(source: &Source, format: Format, reading: Reading) -> Heard {
         _ => stated.input && (stated.output || !text),
     };
     let complete = certainty == Certainty::Exact;
+    let whole = whole && !odd && (complete || *source != Source::Anthropic);
     let written = written.map(|written| (format, written));
     Heard { counts, complete, partial: counts.is_some() && !whole, model, written, odd, failed }
 }

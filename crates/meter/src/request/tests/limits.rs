@@ -128,3 +128,71 @@ fn fields_that_outrank_the_limit_are_refused() {
     assert_eq!((why.as_str(), why.field()), ("foreign_field", Some("n_predict")));
     assert_eq!(why.to_string(), "The field n_predict is not known here.");
 }
+
+#[test]
+fn fields_that_name_another_model_are_refused_and_what_enlarges_the_input_is_open() {
+    for name in ["fallbacks", "mock_testing_fallbacks", "models", "route"] {
+        for (source, head) in [
+            (Source::OpenAi, "\"messages\":[]"),
+            (Source::OpenAi, "\"input\":\"a\""),
+            (Source::OpenAi, "\"extra_body\":{}"),
+            (Source::OpenAiResponses, "\"input\":\"a\""),
+            (Source::OpenAiImages, "\"prompt\":\"a\""),
+        ] {
+            for value in ["[\"gpt-large\"]", "\"a\"", "true", "{\"a\":1}"] {
+                let body = format!("{{{head},\"{name}\":{value}}}");
+                assert_eq!(refused(&source, &body), Unreadable::Foreign(name), "{body}");
+            }
+            assert!(!asked(&source, &format!("{{{head},\"{name}\":null}}")).open);
+        }
+        let extra = format!("{{\"messages\":[],\"extra_body\":{{\"{name}\":[\"a\"]}}}}");
+        assert_eq!(refused(&Source::OpenAi, &extra), Unreadable::Foreign(name), "{extra}");
+        let text = format!("{{\"messages\":[{{\"{name}\":[1]}}]}}");
+        assert!(!asked(&Source::OpenAi, &text).open, "{text}");
+    }
+    for name in ["plugins", "chat_template"] {
+        for value in ["[{\"id\":\"web\"}]", "\"{{ m }}\"", "{}"] {
+            for body in [
+                format!("{{\"messages\":[],\"{name}\":{value}}}"),
+                format!("{{\"messages\":[],\"extra_body\":{{\"{name}\":{value}}}}}"),
+            ] {
+                assert!(asked(&Source::OpenAi, &body).open, "{body}");
+            }
+        }
+        assert!(!asked(&Source::OpenAi, &format!("{{\"messages\":[],\"{name}\":null}}")).open);
+    }
+    assert!(asked(&Source::OpenAiResponses, r#"{"input":"a","plugins":[{"id":"web"}]}"#).open);
+}
+
+#[test]
+fn what_anthropic_would_do_beside_the_request_is_refused() {
+    let read = |body: &str| read(&Source::Anthropic, None, BOTH, body.as_bytes());
+    let edits = |edits: &str| format!("{{\"messages\":[],\"context_management\":{{\"edits\":{edits}}}}}");
+    for edit in [
+        r#"[{"type":"compact_20260112","trigger":{"type":"input_tokens","value":50000}}]"#,
+        r#"[{"type":"clear_tool_uses_20250919"},{"type":"compact_20260112"}]"#,
+        r#"[{"type":"compact_20260112","type":"clear_tool_uses_20250919"}]"#,
+        r#"[{"typ\u0065":"comp\u0061ct_20260112"}]"#,
+        r#"[{"type":"unheard_of"}]"#,
+    ] {
+        assert_eq!(read(&edits(edit)), Err(Unreadable::Unbounded("context_management")), "{edit}");
+    }
+    let twice = r#"{"context_management":{"edits":[{"type":"compact_1"}],"edits":[]}}"#;
+    assert_eq!(read(twice), Err(Unreadable::Unbounded("context_management")));
+    let clears = r#"[{"type":"clear_tool_uses_20250919","keep":{"type":"tool_uses","value":3}},{"type":"clear_thinking_20251015"}]"#;
+    for plain in [edits(clears), edits("[]"), edits("null"), r#"{"context_management":null}"#.to_owned()] {
+        assert!(!read(&plain).unwrap().open, "{plain}");
+    }
+    let advised =
+        r#"{"messages":[],"tools":[{"name":"f"},{"type":"advisor_20260301","model":"claude-opus"}]}"#;
+    assert_eq!(read(advised), Err(Unreadable::Unbounded("tools")));
+    let said =
+        r#"{"messages":[{"content":[{"type":"advisor_20260301"}]}],"metadata":{"type":"compact_20260112"}}"#;
+    assert!(read(said).is_ok(), "it is no tool");
+    let fallbacks = r#"{"messages":[],"fallbacks":[{"model":"claude-opus","max_tokens":90000}]}"#;
+    assert_eq!(read(fallbacks), Err(Unreadable::Foreign("fallbacks")));
+    assert!(read(r#"{"messages":[],"fallbacks":null}"#).is_ok());
+    let why = Unreadable::Unbounded("tools");
+    assert_eq!((why.as_str(), why.field()), ("unbounded", Some("tools")));
+    assert_eq!(why.to_string(), "What the field tools asks for cannot be bounded.");
+}
