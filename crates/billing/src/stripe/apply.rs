@@ -178,23 +178,28 @@ fn invoice(
         session.work.store.put_paid(account, id, paid)?;
         session.restand(account)?;
     }
+    outcome(session, invoice, granted, &withheld, complete)
+}
+
+/// What became of an invoice of which so many lines were granted, and the others not for these reasons.
+fn outcome(
+    session: &mut Session<'_, '_, '_>,
+    invoice: &InvoicePaid,
+    granted: u32,
+    withheld: &[Withheld],
+    complete: bool,
+) -> Result<Applied, Error> {
     let words: Vec<_> = withheld.iter().map(|why| why.as_str()).collect();
     let words = words.join(", ");
-    let odd = |why: &Withheld| {
-        use Withheld::{Currency, Ended, Nonsense, UnknownPlan, UnknownPrice, UnknownReason};
-        match why {
-            // Beside what was granted it is something else that is sold.
-            UnknownPrice => granted == 0,
-            UnknownPlan | UnknownReason | Ended | Currency | Nonsense => true,
-            _ => false,
-        }
-    };
     let packages = &session.setup.catalog.packages;
     let sold = |line: &InvoiceLine| packages.iter().find(|(_, package)| package.price == line.price);
     let package = invoice.lines.iter().find_map(sold).map(|(name, _)| name.clone());
-    if let Some(package) = package.filter(|_| granted == 0) {
-        // A checkout may make an invoice of its own: what is credited is its payment, which is told by itself.
-        return Ok(if reversal::is_credited(session, &invoice.id)? {
+    let plans = &session.setup.policy.plans;
+    let beside_plan = invoice.lines.iter().any(|line| plans.contains_key(&line.price));
+    // A checkout may make an invoice of its own: what is credited is its payment, which is told by itself.
+    let credited = package.is_some() && reversal::is_credited(session, &invoice.id)?;
+    if let Some(package) = package.as_ref().filter(|_| !beside_plan) {
+        return Ok(if credited {
             Applied::new(EventStatus::Applied, format!("{package} was credited by its payment"))
         } else {
             let why = format!(
@@ -203,6 +208,15 @@ fn invoice(
             Applied::new(EventStatus::Waiting, why)
         });
     }
+    let odd = |why: &Withheld| {
+        use Withheld::{Currency, Ended, Nonsense, UnknownPlan, UnknownPrice, UnknownReason};
+        match why {
+            // Beside what was granted it is something else that is sold.
+            UnknownPrice => granted == 0 && !credited,
+            UnknownPlan | UnknownReason | Ended | Currency | Nonsense => true,
+            _ => false,
+        }
+    };
     Ok(if withheld.contains(&Withheld::UnknownTrial) {
         Applied::new(
             EventStatus::Waiting,
@@ -213,6 +227,9 @@ fn invoice(
             EventStatus::Waiting,
             "collection is paused; what was paid brings credits when it goes on",
         )
+    } else if let Some(package) = package.filter(|_| !credited) {
+        // The payment of the whole invoice is not the package's price, so no payment will ever tell of the package by itself.
+        Applied::review(format!("{package} was paid for on the invoice of a plan: credit it by hand"))
     } else if !complete {
         Applied::review("the invoice has more lines than were sent; compare it with Stripe")
     } else if withheld.iter().any(odd) {
