@@ -109,6 +109,23 @@ fn a_change_that_was_paid_back_changes_no_more_months_and_one_whose_refund_faile
 }
 
 #[test]
+fn a_change_that_is_billed_apart_brings_its_credits_in_the_month_in_which_it_is_paid() {
+    for reason in ["automatic_pending_invoice_item_invoice", "manual", "subscription_threshold"] {
+        let mut shelf = started("p");
+        let (at, end) = (day("2026-01-30").secs(), day("2027-01-15").secs());
+        shelf.until(day("2026-02-20"));
+        let lines = vec![part("p", -34_000, at, end), part("q", 68_000, at, end)];
+        let change = invoice("in_up", reason, day("2026-02-20").secs(), lines);
+        assert_eq!(shelf.paid(&change), [Withheld::Proration, Withheld::Proration], "{reason}");
+        // 16 of the 31 days of the month in which the plan was changed, beside the 30 of the one that it is now.
+        assert_eq!(shelf.granted()["upgrade:in_up"], 70 * 16 / 31, "{reason}");
+        assert_eq!(shelf.left_micro() / ONE, 30 + 70 * 16 / 31, "{reason}");
+        shelf.until(day("2026-03-20"));
+        assert_eq!((shelf.granted()["refill:in_y:p:2"], shelf.left()), (100, 100), "{reason}");
+    }
+}
+
+#[test]
 fn a_year_that_was_granted_whole_is_not_granted_again_by_the_month() {
     let mut shelf = Shelf::new(policy(|_| {}));
     shelf.told(snapshot("p", "active", day("2026-01-15").secs()));
