@@ -73,6 +73,11 @@ fn fold(snapshots: &[Snapshot]) -> Subscriptions {
     all
 }
 
+/// Where an account stands of whose payments nothing was told.
+fn standing(all: &Subscriptions, policy: &Policy, now: Instant) -> Standing {
+    ledger::subscription::standing(all, &Payments::default(), policy, now)
+}
+
 /// What the facts make of an account at an instant, in every order of the facts.
 fn stands(snapshots: &[Snapshot], at: i64) -> (Option<TierId>, Stage, Option<Refusal>) {
     let mut reversed = snapshots.to_vec();

@@ -63,7 +63,7 @@ pub struct Part {
     pub ends_at: Instant,
     /// What becomes of the rest of it.
     pub rollover: Rollover,
-    /// True if it does not count for later months: it was paid for after the end, or paid back whole.
+    /// True if it does not count for what comes later: it was paid for after the end, or paid back whole.
     #[serde(default)]
     pub stopped: bool,
 }
@@ -141,6 +141,17 @@ impl Paid {
         let granted = part.granted;
         self.0.insert(origin, part);
         Some(granted)
+    }
+
+    /// True if it is known what paid for a period up to its end, and all of that went back. What was paid after the
+    /// subscription had ended paid for none of it.
+    pub(super) fn is_back(&self, period_end: Instant, ended: Instant) -> bool {
+        let pays = |part: &&Part| {
+            let holds = part.from < period_end && period_end <= part.until;
+            holds && part.kind != PartKind::Refill && part.paid_at < ended
+        };
+        let mut parts = self.0.values().filter(pays).peekable();
+        parts.peek().is_some() && parts.all(|part| part.stopped)
     }
 
     fn brings(&self, new: &Part) -> Option<Amount> {
