@@ -160,23 +160,31 @@ fn invoice(
     }
     let subscriptions = session.work.store.subscriptions(account)?;
     let mut payments = session.work.store.payments(account)?;
-    let (mut granted, mut withheld) = (0_u32, Vec::new());
+    let (mut granted, mut withheld, mut refused) = (0_u32, Vec::new(), None);
     for line in allowances(invoice, &mut payments, &subscriptions, &session.setup.policy) {
         match line {
             Ok(terms) => {
                 granted = granted.saturating_add(1);
+                let origin = terms.source_ref.clone();
                 if let Some(why) = give(session, account, terms)? {
-                    reversal::invoice_paid(session, account, &invoice.id, worth)?;
-                    return Ok(Applied::review(why));
+                    // What could not be granted is not kept as if it had been.
+                    payments.0.values_mut().for_each(|paid| drop(paid.0.remove(&origin)));
+                    refused = refused.or(Some(why));
                 }
             }
             Err(why) => withheld.push(why),
         }
     }
-    reversal::invoice_paid(session, account, &invoice.id, worth)?;
+    // What was paid for is kept before it is settled: it may be paid back already.
     if let Some((id, paid)) = invoice.subscription.as_ref().and_then(|id| Some((id, payments.0.get(id)?))) {
         session.work.store.put_paid(account, id, paid)?;
+    }
+    reversal::invoice_paid(session, account, &invoice.id, worth)?;
+    if invoice.subscription.is_some() {
         session.restand(account)?;
+    }
+    if let Some(why) = refused {
+        return Ok(Applied::review(why));
     }
     outcome(session, invoice, granted, &withheld, complete)
 }
