@@ -1,4 +1,5 @@
-//! Months of longer periods where plans change: what was paid back brings no more of them, what was paid for brings all.
+//! Months of longer periods where plans change, and periods that a change cut off: what was paid back brings no more, what was
+//! paid for brings all.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod shelf;
@@ -123,6 +124,22 @@ fn a_change_that_is_billed_apart_brings_its_credits_in_the_month_in_which_it_is_
         shelf.until(day("2026-03-20"));
         assert_eq!((shelf.granted()["refill:in_y:p:2"], shelf.left()), (100, 100), "{reason}");
     }
+}
+
+#[test]
+fn a_change_in_a_period_that_began_anew_brings_its_whole_difference() {
+    let mut shelf = Shelf::new(policy(|it| it.on_upgrade = OnUpgrade::FullDelta));
+    shelf.told(snapshot("p", "active", START));
+    shelf.paid(&cycle(0, "p", 3000));
+    let (at, end) = (START + 16 * DAY, START + 46 * DAY);
+    let lines = vec![part("p", -1400, at, END), line("q", 6000, at, end)];
+    shelf.paid(&invoice("in_q", "subscription_update", at, lines));
+    assert_eq!(shelf.granted()["plan:in_q:q"], 86, "of the 30 of the first period 16 days had passed");
+    // After the first period is over: it does not meet this change, and counts all the same.
+    let at = START + 31 * DAY;
+    let lines = vec![part("q", -3000, at, end), part("r", 6000, at, end)];
+    shelf.paid(&invoice("in_r", "subscription_update", at, lines));
+    assert_eq!(shelf.granted()["upgrade:in_r"], 100);
 }
 
 #[test]

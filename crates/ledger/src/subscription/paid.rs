@@ -134,7 +134,8 @@ impl Part {
 impl Paid {
     /// Enters a part under its origin, and says how much it brings. The parts of one time bring together what is due for
     /// them, but not more than the largest allowance among their plans; what comes regularly is never cut by that alone, and
-    /// where a period was cut off, what had passed of it counts beside the new one. Both sums only grow with what is known, and each part brings what the sum has grown by, so that the order in which
+    /// where a period was cut off, what had passed of it counts beside the new one, over all that were cut off in a row.
+    /// Both sums only grow with what is known, and each part brings what the sum has grown by, so that the order in which
     /// parts come does not matter to their sum. `None` if it cannot be said.
     pub(super) fn enter(&mut self, origin: String, mut part: Part) -> Option<Amount> {
         part.granted = if part.kind == PartKind::Trial { part.due } else { self.brings(&part)? };
@@ -160,7 +161,7 @@ impl Paid {
         if new.is_regular() {
             regular = new.due;
         }
-        for part in self.0.values().filter(|part| part.kind != PartKind::Trial && part.overlaps(new)) {
+        for part in self.beside(new) {
             due = due.checked_add(part.due)?;
             most = most.max(part.most);
             granted = granted.checked_add(part.granted)?;
@@ -173,19 +174,40 @@ impl Paid {
 }
 
 impl Paid {
+    /// The parts that share a cap with another: those of its time; and where one of them cut a period off, or was cut off,
+    /// those of that period's time, and so on. Else a row of periods, each of which meets only the next, would bring each whole.
+    fn beside<'a>(&'a self, new: &'a Part) -> Vec<&'a Part> {
+        let mut rest: Vec<&Part> = self.0.values().filter(|part| part.kind != PartKind::Trial).collect();
+        let mut row = vec![new];
+        let mut at = 0;
+        while let Some(known) = row.get(at).copied() {
+            let cuts = |part: &Part| at == 0 || PartKind::Anew == part.kind || known.kind == PartKind::Anew;
+            let (meets, others): (Vec<_>, Vec<_>) =
+                rest.into_iter().partition(|part| part.overlaps(known) && cuts(part));
+            row.extend(meets);
+            rest = others;
+            at = at.saturating_add(1);
+        }
+        row.split_off(1)
+    }
+
     /// What may have been brought by now where periods were cut off by others that began with a change: of each what had
-    /// passed of it, for the rest was paid back, and the whole of the one after it. Nothing where none was.
+    /// passed of it, for the rest was paid back, and the whole of the one after it, or of the best plan to which that one
+    /// was changed. Nothing where none was.
     fn moved(&self, new: &Part) -> Option<Amount> {
-        let whole = |part: &&Part| !matches!(part.kind, PartKind::Trial | PartKind::Change);
-        let others = self.0.values().filter(|part| part.overlaps(new));
-        let mut all: Vec<&Part> = others.chain([new]).filter(whole).collect();
+        let row = self.beside(new).into_iter().chain([new]);
+        let (changes, mut all): (Vec<&Part>, Vec<&Part>) =
+            row.partition(|part| part.kind == PartKind::Change);
+        all.retain(|part| part.kind != PartKind::Trial);
         all.sort_by_key(|part| (part.from, part.paid_at));
         let (mut passed, mut most) = (Amount::ZERO, Amount::ZERO);
         for (at, part) in all.iter().enumerate() {
-            if part.kind == PartKind::Anew {
-                most = most.max(passed.checked_add(part.due)?);
-            }
             let end = all.get(at.checked_add(1)?).map_or(part.to, |next| next.from.min(part.to));
+            if part.kind == PartKind::Anew {
+                let within = changes.iter().filter(|it| part.from <= it.from && it.from < end);
+                let best = within.map(|it| it.most).fold(part.due, Amount::max);
+                most = most.max(passed.checked_add(best)?);
+            }
             passed = passed.checked_add(part.passed(end)?)?;
         }
         Some(most)
