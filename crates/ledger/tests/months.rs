@@ -7,7 +7,7 @@ mod shelf;
 use ledger::subscription::*;
 use ledger::*;
 use shelf::*;
-use units::{Instant, Unit};
+use units::{Amount, Instant, Unit};
 
 /// A year of a plan that refills by the month, paid on its first day.
 fn year(id: &str, price: &str, from: &str, until: &str) -> InvoicePaid {
@@ -140,6 +140,35 @@ fn a_change_in_a_period_that_began_anew_brings_its_whole_difference() {
     let lines = vec![part("q", -3000, at, end), part("r", 6000, at, end)];
     shelf.paid(&invoice("in_r", "subscription_update", at, lines));
     assert_eq!(shelf.granted()["upgrade:in_r"], 100);
+}
+
+#[test]
+fn what_was_paid_back_takes_no_room_and_gets_none_that_was_taken_meanwhile() {
+    for (rule, first, then) in
+        [(OnUpgrade::ProratedDelta, 63, 56), (OnUpgrade::FullDelta, 70, 70), (OnUpgrade::Reset, 70, 70)]
+    {
+        let mut shelf = Shelf::new(policy(|it| it.on_upgrade = rule));
+        shelf.told(snapshot("p", "active", START));
+        shelf.paid(&cycle(0, "p", 3000));
+        shelf.paid(&upgrade("in_a", START + 3 * DAY));
+        assert_eq!(shelf.granted()["upgrade:in_a"], first, "{rule:?}");
+        shelf.payments.stop("in_a", true);
+        // Its refund fails at once: all of it is the customer's.
+        let mut failed = shelf.clone();
+        failed.payments.stop("in_a", false);
+        assert_eq!(failed.payments.held_back("upgrade:in_a"), Amount::ZERO, "{rule:?}");
+        assert!(failed.paid(&upgrade("in_b", START + 6 * DAY)).contains(&Withheld::Capped) || first == 63);
+        // It fails when another change has brought what one period may.
+        shelf.paid(&upgrade("in_b", START + 6 * DAY));
+        assert_eq!(shelf.granted()["upgrade:in_b"], then, "{rule:?}");
+        assert_eq!(shelf.payments.held_back("upgrade:in_a"), Amount::ZERO, "{rule:?}");
+        shelf.payments.stop("in_a", false);
+        let kept = credits(first).saturating_sub(shelf.payments.held_back("upgrade:in_a"));
+        assert_eq!(kept, credits(70 - then), "{rule:?}");
+        assert_eq!(shelf.paid(&upgrade("in_c", START + 9 * DAY)).last(), Some(&Withheld::Capped), "{rule:?}");
+        shelf.payments.stop("in_a", true);
+        assert_eq!(shelf.payments.held_back("upgrade:in_a"), Amount::ZERO, "{rule:?}");
+    }
 }
 
 #[test]

@@ -190,6 +190,7 @@ fn period(
         ends_at: to,
         rollover: rest.ok_or(Withheld::Nonsense)?,
         stopped: false,
+        held_back: Amount::ZERO,
     };
     let entered = enter(paid, format!("plan:{}:{}", invoice.id, line.price), part, policy);
     entered

@@ -81,6 +81,7 @@ pub(super) fn change(
         ends_at,
         rollover: rest,
         stopped: false,
+        held_back: Amount::ZERO,
     };
     enter(paid, format!("upgrade:{}", invoice.id), part, policy).map(Some)
 }

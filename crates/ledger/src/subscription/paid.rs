@@ -66,6 +66,9 @@ pub struct Part {
     /// True if it does not count for what comes later: it was paid for after the end, or paid back whole.
     #[serde(default)]
     pub stopped: bool,
+    /// What it brought and the customer has not: while it was stopped, others brought what one period may.
+    #[serde(default)]
+    pub held_back: Amount,
 }
 
 impl Payments {
@@ -74,14 +77,20 @@ impl Payments {
     pub fn stop(&mut self, invoice: &str, stopped: bool) -> Vec<String> {
         let mut changed = Vec::new();
         for (id, paid) in &mut self.0 {
-            let parts = paid.0.iter_mut().filter(|(origin, _)| invoice_of(origin) == Some(invoice));
-            let mut any = false;
-            for (_, part) in parts.filter(|(_, part)| part.stopped != stopped) {
-                (part.stopped, any) = (stopped, true);
-            }
-            changed.extend(any.then(|| id.clone()));
+            let of = paid.0.iter().filter(|(origin, _)| invoice_of(origin) == Some(invoice));
+            let of = of.filter(|(_, part)| part.stopped != stopped).map(|(origin, _)| origin.clone());
+            let origins: Vec<String> = of.collect();
+            origins.iter().for_each(|origin| paid.stop(origin, stopped));
+            changed.extend((!origins.is_empty()).then(|| id.clone()));
         }
         changed
+    }
+
+    /// What of a grant is not the customer's, though its money was kept after all: see [`Part::held_back`].
+    #[must_use]
+    pub fn held_back(&self, origin: &str) -> Amount {
+        let part = self.0.values().find_map(|paid| paid.0.get(origin));
+        part.map_or(Amount::ZERO, |part| part.held_back)
     }
 }
 
@@ -144,6 +153,17 @@ impl Paid {
         Some(granted)
     }
 
+    /// Stops a part, or lets one go on whose money was kept after all. It took no room meanwhile: of what it brought it is
+    /// given what fits beside what came since.
+    fn stop(&mut self, origin: &str, stopped: bool) {
+        let Some(mut part) = self.0.remove(origin) else { return };
+        part.stopped = stopped;
+        let fits =
+            if stopped || part.kind == PartKind::Trial { Some(part.granted) } else { self.brings(&part) };
+        part.held_back = part.granted.saturating_sub(fits.unwrap_or(Amount::ZERO));
+        self.0.insert(origin.to_owned(), part);
+    }
+
     /// True if it is known what paid for a period up to its end, and all of that went back. What was paid after the
     /// subscription had ended paid for none of it.
     pub(super) fn is_back(&self, period_end: Instant, ended: Instant) -> bool {
@@ -164,7 +184,7 @@ impl Paid {
         for part in self.beside(new) {
             due = due.checked_add(part.due)?;
             most = most.max(part.most);
-            granted = granted.checked_add(part.granted)?;
+            granted = granted.checked_add(part.granted.saturating_sub(part.held_back))?;
             if part.is_regular() {
                 regular = regular.checked_add(part.due)?;
             }
@@ -174,10 +194,11 @@ impl Paid {
 }
 
 impl Paid {
-    /// The parts that share a cap with another: those of its time; and where one of them cut a period off, or was cut off,
+    /// The parts, not paid back whole, that share a cap with another: those of its time; and where one of them cut a period off, or was cut off,
     /// those of that period's time, and so on. Else a row of periods, each of which meets only the next, would bring each whole.
     fn beside<'a>(&'a self, new: &'a Part) -> Vec<&'a Part> {
-        let mut rest: Vec<&Part> = self.0.values().filter(|part| part.kind != PartKind::Trial).collect();
+        let mut rest: Vec<&Part> =
+            self.0.values().filter(|part| part.kind != PartKind::Trial && !part.stopped).collect();
         let mut row = vec![new];
         let mut at = 0;
         while let Some(known) = row.get(at).copied() {

@@ -163,5 +163,6 @@ fn month(paid: &Paid, base: &Part, (from, to): (Instant, Instant), policy: &Poli
         ends_at: to,
         rollover: rollover(allowance, quantity)?,
         stopped: false,
+        held_back: Amount::ZERO,
     })
 }
