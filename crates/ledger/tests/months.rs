@@ -172,6 +172,18 @@ fn what_was_paid_back_takes_no_room_and_gets_none_that_was_taken_meanwhile() {
 }
 
 #[test]
+fn a_year_of_which_none_is_subscribed_to_any_more_brings_no_months() {
+    let mut shelf = started("p");
+    let mut none = snapshot("p", "active", day("2026-02-10").secs());
+    none.items[0].quantity = 0;
+    shelf.told(none);
+    shelf.until(day("2026-03-20"));
+    assert_eq!((refills(&shelf, "in_y"), shelf.book.account.standing.stage), (0, Stage::NoSubscription));
+    shelf.told(snapshot("p", "active", day("2026-03-20").secs()));
+    assert_eq!((refills(&shelf, "in_y"), shelf.left()), (1, 30));
+}
+
+#[test]
 fn a_year_that_was_granted_whole_is_not_granted_again_by_the_month() {
     let mut shelf = Shelf::new(policy(|_| {}));
     shelf.told(snapshot("p", "active", day("2026-01-15").secs()));
