@@ -32,11 +32,23 @@ impl Clock {
     pub fn now(&self) -> Instant {
         match self {
             Self::System(latest) => {
-                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                let now = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
+                let now = self.wall().micros();
                 Instant::from_micros(latest.fetch_max(now, Ordering::SeqCst).max(now))
             }
             Self::Fake(at) => Instant::from_micros(at.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// What time the machine says that it is: what others say of their own time is compared with that. Unlike [`Self::now`] it
+    /// goes back when the machine is set back, so a clock that was ahead for a moment refuses nobody for longer.
+    #[must_use]
+    pub fn wall(&self) -> Instant {
+        match self {
+            Self::System(_) => {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                Instant::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+            }
+            Self::Fake(_) => self.now(),
         }
     }
 
@@ -61,5 +73,6 @@ mod tests {
         let Clock::System(latest) = &clock else { panic!("the machine's") };
         latest.store(ahead.micros(), Ordering::SeqCst);
         assert_eq!((clock.now(), clock.clone().now()), (ahead, ahead));
+        assert!((now..ahead).contains(&clock.wall()));
     }
 }

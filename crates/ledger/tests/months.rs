@@ -1,4 +1,5 @@
-//! Months of longer periods where plans change: what was paid back brings no more of them, what was paid for brings all.
+//! Months of longer periods where plans change, and periods that a change cut off: what was paid back brings no more, what was
+//! paid for brings all.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod shelf;
@@ -6,7 +7,7 @@ mod shelf;
 use ledger::subscription::*;
 use ledger::*;
 use shelf::*;
-use units::{Instant, Unit};
+use units::{Amount, Instant, Unit};
 
 /// A year of a plan that refills by the month, paid on its first day.
 fn year(id: &str, price: &str, from: &str, until: &str) -> InvoicePaid {
@@ -106,6 +107,80 @@ fn a_change_that_was_paid_back_changes_no_more_months_and_one_whose_refund_faile
         shelf.until(day("2026-02-20"));
         assert_eq!(shelf.granted()["refill:in_y:p:1"], then, "{back:?}");
     }
+}
+
+#[test]
+fn a_change_that_is_billed_apart_brings_its_credits_in_the_month_in_which_it_is_paid() {
+    for reason in ["automatic_pending_invoice_item_invoice", "manual", "subscription_threshold"] {
+        let mut shelf = started("p");
+        let (at, end) = (day("2026-01-30").secs(), day("2027-01-15").secs());
+        shelf.until(day("2026-02-20"));
+        let lines = vec![part("p", -34_000, at, end), part("q", 68_000, at, end)];
+        let change = invoice("in_up", reason, day("2026-02-20").secs(), lines);
+        assert_eq!(shelf.paid(&change), [Withheld::Proration, Withheld::Proration], "{reason}");
+        // 16 of the 31 days of the month in which the plan was changed, beside the 30 of the one that it is now.
+        assert_eq!(shelf.granted()["upgrade:in_up"], 70 * 16 / 31, "{reason}");
+        assert_eq!(shelf.left_micro() / ONE, 30 + 70 * 16 / 31, "{reason}");
+        shelf.until(day("2026-03-20"));
+        assert_eq!((shelf.granted()["refill:in_y:p:2"], shelf.left()), (100, 100), "{reason}");
+    }
+}
+
+#[test]
+fn a_change_in_a_period_that_began_anew_brings_its_whole_difference() {
+    let mut shelf = Shelf::new(policy(|it| it.on_upgrade = OnUpgrade::FullDelta));
+    shelf.told(snapshot("p", "active", START));
+    shelf.paid(&cycle(0, "p", 3000));
+    let (at, end) = (START + 16 * DAY, START + 46 * DAY);
+    let lines = vec![part("p", -1400, at, END), line("q", 6000, at, end)];
+    shelf.paid(&invoice("in_q", "subscription_update", at, lines));
+    assert_eq!(shelf.granted()["plan:in_q:q"], 86, "of the 30 of the first period 16 days had passed");
+    // After the first period is over: it does not meet this change, and counts all the same.
+    let at = START + 31 * DAY;
+    let lines = vec![part("q", -3000, at, end), part("r", 6000, at, end)];
+    shelf.paid(&invoice("in_r", "subscription_update", at, lines));
+    assert_eq!(shelf.granted()["upgrade:in_r"], 100);
+}
+
+#[test]
+fn what_was_paid_back_takes_no_room_and_gets_none_that_was_taken_meanwhile() {
+    for (rule, first, then) in
+        [(OnUpgrade::ProratedDelta, 63, 56), (OnUpgrade::FullDelta, 70, 70), (OnUpgrade::Reset, 70, 70)]
+    {
+        let mut shelf = Shelf::new(policy(|it| it.on_upgrade = rule));
+        shelf.told(snapshot("p", "active", START));
+        shelf.paid(&cycle(0, "p", 3000));
+        shelf.paid(&upgrade("in_a", START + 3 * DAY));
+        assert_eq!(shelf.granted()["upgrade:in_a"], first, "{rule:?}");
+        shelf.payments.stop("in_a", true);
+        // Its refund fails at once: all of it is the customer's.
+        let mut failed = shelf.clone();
+        failed.payments.stop("in_a", false);
+        assert_eq!(failed.payments.held_back("upgrade:in_a"), Amount::ZERO, "{rule:?}");
+        assert!(failed.paid(&upgrade("in_b", START + 6 * DAY)).contains(&Withheld::Capped) || first == 63);
+        // It fails when another change has brought what one period may.
+        shelf.paid(&upgrade("in_b", START + 6 * DAY));
+        assert_eq!(shelf.granted()["upgrade:in_b"], then, "{rule:?}");
+        assert_eq!(shelf.payments.held_back("upgrade:in_a"), Amount::ZERO, "{rule:?}");
+        shelf.payments.stop("in_a", false);
+        let kept = credits(first).saturating_sub(shelf.payments.held_back("upgrade:in_a"));
+        assert_eq!(kept, credits(70 - then), "{rule:?}");
+        assert_eq!(shelf.paid(&upgrade("in_c", START + 9 * DAY)).last(), Some(&Withheld::Capped), "{rule:?}");
+        shelf.payments.stop("in_a", true);
+        assert_eq!(shelf.payments.held_back("upgrade:in_a"), Amount::ZERO, "{rule:?}");
+    }
+}
+
+#[test]
+fn a_year_of_which_none_is_subscribed_to_any_more_brings_no_months() {
+    let mut shelf = started("p");
+    let mut none = snapshot("p", "active", day("2026-02-10").secs());
+    none.items[0].quantity = 0;
+    shelf.told(none);
+    shelf.until(day("2026-03-20"));
+    assert_eq!((refills(&shelf, "in_y"), shelf.book.account.standing.stage), (0, Stage::NoSubscription));
+    shelf.told(snapshot("p", "active", day("2026-03-20").secs()));
+    assert_eq!((refills(&shelf, "in_y"), shelf.left()), (1, 30));
 }
 
 #[test]

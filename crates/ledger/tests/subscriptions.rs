@@ -73,6 +73,11 @@ fn fold(snapshots: &[Snapshot]) -> Subscriptions {
     all
 }
 
+/// Where an account stands of whose payments nothing was told.
+fn standing(all: &Subscriptions, policy: &Policy, now: Instant) -> Standing {
+    ledger::subscription::standing(all, &Payments::default(), policy, now)
+}
+
 /// What the facts make of an account at an instant, in every order of the facts.
 fn stands(snapshots: &[Snapshot], at: i64) -> (Option<TierId>, Stage, Option<Refusal>) {
     let mut reversed = snapshots.to_vec();
@@ -229,6 +234,28 @@ fn f34_an_unknown_price_keeps_the_last_known_plan_and_is_flagged() {
 }
 
 #[test]
+fn f34_none_of_a_price_is_no_plan_and_no_unknown_price() {
+    let none = |price: &str, event: &str| {
+        let items = vec![Item { quantity: 0, ..item(price, END) }];
+        Snapshot { items, event: event.to_owned(), ..told("active", START + 1) }
+    };
+    for price in ["price_p", "price_x"] {
+        let mut all = fold(&[told("active", START)]);
+        assert_eq!(all.fold(none(price, "evt_none"), &policy()), Folded::Newer, "{price}");
+        let nothing = nowhere(Stage::NoSubscription, Refusal::NoSubscription);
+        assert_eq!(stands(&[told("active", START), none(price, "evt_none")], START + 2), nothing, "{price}");
+        let again = [told("active", START), none(price, "evt_none"), told("active", START + 2)];
+        assert_eq!(stands(&again, START + 3), on("p", ACTIVE), "{price}");
+    }
+    // Some of what is not known beside none of what is, or nothing at all, is looked at.
+    let mut some = none("price_p", "evt_some");
+    some.items.push(item("price_x", END));
+    assert_eq!(fold(&[]).fold(some, &policy()), Folded::UnknownPrice("price_x".to_owned()));
+    let nothing = Snapshot { items: Vec::new(), ..told("active", START) };
+    assert_eq!(fold(&[]).fold(nothing, &policy()), Folded::UnknownPrice(String::new()));
+}
+
+#[test]
 fn an_unknown_status_changes_nothing_and_is_flagged() {
     let mut all = fold(&[told("active", START)]);
     let before = all.clone();
@@ -345,10 +372,11 @@ fn what_is_stored_comes_back() {
 
 fn any_snapshot() -> impl Strategy<Value = Snapshot> {
     let words = ["incomplete", "trialing", "active", "past_due", "unpaid", "paused", "canceled", "odd"];
-    (0..words.len(), 0..6_i64, 0..3_usize, any::<bool>()).prop_map(move |(word, at, price, flag)| Snapshot {
-        items: vec![item(["price_p", "price_q", "price_x"][price], END)],
+    let all = (0..words.len(), 0..6_i64, 0..3_usize, 0..2_u64, any::<bool>());
+    all.prop_map(move |(word, at, price, quantity, flag)| Snapshot {
+        items: vec![Item { quantity, ..item(["price_p", "price_q", "price_x"][price], END) }],
         cancel_at_period_end: flag,
-        event: format!("evt_{word}_{at}_{price}_{flag}"),
+        event: format!("evt_{word}_{at}_{price}_{quantity}_{flag}"),
         ..told(words[word], START + at)
     })
 }

@@ -31,7 +31,7 @@ async fn event(State(app): State<App>, headers: HeaderMap, Body(body): Body) -> 
     };
     let signatures: Vec<&[u8]> =
         headers.get_all(HEADER_SIGNATURE).iter().map(|value| value.as_bytes()).collect();
-    let verified = verify(&signatures, &body, &app.secrets, Tolerance::default(), app.clock.now());
+    let verified = verify(&signatures, &body, &app.secrets, Tolerance::default(), app.clock.wall());
     verified.map_err(|forgery| refuse(&forgery.to_string()))?;
     let event = Event::read(&body).map_err(|error| refuse(&error.to_string()))?;
     if !app.config.livemode.allows(event.livemode) {

@@ -128,7 +128,7 @@ impl<'s, 'w, 'e> Session<'s, 'w, 'e> {
         let before = payments.clone();
         self.take_undue(account, &undue(&mut payments, &subscriptions))?;
         let refills = refills(&mut payments, &subscriptions, policy, now);
-        let mut standing = standing(&subscriptions, policy, now);
+        let mut standing = standing(&subscriptions, &payments, policy, now);
         let next = next_refill(&payments, &subscriptions, policy, now);
         standing.changes_at = standing.changes_at.into_iter().chain(next).min();
         let (refilled, failed) = self.refill(account, refills)?;

@@ -160,41 +160,54 @@ fn invoice(
     }
     let subscriptions = session.work.store.subscriptions(account)?;
     let mut payments = session.work.store.payments(account)?;
-    let (mut granted, mut withheld) = (0_u32, Vec::new());
+    let (mut granted, mut withheld, mut refused) = (0_u32, Vec::new(), None);
     for line in allowances(invoice, &mut payments, &subscriptions, &session.setup.policy) {
         match line {
             Ok(terms) => {
                 granted = granted.saturating_add(1);
+                let origin = terms.source_ref.clone();
                 if let Some(why) = give(session, account, terms)? {
-                    reversal::invoice_paid(session, account, &invoice.id, worth)?;
-                    return Ok(Applied::review(why));
+                    // What could not be granted is not kept as if it had been.
+                    payments.0.values_mut().for_each(|paid| drop(paid.0.remove(&origin)));
+                    refused = refused.or(Some(why));
                 }
             }
             Err(why) => withheld.push(why),
         }
     }
-    reversal::invoice_paid(session, account, &invoice.id, worth)?;
+    // What was paid for is kept before it is settled: it may be paid back already.
     if let Some((id, paid)) = invoice.subscription.as_ref().and_then(|id| Some((id, payments.0.get(id)?))) {
         session.work.store.put_paid(account, id, paid)?;
+    }
+    reversal::invoice_paid(session, account, &invoice.id, worth)?;
+    if invoice.subscription.is_some() {
         session.restand(account)?;
     }
+    if let Some(why) = refused {
+        return Ok(Applied::review(why));
+    }
+    outcome(session, invoice, granted, &withheld, complete)
+}
+
+/// What became of an invoice of which so many lines were granted, and the others not for these reasons.
+fn outcome(
+    session: &mut Session<'_, '_, '_>,
+    invoice: &InvoicePaid,
+    granted: u32,
+    withheld: &[Withheld],
+    complete: bool,
+) -> Result<Applied, Error> {
     let words: Vec<_> = withheld.iter().map(|why| why.as_str()).collect();
     let words = words.join(", ");
-    let odd = |why: &Withheld| {
-        use Withheld::{Currency, Ended, Nonsense, UnknownPlan, UnknownPrice, UnknownReason};
-        match why {
-            // Beside what was granted it is something else that is sold.
-            UnknownPrice => granted == 0,
-            UnknownPlan | UnknownReason | Ended | Currency | Nonsense => true,
-            _ => false,
-        }
-    };
     let packages = &session.setup.catalog.packages;
     let sold = |line: &InvoiceLine| packages.iter().find(|(_, package)| package.price == line.price);
     let package = invoice.lines.iter().find_map(sold).map(|(name, _)| name.clone());
-    if let Some(package) = package.filter(|_| granted == 0) {
-        // A checkout may make an invoice of its own: what is credited is its payment, which is told by itself.
-        return Ok(if reversal::is_credited(session, &invoice.id)? {
+    let plans = &session.setup.policy.plans;
+    let beside_plan = invoice.lines.iter().any(|line| plans.contains_key(&line.price));
+    // A checkout may make an invoice of its own: what is credited is its payment, which is told by itself.
+    let credited = package.is_some() && reversal::is_credited(session, &invoice.id)?;
+    if let Some(package) = package.as_ref().filter(|_| !beside_plan) {
+        return Ok(if credited {
             Applied::new(EventStatus::Applied, format!("{package} was credited by its payment"))
         } else {
             let why = format!(
@@ -203,6 +216,15 @@ fn invoice(
             Applied::new(EventStatus::Waiting, why)
         });
     }
+    let odd = |why: &Withheld| {
+        use Withheld::{Currency, Ended, Nonsense, UnknownPlan, UnknownPrice, UnknownReason};
+        match why {
+            // Beside what was granted it is something else that is sold.
+            UnknownPrice => granted == 0 && !credited,
+            UnknownPlan | UnknownReason | Ended | Currency | Nonsense => true,
+            _ => false,
+        }
+    };
     Ok(if withheld.contains(&Withheld::UnknownTrial) {
         Applied::new(
             EventStatus::Waiting,
@@ -213,6 +235,9 @@ fn invoice(
             EventStatus::Waiting,
             "collection is paused; what was paid brings credits when it goes on",
         )
+    } else if let Some(package) = package.filter(|_| !credited) {
+        // The payment of the whole invoice is not the package's price, so no payment will ever tell of the package by itself.
+        Applied::review(format!("{package} was paid for on the invoice of a plan: credit it by hand"))
     } else if !complete {
         Applied::review("the invoice has more lines than were sent; compare it with Stripe")
     } else if withheld.iter().any(odd) {

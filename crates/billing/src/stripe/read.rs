@@ -186,6 +186,7 @@ fn subscription_of<'a>(invoice: &'a Value, lines: &'a [Value]) -> Option<&'a str
     at(invoice, "/parent/subscription_details/subscription")
         .or_else(|| at(invoice, "/subscription"))
         .or_else(|| lines.iter().find_map(|line| at(line, "/parent/subscription_item_details/subscription")))
+        .or_else(|| lines.iter().find_map(|line| at(line, "/parent/invoice_item_details/subscription")))
         .or_else(|| lines.iter().find_map(|line| at(line, "/subscription")))
 }
 

@@ -212,13 +212,6 @@ fn settle_invoice(session: At<'_, '_, '_, '_>, invoice: &str) -> Result<Option<S
         gone = gone.and(known(session, payment)?.gone(policies.hold_on_inquiry, None));
     }
     let (mut all_revoked, mut all_frozen, mut changed) = (Amount::ZERO, Amount::ZERO, false);
-    for (id, grant) in session.work.store.grants_of_invoice(&account, invoice)? {
-        let (revoked, frozen) = gone.of(grant.terms.amount, paid);
-        let (target, shortfall) = (VoidTarget::Grant(id), policies.plan_over_revoke);
-        changed |= take_back(session, &account, TakeBack { target, revoked, frozen, shortfall })?;
-        all_revoked = all_revoked.checked_add(revoked).unwrap_or(Amount::MAX);
-        all_frozen = all_frozen.checked_add(frozen).unwrap_or(Amount::MAX);
-    }
     // Of what was paid back whole no more months come.
     let mut payments = session.work.store.payments(&account)?;
     for subscription in payments.stop(invoice, paid > 0 && gone.back >= paid) {
@@ -226,6 +219,15 @@ fn settle_invoice(session: At<'_, '_, '_, '_>, invoice: &str) -> Result<Option<S
         if let Some(paid) = payments.0.get(&subscription) {
             session.work.store.put_paid(&account, &subscription, paid)?;
         }
+    }
+    for (id, grant) in session.work.store.grants_of_invoice(&account, invoice)? {
+        let held_back = payments.held_back(&grant.terms.source_ref);
+        let (revoked, frozen) = gone.of(grant.terms.amount.saturating_sub(held_back), paid);
+        let revoked = revoked.checked_add(held_back).unwrap_or(grant.terms.amount);
+        let (target, shortfall) = (VoidTarget::Grant(id), policies.plan_over_revoke);
+        changed |= take_back(session, &account, TakeBack { target, revoked, frozen, shortfall })?;
+        all_revoked = all_revoked.checked_add(revoked).unwrap_or(Amount::MAX);
+        all_frozen = all_frozen.checked_add(frozen).unwrap_or(Amount::MAX);
     }
     if changed {
         // What came back of a period that is over stays over.

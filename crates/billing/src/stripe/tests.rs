@@ -101,11 +101,28 @@ fn prorations_are_seen_in_every_place() {
     for (mut invoice, path) in [
         (legacy, "/lines/data/0/proration"),
         (basil.clone(), "/lines/data/0/parent/subscription_item_details/proration"),
+        (by_hand(), "/lines/data/0/parent/invoice_item_details/proration"),
     ] {
         *invoice.pointer_mut(path).unwrap() = json!(true);
         let Fact::Invoice(invoice, _) = read("invoice.paid", invoice).unwrap().fact else { panic!() };
         assert!(invoice.lines[0].proration, "{path}");
     }
+}
+
+/// An invoice that was made by hand, with an item that waited for it: only its lines name the subscription (Stripe, API:
+/// `line_item.parent.invoice_item_details`).
+fn by_hand() -> Value {
+    let [_, _, mut invoice, _] = invoices();
+    invoice["billing_reason"] = json!("manual");
+    invoice["parent"] = Value::Null;
+    invoice["lines"]["data"][0]["parent"] = json!({"invoice_item_details": {"invoice_item": "ii_1", "proration": false, "subscription": "sub_1"}});
+    invoice
+}
+
+#[test]
+fn an_invoice_by_hand_is_for_the_subscription_of_its_items() {
+    let Fact::Invoice(invoice, _) = read("invoice.paid", by_hand()).unwrap().fact else { panic!() };
+    assert_eq!(invoice.subscription.as_deref(), Some("sub_1"));
 }
 
 #[test]

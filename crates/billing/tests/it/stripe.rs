@@ -1,8 +1,13 @@
 //! Stripe's events, signed and delivered over real HTTP: each once, in any order, and never a credit too many.
 
-use crate::support::{MONTH, NOON, World, checkout, event, event_at, invoice, invoice_of, subscription};
+use crate::support::{
+    MONTH, NOON, SECRET, World, checkout, event, event_at, invoice, invoice_of, subscription,
+};
+use billing::clock::Clock;
 use serde_json::{Value, json};
+use std::sync::atomic::Ordering;
 use units::Span;
+use webhook::{Secret, sign};
 
 const PRO: i64 = 1_000_000_000;
 const STARTER: i64 = 100_000_000;
@@ -355,6 +360,28 @@ async fn only_stripe_can_sign_and_the_other_mode_is_not_taken() {
     assert_eq!(world.call("POST", "/webhooks/stripe", &[], body).await.status, 400);
     assert_eq!(world.call("GET", "/webhooks/stripe", &[], "").await.status, 405);
     assert_eq!(world.admin("GET", "accounts/alice", &Value::Null).await.status, 404);
+}
+
+/// The ledger's time does not go back; how old an event is, the machine says as it stands now. Refused for longer than Stripe
+/// sends it again, it would be lost.
+#[tokio::test]
+async fn a_clock_that_was_ahead_for_a_moment_refuses_no_event() {
+    let mut world = World::new().await;
+    world.stop().await;
+    world.clock = Clock::system();
+    world.start().await;
+    let Clock::System(latest) = &world.clock else { panic!("the machine's") };
+    let now = world.clock.now();
+    latest.store(now.plus(Span::from_secs(4 * 86_400)).micros(), Ordering::SeqCst);
+    let session = checkout("cs_1", "cus_1", Some("alice"), "payment");
+    let body = event("evt_1", "checkout.session.completed", session).to_string();
+    for (signed_at, status) in [(now, 200), (world.clock.now(), 400)] {
+        let signature = sign(&Secret::new(SECRET).unwrap(), signed_at, body.as_bytes());
+        let header = [("stripe-signature", signature.as_str())];
+        let answer = world.call("POST", "/webhooks/stripe", &header, body.clone()).await;
+        assert_eq!(answer.status, status, "{}", answer.text);
+    }
+    assert_eq!(world.balance("alice").await, STARTER);
 }
 
 #[tokio::test]

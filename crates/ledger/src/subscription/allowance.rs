@@ -27,7 +27,7 @@ words! {
         Capped = "capped",
         /// It granted before what it grants.
         Known = "known",
-        /// The invoice was made for a reason that grants nothing (`manual`, `subscription_threshold`).
+        /// The invoice was made for a reason that pays for no whole period (`manual`, `subscription_threshold`).
         Reason = "reason",
         /// The invoice does not say why it was made, or says it in a word that is not known: to be looked into.
         UnknownReason = "unknown_reason",
@@ -66,7 +66,9 @@ pub fn allowances(
     let may = permitted(invoice, subscriptions);
     let mut paid = invoice.subscription.as_ref().and_then(|id| payments.0.remove(id)).unwrap_or_default();
     let mut all: Vec<Result<Terms, Withheld>> = Vec::new();
+    let whole = if pays_for_nothing_whole(invoice) { Err(Withheld::Reason) } else { may };
     for line in &together(&invoice.lines) {
+        let may = if line.proration { may } else { whole };
         all.push(may.and_then(|()| period(invoice, line, &mut paid, subscriptions, policy)));
     }
     if may.is_ok() && invoice.lines.iter().any(|line| line.proration) {
@@ -103,7 +105,7 @@ fn permitted(invoice: &InvoicePaid, subscriptions: &Subscriptions) -> Result<(),
     match invoice.billing_reason.as_str() {
         CHANGE => {}
         reason if REASONS.contains(&reason) => {}
-        reason if REASONS_OF_NOTHING.contains(&reason) => return Err(Withheld::Reason),
+        _ if pays_for_nothing_whole(invoice) => {}
         _ => return Err(Withheld::UnknownReason),
     }
     let Some(known) = subscriptions.0.get(id) else { return Ok(()) };
@@ -188,6 +190,7 @@ fn period(
         ends_at: to,
         rollover: rest.ok_or(Withheld::Nonsense)?,
         stopped: false,
+        held_back: Amount::ZERO,
     };
     let entered = enter(paid, format!("plan:{}:{}", invoice.id, line.price), part, policy);
     entered
@@ -220,10 +223,16 @@ pub const CHANGE: &str = "subscription_update";
 /// Reasons of an invoice that pay for a whole period. `subscription` is an older name of the first two.
 const REASONS: [&str; 4] = ["subscription_create", "subscription_cycle", "subscription", "quote_accept"];
 
-/// Reasons of an invoice that pays for something else. With [`CHANGE`] all three are all that Stripe has (API,
-/// `invoice.billing_reason`).
-const REASONS_OF_NOTHING: [&str; 4] =
+/// Reasons of an invoice that pays for no whole period. With [`CHANGE`] all three are all that Stripe has (API,
+/// `invoice.billing_reason`). What a change of plan costs may be on any of them: its lines wait for the next invoice, and where
+/// the subscription has a `pending_invoice_item_interval`, or somebody makes an invoice by hand, that is not the next period's.
+const REASONS_OF_PARTS: [&str; 4] =
     ["manual", "subscription_threshold", "upcoming", "automatic_pending_invoice_item_invoice"];
+
+/// True if no line of an invoice pays for a whole period.
+pub(super) fn pays_for_nothing_whole(invoice: &InvoicePaid) -> bool {
+    REASONS_OF_PARTS.contains(&invoice.billing_reason.as_str())
+}
 
 /// The grant of a paid package. Its origin is `buy:{key}`.
 #[must_use]

@@ -3,9 +3,10 @@
 //!
 //! Stripe bills it at once (`proration_behavior: always_invoice`, `billing_reason: subscription_update`), or puts the same
 //! lines on the invoice of the next period (`create_prorations`, its default). Then the credits come with that invoice and
-//! may be spent in the period that it begins; they count as those of the period in which the plan was changed.
+//! may be spent in the period that it begins; they count as those of the period in which the plan was changed. Billed apart
+//! from both (`pending_invoice_item_interval`, or by hand) they may be spent in what is left of that period.
 
-use super::allowance::{CHANGE, Withheld, enter};
+use super::allowance::{CHANGE, Withheld, enter, pays_for_nothing_whole};
 use super::fact::{InvoiceLine, InvoicePaid};
 use super::paid::{Paid, Part, PartKind, rollover, whole};
 use super::policy::{Allowance, OnUpgrade, Policy, Refill, Rollover};
@@ -49,10 +50,13 @@ pub(super) fn change(
     }
     let monthly = new.allowance.is_some_and(|allowance| allowance.refill == Refill::Monthly);
     let to = if monthly { month_at(from, until).1 } else { until };
-    // On the invoice of the next period they are paid when this one is over.
-    let next = (invoice.billing_reason != CHANGE).then(|| next_period(invoice, new.line)).flatten();
+    // On the invoice of the next period they are paid when this one is over; on one of their own, perhaps when their month is.
+    let apart = pays_for_nothing_whole(invoice);
+    let next = (invoice.billing_reason != CHANGE && !apart).then(|| next_period(invoice, new.line)).flatten();
     let next = next.map(|(begin, end)| (begin, if monthly { first_month(begin, end) } else { end }));
-    let (starts_at, ends_at) = next.unwrap_or((from, to));
+    let within = apart && (to..until).contains(&invoice.paid_at);
+    let (starts_at, ends_at) =
+        next.unwrap_or(if within { month_at(invoice.paid_at, until) } else { (from, to) });
     // A plan without credits is a change too: the months to come bring none.
     let (due, rest) = match new.allowance {
         Some(allowance) => (
@@ -77,6 +81,7 @@ pub(super) fn change(
         ends_at,
         rollover: rest,
         stopped: false,
+        held_back: Amount::ZERO,
     };
     enter(paid, format!("upgrade:{}", invoice.id), part, policy).map(Some)
 }

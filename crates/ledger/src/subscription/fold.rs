@@ -17,8 +17,8 @@ pub struct Subscription {
     /// The snapshot that counts: terminal before newer before later stage before larger event id. `created` alone is
     /// no order: it is in whole seconds, and a deleted subscription never comes back.
     pub latest: Snapshot,
-    /// The same among the snapshots of which the catalog knew a price: while Stripe shows prices that it lacks, the
-    /// last known plan stays.
+    /// The same among the snapshots of which the catalog knew a price, or that have none of any: while Stripe shows prices
+    /// that it lacks, the last known plan stays.
     pub planned: Option<Snapshot>,
     /// When it was last told to be trialing or active.
     pub good_at: Option<Instant>,
@@ -60,10 +60,12 @@ impl Subscriptions {
         }
         let known = self.0.remove(&snapshot.id);
         let id = snapshot.id.clone();
-        let unknown_price = match (plan_of(&snapshot, policy), snapshot.items.first()) {
-            (None, Some(item)) => Some(item.price.clone()),
-            (None, None) => Some(String::new()),
-            (Some(_), _) => None,
+        // Of a snapshot without a plan; one that has none of anything has no plan, and that is known.
+        let strange = || snapshot.items.iter().find(|item| item.quantity > 0).map(|item| item.price.clone());
+        let unknown_price = match plan_of(&snapshot, policy) {
+            Some(_) => None,
+            None if snapshot.items.is_empty() => Some(String::new()),
+            None => strange(),
         };
         let (folded, next) = match known {
             None => {

@@ -63,9 +63,12 @@ pub struct Part {
     pub ends_at: Instant,
     /// What becomes of the rest of it.
     pub rollover: Rollover,
-    /// True if it does not count for later months: it was paid for after the end, or paid back whole.
+    /// True if it does not count for what comes later: it was paid for after the end, or paid back whole.
     #[serde(default)]
     pub stopped: bool,
+    /// What it brought and the customer has not: while it was stopped, others brought what one period may.
+    #[serde(default)]
+    pub held_back: Amount,
 }
 
 impl Payments {
@@ -74,14 +77,20 @@ impl Payments {
     pub fn stop(&mut self, invoice: &str, stopped: bool) -> Vec<String> {
         let mut changed = Vec::new();
         for (id, paid) in &mut self.0 {
-            let parts = paid.0.iter_mut().filter(|(origin, _)| invoice_of(origin) == Some(invoice));
-            let mut any = false;
-            for (_, part) in parts.filter(|(_, part)| part.stopped != stopped) {
-                (part.stopped, any) = (stopped, true);
-            }
-            changed.extend(any.then(|| id.clone()));
+            let of = paid.0.iter().filter(|(origin, _)| invoice_of(origin) == Some(invoice));
+            let of = of.filter(|(_, part)| part.stopped != stopped).map(|(origin, _)| origin.clone());
+            let origins: Vec<String> = of.collect();
+            origins.iter().for_each(|origin| paid.stop(origin, stopped));
+            changed.extend((!origins.is_empty()).then(|| id.clone()));
         }
         changed
+    }
+
+    /// What of a grant is not the customer's, though its money was kept after all: see [`Part::held_back`].
+    #[must_use]
+    pub fn held_back(&self, origin: &str) -> Amount {
+        let part = self.0.values().find_map(|paid| paid.0.get(origin));
+        part.map_or(Amount::ZERO, |part| part.held_back)
     }
 }
 
@@ -134,7 +143,8 @@ impl Part {
 impl Paid {
     /// Enters a part under its origin, and says how much it brings. The parts of one time bring together what is due for
     /// them, but not more than the largest allowance among their plans; what comes regularly is never cut by that alone, and
-    /// where a period was cut off, what had passed of it counts beside the new one. Both sums only grow with what is known, and each part brings what the sum has grown by, so that the order in which
+    /// where a period was cut off, what had passed of it counts beside the new one, over all that were cut off in a row.
+    /// Both sums only grow with what is known, and each part brings what the sum has grown by, so that the order in which
     /// parts come does not matter to their sum. `None` if it cannot be said.
     pub(super) fn enter(&mut self, origin: String, mut part: Part) -> Option<Amount> {
         part.granted = if part.kind == PartKind::Trial { part.due } else { self.brings(&part)? };
@@ -143,16 +153,38 @@ impl Paid {
         Some(granted)
     }
 
+    /// Stops a part, or lets one go on whose money was kept after all. It took no room meanwhile: of what it brought it is
+    /// given what fits beside what came since.
+    fn stop(&mut self, origin: &str, stopped: bool) {
+        let Some(mut part) = self.0.remove(origin) else { return };
+        part.stopped = stopped;
+        let fits =
+            if stopped || part.kind == PartKind::Trial { Some(part.granted) } else { self.brings(&part) };
+        part.held_back = part.granted.saturating_sub(fits.unwrap_or(Amount::ZERO));
+        self.0.insert(origin.to_owned(), part);
+    }
+
+    /// True if it is known what paid for a period up to its end, and all of that went back. What was paid after the
+    /// subscription had ended paid for none of it.
+    pub(super) fn is_back(&self, period_end: Instant, ended: Instant) -> bool {
+        let pays = |part: &&Part| {
+            let holds = part.from < period_end && period_end <= part.until;
+            holds && part.kind != PartKind::Refill && part.paid_at < ended
+        };
+        let mut parts = self.0.values().filter(pays).peekable();
+        parts.peek().is_some() && parts.all(|part| part.stopped)
+    }
+
     fn brings(&self, new: &Part) -> Option<Amount> {
         let (mut due, mut regular, mut granted) = (new.due, Amount::ZERO, Amount::ZERO);
         let mut most = new.most.max(self.moved(new)?);
         if new.is_regular() {
             regular = new.due;
         }
-        for part in self.0.values().filter(|part| part.kind != PartKind::Trial && part.overlaps(new)) {
+        for part in self.beside(new) {
             due = due.checked_add(part.due)?;
             most = most.max(part.most);
-            granted = granted.checked_add(part.granted)?;
+            granted = granted.checked_add(part.granted.saturating_sub(part.held_back))?;
             if part.is_regular() {
                 regular = regular.checked_add(part.due)?;
             }
@@ -162,19 +194,41 @@ impl Paid {
 }
 
 impl Paid {
+    /// The parts, not paid back whole, that share a cap with another: those of its time; and where one of them cut a period off, or was cut off,
+    /// those of that period's time, and so on. Else a row of periods, each of which meets only the next, would bring each whole.
+    fn beside<'a>(&'a self, new: &'a Part) -> Vec<&'a Part> {
+        let mut rest: Vec<&Part> =
+            self.0.values().filter(|part| part.kind != PartKind::Trial && !part.stopped).collect();
+        let mut row = vec![new];
+        let mut at = 0;
+        while let Some(known) = row.get(at).copied() {
+            let cuts = |part: &Part| at == 0 || PartKind::Anew == part.kind || known.kind == PartKind::Anew;
+            let (meets, others): (Vec<_>, Vec<_>) =
+                rest.into_iter().partition(|part| part.overlaps(known) && cuts(part));
+            row.extend(meets);
+            rest = others;
+            at = at.saturating_add(1);
+        }
+        row.split_off(1)
+    }
+
     /// What may have been brought by now where periods were cut off by others that began with a change: of each what had
-    /// passed of it, for the rest was paid back, and the whole of the one after it. Nothing where none was.
+    /// passed of it, for the rest was paid back, and the whole of the one after it, or of the best plan to which that one
+    /// was changed. Nothing where none was.
     fn moved(&self, new: &Part) -> Option<Amount> {
-        let whole = |part: &&Part| !matches!(part.kind, PartKind::Trial | PartKind::Change);
-        let others = self.0.values().filter(|part| part.overlaps(new));
-        let mut all: Vec<&Part> = others.chain([new]).filter(whole).collect();
+        let row = self.beside(new).into_iter().chain([new]);
+        let (changes, mut all): (Vec<&Part>, Vec<&Part>) =
+            row.partition(|part| part.kind == PartKind::Change);
+        all.retain(|part| part.kind != PartKind::Trial);
         all.sort_by_key(|part| (part.from, part.paid_at));
         let (mut passed, mut most) = (Amount::ZERO, Amount::ZERO);
         for (at, part) in all.iter().enumerate() {
-            if part.kind == PartKind::Anew {
-                most = most.max(passed.checked_add(part.due)?);
-            }
             let end = all.get(at.checked_add(1)?).map_or(part.to, |next| next.from.min(part.to));
+            if part.kind == PartKind::Anew {
+                let within = changes.iter().filter(|it| part.from <= it.from && it.from < end);
+                let best = within.map(|it| it.most).fold(part.due, Amount::max);
+                most = most.max(passed.checked_add(best)?);
+            }
             passed = passed.checked_add(part.passed(end)?)?;
         }
         Some(most)

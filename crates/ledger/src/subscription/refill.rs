@@ -62,7 +62,11 @@ fn armed_until(subscription: &Subscription, policy: &Policy) -> Option<Instant> 
     }
     match latest.status {
         Status::Trialing | Status::Active | Status::PastDue => {
-            let item = subscription.planned.as_ref().and_then(|snapshot| plan_of(snapshot, policy));
+            let planned = subscription.planned.as_ref();
+            if planned.is_some_and(|snapshot| snapshot.items.iter().all(|item| item.quantity == 0)) {
+                return None; // none of it is subscribed to
+            }
+            let item = planned.and_then(|snapshot| plan_of(snapshot, policy));
             let end = item.and_then(|(_, item)| scheduled_end(latest, item)).or(latest.cancel_at);
             Some(end.unwrap_or(Instant::FAR))
         }
@@ -163,5 +167,6 @@ fn month(paid: &Paid, base: &Part, (from, to): (Instant, Instant), policy: &Poli
         ends_at: to,
         rollover: rollover(allowance, quantity)?,
         stopped: false,
+        held_back: Amount::ZERO,
     })
 }

@@ -2,6 +2,7 @@
 
 use super::fact::{Item, Snapshot, Status};
 use super::fold::{Subscription, Subscriptions, plan_of};
+use super::paid::{Paid, Payments};
 use super::policy::{OnCancel, Policy, WhileCollectionPaused};
 use crate::outcome::Refusal;
 use crate::words::words;
@@ -81,14 +82,20 @@ struct View {
 }
 
 /// Where an account with these subscriptions stands at `now`: on the highest-ranked one that gives access, so that
-/// the end of a superseded one takes nothing away; else on the default tier; else nowhere.
+/// the end of a superseded one takes nothing away; else on the default tier; else nowhere. What was paid for them matters
+/// to those that have ended: they keep the rest of a period whose money was kept.
 #[must_use]
-pub fn standing(subscriptions: &Subscriptions, policy: &Policy, now: Instant) -> Standing {
-    let views: Vec<(bool, Instant, View)> = subscriptions
-        .0
-        .values()
-        .map(|it| (!it.latest.status.is_terminal(), it.latest.created, view(it, policy, now)))
-        .collect();
+pub fn standing(
+    subscriptions: &Subscriptions,
+    payments: &Payments,
+    policy: &Policy,
+    now: Instant,
+) -> Standing {
+    let views = subscriptions.0.iter().map(|(id, it)| {
+        let view = view(it, payments.0.get(id), policy, now);
+        (!it.latest.status.is_terminal(), it.latest.created, view)
+    });
+    let views: Vec<(bool, Instant, View)> = views.collect();
     let changes_at = views.iter().filter_map(|(_, _, view)| view.changes_at).min();
     // Among those that give access the rank decides; among those that do not, the living and the latest tell why.
     let best = views.into_iter().max_by_key(|(alive, created, view)| {
@@ -105,7 +112,7 @@ pub fn standing(subscriptions: &Subscriptions, policy: &Policy, now: Instant) ->
     Standing { tier, stage, why, current_period_end, cancel_at, changes_at }
 }
 
-fn view(subscription: &Subscription, policy: &Policy, now: Instant) -> View {
+fn view(subscription: &Subscription, payments: Option<&Paid>, policy: &Policy, now: Instant) -> View {
     let latest = &subscription.latest;
     let planned = subscription.planned.as_ref().and_then(|snapshot| plan_of(snapshot, policy));
     let none = |stage, why| View {
@@ -133,7 +140,11 @@ fn view(subscription: &Subscription, policy: &Policy, now: Instant) -> View {
         Status::IncompleteExpired => none(Stage::Expired, Refusal::Expired),
         Status::Unpaid => none(Stage::Unpaid, Refusal::Unpaid),
         Status::Paused => none(Stage::Paused, Refusal::Paused),
-        Status::Canceled => canceled(subscription, policy, item, now, &access, &none),
+        Status::Canceled => {
+            let ended = latest.ended_at.unwrap_or(latest.created);
+            let back = payments.is_some_and(|paid| paid.is_back(item.period_end, ended));
+            canceled(subscription, back, policy, item, now, &access, &none)
+        }
         status @ (Status::Trialing | Status::Active | Status::PastDue) => {
             let (stage, mut until, mut why) = match status {
                 Status::Trialing => (Stage::Trialing, None, Refusal::Expired),
@@ -164,9 +175,10 @@ fn view(subscription: &Subscription, policy: &Policy, now: Instant) -> View {
     }
 }
 
-/// A canceled subscription keeps the rest of a paid period, if the catalog says so and it was paid.
+/// A canceled subscription keeps the rest of a paid period, if the catalog says so and it was paid, and not paid back whole.
 fn canceled(
     subscription: &Subscription,
+    back: bool,
     policy: &Policy,
     item: &Item,
     now: Instant,
@@ -174,7 +186,7 @@ fn canceled(
     none: &dyn Fn(Stage, Refusal) -> View,
 ) -> View {
     let latest = &subscription.latest;
-    let paid = subscription.good_at.is_some() && subscription.owing.is_empty();
+    let paid = subscription.good_at.is_some() && subscription.owing.is_empty() && !back;
     let over = item.period_end <= now;
     if paid && !over && policy.on_cancel == OnCancel::PeriodEnd {
         access(Stage::Canceled, Some(item.period_end))

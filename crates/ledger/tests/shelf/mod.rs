@@ -207,7 +207,7 @@ impl Shelf {
             self.act(&Command::Void(Void { target, upto, shortfall: Shortfall::WriteOff }));
         }
         assert_eq!(over(&self.payments, &self.book.grants), [], "what has ended does not end again");
-        let mut standing = standing(&self.subscriptions, &self.policy, self.now);
+        let mut standing = standing(&self.subscriptions, &self.payments, &self.policy, self.now);
         let next = next_refill(&self.payments, &self.subscriptions, &self.policy, self.now);
         standing.changes_at = standing.changes_at.into_iter().chain(next).min();
         self.act(&Command::SetStanding(standing));
