@@ -379,8 +379,9 @@ fn anthropic(is_event: bool, kind: &str, doc: &Value, known: &mut Reading, last:
         known.certainty = Certainty::Exact;
     }
     let (read, made) = ("/cache_read_input_tokens", "/cache_creation_input_tokens");
-    for place in ["/message/usage", "/usage"] {
-        match numbers(doc.pointer(place), ["/input_tokens", read, made, "/output_tokens", ""]) {
+    // What a stream begins with says nothing of its output yet.
+    for (place, output) in [("/message/usage", ""), ("/usage", "/output_tokens")] {
+        match numbers(doc.pointer(place), ["/input_tokens", read, made, output, ""]) {
             Err(()) => known.odd = true,
             Ok(None) => {}
             Ok(Some([input, cached, written, output, _])) => {

@@ -116,5 +116,5 @@ fn requests_are_bounded_and_charged_by_what_they_used() {
 
 #[test]
 fn two_thousand_commands_leave_the_same_book() {
-    assert_eq!(commands(2000), "0a09662dbb3e02a7");
+    assert_eq!(commands(2000), "4c5cdc25c3c50902");
 }
