@@ -139,6 +139,60 @@ fn a_dispute_while_requests_are_in_flight_holds_what_comes_back() {
 }
 
 #[test]
+fn what_is_recovered_stands_in_for_a_claim_that_a_request_in_flight_may_use_up() {
+    let mut desk = Desk::with(50);
+    spend(&mut desk, H, 35);
+    back(&mut desk, "buy:1", 33, 0);
+    desk.grant(terms(Source::Purchase, "buy:2", 50));
+    assert_eq!(
+        (desk.shown(), desk.debt()),
+        (32, 0),
+        "18 of the second repaid what the first no longer covers"
+    );
+    let in_flight = desk.held(H + 1, vec![credits(18)]).cells[0].id.clone();
+    back(&mut desk, "buy:2", 33, 0);
+    assert_eq!((desk.shown(), desk.debt()), (-1, 1), "14 went at once, 18 are claimed, and 1 is owed");
+    desk.grant(terms(Source::Purchase, "buy:3", 50));
+    // One of what is claimed may stay leased: the credit that came back is taken for it.
+    let fewer = back(&mut desk, "buy:2", 15, 0);
+    assert_eq!(
+        kinds(&fewer),
+        [("unclawed", 1), ("recovered", 1), ("void_released", 17), ("voided", 1), ("void_released", 1),]
+    );
+    desk.finish(&in_flight, 18);
+    assert_eq!((desk.shown(), desk.debt()), (49, 0), "150 bought, 53 used, 48 taken back");
+    assert!(back(&mut desk, "buy:2", 15, 0).changes.is_empty());
+}
+
+#[test]
+fn what_is_recovered_stands_in_for_a_claim_when_more_is_taken_too() {
+    let mut desk = Desk::with(50);
+    spend(&mut desk, H, 21);
+    let in_flight = desk.held(H + 1, vec![credits(5)]).cells[0].id.clone();
+    back(&mut desk, "buy:1", 31, 0);
+    desk.grant(terms(Source::Purchase, "buy:2", 50));
+    assert_eq!(
+        (desk.shown(), desk.debt()),
+        (48, 0),
+        "24 went at once, 5 are claimed, and 2 were owed and repaid"
+    );
+    let other = back(&mut desk, "buy:1", 26, 4);
+    assert_eq!(
+        kinds(&other),
+        [
+            ("unclawed", 2),
+            ("recovered", 2),
+            ("voided", 1),
+            ("voided", 1),
+            ("void_released", 1),
+            ("frozen", 4),
+        ]
+    );
+    desk.finish(&in_flight, 5);
+    assert_eq!((desk.shown(), desk.debt()), (48, 0), "100 bought, 26 used, 26 taken back");
+}
+
+#[test]
 fn what_comes_back_of_a_grant_that_has_ended_is_expired() {
     let mut desk = Desk::new();
     let ends = desk.now.plus(units::Span::from_secs(10));
@@ -179,7 +233,7 @@ fn a_window_and_what_is_unknown_are_never_taken_back() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever was taken back and given back in between, an account is worth what it bought less what its requests
     /// used, less what is revoked, less what is held.

@@ -55,7 +55,8 @@ impl Work<'_> {
         let target = total.min(unspent);
         grant.reversed.aside = target;
         if target > aside {
-            return self.take_back(id, minus(target, aside, "what is set aside")?).map(|_| ());
+            self.take_back(id, minus(target, aside, "what is set aside")?)?;
+            return self.stand_in(id);
         }
         let less = minus(aside, target, "what is set aside")?;
         let released = less.min(grant.void_claim);
@@ -65,6 +66,19 @@ impl Work<'_> {
         grant.avail = plus(grant.avail, restored, "avail, when given back")?;
         self.log(JournalKind::VoidReleased, Some(id), None, released);
         self.log(JournalKind::Restored, Some(id), None, restored);
+        self.stand_in(id)
+    }
+
+    /// What was recovered while a claim on leases stands is taken in the claim's place: a claim may be missed, since the
+    /// requests in flight may use it, and then what should be set aside would be free.
+    fn stand_in(&mut self, id: GrantId) -> Result<(), Bug> {
+        let grant = self.grant(id)?;
+        let free = grant.avail.min(grant.void_claim);
+        grant.avail = minus(grant.avail, free, "avail, in place of a claim")?;
+        grant.voided = plus(grant.voided, free, "voided, in place of a claim")?;
+        grant.void_claim = minus(grant.void_claim, free, "the void claim")?;
+        self.log(JournalKind::Voided, Some(id), None, free);
+        self.log(JournalKind::VoidReleased, Some(id), None, free);
         Ok(())
     }
 
