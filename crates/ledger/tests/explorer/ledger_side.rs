@@ -33,6 +33,8 @@ pub(crate) enum Mutant {
     DeltasDown,
     ReportedHoldsReturned,
     DeadlineIgnored,
+    /// The last report that arrives counts, though it was sent before another one.
+    LastReportCounts,
 }
 
 /// The ledger's side, small enough to be kept for every state; the book is rebuilt from it for every command.
@@ -119,6 +121,11 @@ impl Bounds {
             less_does: false,
             states_max: 20_000_000,
         }
+    }
+
+    /// A report may arrive after one that was sent later: one message asks for the lease, and two tell of it.
+    pub(crate) fn disorder(crash: CrashPolicy, mutant: Mutant) -> Self {
+        Self { sends: 3, until: 2, less_does: true, states_max: 30_000_000, ..Self::small(crash, mutant) }
     }
 
     pub(crate) fn timing(&self) -> Timing {
@@ -240,6 +247,12 @@ pub(crate) fn deliver(
                 ..report(&the_cell(), told_totals)
             });
             let Reply::Report(answer) = run(ledger, bounds, now, &command) else { panic!() };
+            if bounds.mutant == Mutant::LastReportCounts && ledger.state == 1 {
+                (ledger.admitted, ledger.finished) = (admitted, finished);
+            }
+            if went_back(&before, ledger) {
+                return Err(format!("I5: an older report took back what a newer one told: {message:?}"));
+            }
             if let (Some(why), true) = (answer.refused, before.state != 0) {
                 return Err(format!("an honest report was refused: {why:?}"));
             }
@@ -259,6 +272,12 @@ pub(crate) fn deliver(
         reply.granted -= before.granted;
     }
     Ok(Some(reply))
+}
+
+/// I5: a cell's totals only grow, and it only goes forward in its life.
+fn went_back(before: &Ledger, after: &Ledger) -> bool {
+    let all = |it: &Ledger| [it.granted, it.returned, it.admitted, it.finished, it.used, it.late, it.state];
+    all(before).into_iter().zip(all(after)).any(|(before, after)| after < before)
 }
 
 /// The ledger after a message, and its answer; or why it was wrong.

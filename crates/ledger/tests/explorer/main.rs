@@ -4,7 +4,7 @@
 //! One cell is enough: what cells take from a grant is serialised by the ledger and checked by its own invariants. What
 //! is checked in every state: nothing is spent that is not reserved for the cell (or declared lost by a refund after a
 //! crash), nothing is billed that was not used (or charged by policy), no honest report is refused, and a crash loses
-//! at most the holds that the ledger knew plus the exposure. Seven broken variants must be caught, so that this test
+//! at most the holds that the ledger knew plus the exposure. Eight broken variants must be caught, so that this test
 //! proves that it can see.
 //!
 //! The gateway here is not the gate's own cell; that one meets the ledger in the simulator.
@@ -83,6 +83,21 @@ fn no_reachable_state_overspends_or_overbills() {
         println!("{crash:?}: {states} states, complete");
         assert!(states > 10_000, "too few to mean anything: {states}");
     }
+}
+
+#[test]
+fn no_order_of_reports_makes_a_state_wrong() {
+    for crash in [CrashPolicy::Refund, CrashPolicy::Charge] {
+        let states = explore(Bounds::disorder(crash, Mutant::None))
+            .unwrap_or_else(|(why, how)| panic!("{crash:?}: {why}\n{how:#?}"));
+        println!("three messages, {crash:?}: {states} states, complete");
+        assert!(states > 10_000, "too few to mean anything: {states}");
+    }
+    // With one message less no report can follow another one, and this is not seen.
+    let (crash, mutant) = (CrashPolicy::Charge, Mutant::LastReportCounts);
+    assert!(explore(Bounds { sends: 2, ..Bounds::disorder(crash, mutant) }).is_ok());
+    let (why, how) = explore(Bounds::disorder(crash, mutant)).expect_err("the last report counts");
+    println!("{mutant:?}: {why} ({} steps)", how.len());
 }
 
 #[test]
