@@ -1,7 +1,7 @@
 //! Plays histories of gateways and billing out of seeds: `sim --seed 7`, `sim --seeds 1..10000`, `sim --soak` (MINUTES).
 #![allow(clippy::unwrap_used, reason = "a tool for developers: it may end where it is used wrongly")]
 
-use sim::field::{Broken, Counts, Mutant, play};
+use sim::field::{Broken, Counts, Mutant, Why, play};
 use std::io::{IsTerminal, Write, stdout};
 use std::ops::Range;
 use std::process::ExitCode;
@@ -90,11 +90,7 @@ fn many(seeds: Range<u64>, time: Option<Duration>) -> ExitCode {
             match result {
                 Ok(counts) => {
                     done += 1;
-                    sum.passed += counts.passed;
-                    sum.warm += counts.warm;
-                    sum.refused += counts.refused;
-                    sum.unavailable += counts.unavailable;
-                    sum.events += counts.events;
+                    sum.add(&counts);
                 }
                 Err(one) => {
                     stop.store(true, Ordering::Relaxed);
@@ -110,6 +106,8 @@ fn many(seeds: Range<u64>, time: Option<Duration>) -> ExitCode {
     let seconds = began.elapsed().as_secs();
     println!("\r{done} seeds hold, from {}, in {seconds} s: {} a second", seeds.start, a_second(done, began));
     println!("{sum:?}");
+    let settled = Why::ALL.iter().zip(sum.settled).map(|(why, cells)| format!("{why:?} {cells}"));
+    println!("cells that the crash policy settled, by why: {}", settled.collect::<Vec<_>>().join(", "));
     match broken {
         None => ExitCode::SUCCESS,
         Some(broken) => {

@@ -5,10 +5,11 @@
 //! checked after every step; see [`Auditor::check`] and [`Auditor::close`].
 
 use super::house::Line;
-use ledger::{CrashPolicy, GrantId, JournalKind};
+use super::lives::Lives;
+use ledger::{Book, Cell, CellId, CrashPolicy, GrantId, JournalKind};
 use std::collections::BTreeMap;
 use std::fmt;
-use units::{AccountId, Unit};
+use units::{AccountId, NodeName, Unit};
 
 /// Whose, and in what.
 pub(super) type Kind = (AccountId, Unit);
@@ -65,9 +66,42 @@ impl Columns {
 pub(super) struct Auditor {
     columns: BTreeMap<Kind, Columns>,
     units: BTreeMap<GrantId, Unit>,
+    payers: BTreeMap<GrantId, AccountId>,
+    lives: Lives,
 }
 
 impl Auditor {
+    /// A sync came that calls its Envoy so.
+    pub(super) fn meet(&mut self, name: (NodeName, u64), life: u64) {
+        self.lives.meet(name, life);
+    }
+
+    /// A request goes upstream, let through by one life of an Envoy.
+    pub(super) fn take_off(&mut self, life: u64, kind: Kind, held: i64) {
+        self.of(&kind.0, kind.1).flying += held;
+        self.lives.take_off(life, kind, held);
+    }
+
+    /// What it came to, of what was held and beyond.
+    pub(super) fn land(&mut self, life: u64, (payer, unit): (&AccountId, Unit), held: i64, came: (i64, i64)) {
+        let books = self.of(payer, unit);
+        books.flying -= held;
+        (books.spent, books.beyond) = (books.spent + came.0, books.beyond + came.1);
+        self.lives.land(life, (payer.clone(), unit), held, came.0);
+    }
+
+    /// The crash policy settles a cell that was so before.
+    pub(super) fn settle(&mut self, payer: &AccountId, id: &CellId, before: &Cell) {
+        if let Some(unit) = self.units.get(&id.grant) {
+            self.lives.settled(id, (payer.clone(), *unit), before);
+        }
+    }
+
+    /// Lives of Envoys of which the ledger never heard all.
+    pub(super) fn untold(&self) -> usize {
+        self.lives.untold()
+    }
+
     pub(super) fn of(&mut self, payer: &AccountId, unit: Unit) -> &mut Columns {
         self.columns.entry((payer.clone(), unit)).or_default()
     }
@@ -81,8 +115,19 @@ impl Auditor {
     }
 
     /// A grant that the journal may speak of.
-    pub(super) fn learn(&mut self, grant: GrantId, unit: Unit) {
+    pub(super) fn learn(&mut self, grant: GrantId, payer: &AccountId, unit: Unit) {
         self.units.insert(grant, unit);
+        self.payers.insert(grant, payer.clone());
+    }
+
+    /// Whose a grant is.
+    pub(super) fn payer(&self, grant: u64) -> Option<&AccountId> {
+        self.payers.get(&GrantId(grant))
+    }
+
+    /// Which life of an Envoy has a cell.
+    pub(super) fn owner(&self, cell: &CellId) -> Option<u64> {
+        self.lives.owner(cell)
     }
 
     pub(super) fn knows(&self, grant: GrantId) -> bool {
@@ -93,6 +138,18 @@ impl Auditor {
     pub(super) fn enter(&mut self, Line { entry, settled }: &Line) {
         let Some(unit) = entry.grant.and_then(|grant| self.units.get(&grant).copied()) else { return };
         let (amount, of_cell) = (entry.amount.get(), entry.cell.is_some());
+        let comes_back =
+            matches!(entry.kind, JournalKind::CrashRefunded | JournalKind::Expired | JournalKind::Voided);
+        // What comes back when a silent gateway's time is over may be expired or voided at once.
+        let refunded = *settled && of_cell && comes_back;
+        if let Some(cell) = &entry.cell {
+            let kind = (entry.account.clone(), unit);
+            match entry.kind {
+                JournalKind::Used => self.lives.used(cell, kind, amount),
+                _ if refunded => self.lives.refunded(cell, kind, amount),
+                _ => {}
+            }
+        }
         let books = self.of(&entry.account, unit);
         match entry.kind {
             JournalKind::Granted => {
@@ -121,20 +178,24 @@ impl Auditor {
             JournalKind::WrittenOff => books.after += if of_cell { amount } else { 0 },
             _ => {}
         }
-        let comes_back =
-            matches!(entry.kind, JournalKind::CrashRefunded | JournalKind::Expired | JournalKind::Voided);
-        // What comes back when a silent gateway's time is over may be expired or voided at once.
-        if *settled && of_cell && comes_back {
+        if refunded {
             books.crash_refunded += amount;
         }
     }
 
     /// What must hold at any time. `shown` is what the ledger says is available, lent and owed.
-    pub(super) fn check(&self, kind: &Kind, shown: (i64, i64, Option<i64>)) -> Result<(), String> {
+    pub(super) fn check(
+        &self,
+        kind: &Kind,
+        shown: (i64, i64, Option<i64>),
+        book: &Book,
+    ) -> Result<(), String> {
         let books = self.see(kind);
-        let Columns { spent, flying, lent, used, crash_charged, crash_refunded, .. } = books;
+        let Columns { spent, flying, lent, used, crash_charged, .. } = books;
         let say = |what: &str| Err(format!("{what}, of {} in {:?}", kind.0, kind.1));
-        if spent + flying > lent + used + crash_charged + crash_refunded {
+        let open = book.cells.iter().filter(|(id, _)| self.units.get(&id.grant) == Some(&kind.1));
+        self.lives.check(kind, open).or_else(|what| say(&what))?;
+        if spent + flying > lent + used + crash_charged + self.lives.lost(kind) {
             return say("more is spent and under way than the ledger has lent or charged");
         }
         if books.booked() > books.delivered() + books.unpaid {
@@ -155,18 +216,19 @@ impl Auditor {
         Ok(())
     }
 
-    /// What must hold when all has come to rest. `faithful` if no gateway died or was silent for too long.
-    pub(super) fn close(&self, kind: &Kind, crash: CrashPolicy, faithful: bool) -> Result<(), String> {
+    /// What must hold when all has come to rest.
+    pub(super) fn close(&self, kind: &Kind, crash: CrashPolicy) -> Result<(), String> {
         let books = self.see(kind);
         let say = |what: &str| Err(format!("{what}, of {} in {:?}", kind.0, kind.1));
         if books.flying != 0 || books.lent != 0 {
             return say("something is stranded");
         }
         let (booked, delivered) = (books.booked(), books.delivered());
-        if faithful && (books.crash_charged, books.crash_refunded) != (0, 0) {
-            return say("nobody was silent for long, and the crash policy settled something");
-        }
-        if faithful && !(delivered..=delivered + books.unpaid).contains(&booked) {
+        let settled = (books.crash_charged, books.crash_refunded) != (0, 0);
+        if !settled
+            && (books.lost, books.lost_beyond) == (0, 0)
+            && !(delivered..=delivered + books.unpaid).contains(&booked)
+        {
             return say("what was delivered and what was charged differ");
         }
         let told = delivered - books.lost - books.lost_beyond;

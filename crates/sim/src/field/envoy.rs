@@ -13,6 +13,8 @@ use units::{AccountId, Amount, EndpointId, Instant, NodeName, RequestId, Span, S
 /// One Envoy.
 pub(super) struct Envoy {
     pub(super) node: NodeName,
+    /// Which life of it, of all lives of all Envoys.
+    pub(super) process: u64,
     began: Instant,
     ppm: i64,
     /// How far its clock is ahead beside that, in microseconds.
@@ -25,6 +27,10 @@ pub(super) struct Envoy {
     pub(super) gone_until: Instant,
     /// What it says does not arrive; what is said to it does not.
     pub(super) cut: (bool, bool),
+    /// When its clock last stood still, if it ever did.
+    pub(super) thawed: Instant,
+    /// When races on its shared memory were last lost.
+    pub(super) raced: Instant,
     /// By its own clock: when it last stood still or jumped.
     pub(super) upset: Instant,
     /// By payer, and by its own clock: the latest time of asking that was answered.
@@ -69,9 +75,10 @@ pub(super) struct Asked {
 }
 
 impl Envoy {
-    pub(super) fn new(n: usize, ppm: i64, began: Instant) -> Self {
+    pub(super) fn new(n: usize, process: u64, ppm: i64, began: Instant) -> Self {
         Self {
             node: NodeName::new(format!("n{n}")).unwrap(),
+            process,
             began,
             ppm,
             ahead: 0,
@@ -80,6 +87,8 @@ impl Envoy {
             stands_until: began,
             gone_until: began,
             cut: (false, false),
+            thawed: Instant::EPOCH,
+            raced: Instant::EPOCH,
             upset: began,
             heard: BTreeMap::new(),
             untold: Vec::new(),
@@ -153,6 +162,7 @@ impl Field {
         };
         let envoy = &mut self.envoys[at.0];
         let slot = &mut envoy.workers[at.1];
+        self.witness.asks(envoy.process, &who.payer, slot.life);
         let (life, answer) = (slot.life, slot.worker.ask(stream, question, local, &mut envoy.shelf));
         let asked = Asked { at, life, wish, names, since: local, payer: who.payer };
         match answer {
@@ -205,7 +215,7 @@ impl Field {
             asked.names[0], asked.wish.endpoint
         ));
         if let Some((payer, unit)) = &kind {
-            self.auditor.of(payer, *unit).flying += held;
+            self.auditor.take_off(self.envoys[e].process, (payer.clone(), *unit), held);
             let estimate = matches!(&asked.wish.shape, NeedShape::Tokens(shape) if shape.size == contract::v1::Size::Estimate);
             if cost > held && !estimate {
                 self.break_rule(format!("a request costs {cost}, and {held} is held for it"));
@@ -226,9 +236,9 @@ impl Field {
             self.auditor.of(&asked.payer, Unit::Requests).unpaid += 1;
         }
         self.last_flight += 1;
-        let life = self.envoys[e].workers[w].life;
+        let (life, process) = (self.envoys[e].workers[w].life, self.envoys[e].process);
         let began = self.now;
-        let flight = Flight { at: asked.at, life, hold, began, kind, held, cost, outcome };
+        let flight = Flight { at: asked.at, life, process, hold, began, kind, held, cost, outcome };
         self.flights.insert(self.last_flight, flight);
         self.check_at_once(&asked.payer);
         self.changed = true;
@@ -259,7 +269,7 @@ impl Field {
     /// The upstream is done with a request, and its gateway hears of it.
     pub(super) fn ends(&mut self, flight: u64) {
         let Some(flight) = self.flights.remove(&flight) else { return };
-        let Flight { at, hold, held, cost, outcome, .. } = flight;
+        let Flight { at, process, hold, held, cost, outcome, .. } = flight;
         self.tell(&format!(
             "A request at Envoy {}, worker {}, ends: {}, {cost}.",
             at.0,
@@ -268,9 +278,7 @@ impl Field {
         ));
         let (spent, beyond) = flight.delivered();
         if let Some((payer, unit)) = flight.kind {
-            let books = self.auditor.of(&payer, unit);
-            (books.flying, books.spent, books.beyond) =
-                (books.flying - held, books.spent + spent, books.beyond + beyond);
+            self.auditor.land(process, (&payer, unit), held, (spent, beyond));
             self.envoys[at.0].untold.push((flight.life, payer, unit, (spent, beyond)));
         }
         let local = self.clock(at.0);
@@ -301,21 +309,33 @@ impl Field {
 
     /// Does what a worker says.
     pub(super) fn poll(&mut self, at: (usize, usize)) {
-        let local = self.clock(at.0);
+        let (local, began) = (self.clock(at.0), self.now);
         let envoy = &mut self.envoys[at.0];
         let slot = &mut envoy.workers[at.1];
-        let life = slot.life;
+        let (life, process) = (slot.life, envoy.process);
         for effect in slot.worker.poll(local, &mut envoy.shelf) {
             match effect {
                 WorkerEffect::Call { id, path, body, timeout } => {
-                    let message =
-                        Message { at, life, id, path, body, sent: local, after: None, wait: Span::ZERO };
+                    let message = Message {
+                        at,
+                        life,
+                        process,
+                        id,
+                        path,
+                        body,
+                        began,
+                        sent: local,
+                        after: None,
+                        wait: Span::ZERO,
+                    };
                     self.send(message, timeout);
                 }
                 WorkerEffect::Watch { id, after, wait_ms, timeout } => {
                     let (path, body, wait) =
                         (contract::v1::PATH_WATCH, Vec::new(), Span::from_millis(wait_ms));
-                    let message = Message { at, life, id, path, body, sent: local, after: Some(after), wait };
+                    let after = Some(after);
+                    let message =
+                        Message { at, life, process, id, path, body, began, sent: local, after, wait };
                     self.send(message, timeout);
                 }
                 WorkerEffect::Wake { stream, answer } => match self.waiting.remove(&stream) {
@@ -351,11 +371,11 @@ impl Field {
         let late = late.filter(|asked| local.since(asked.since.max(envoy.upset)) > patience).count();
         let mut idle = true;
         for slot in &mut envoy.workers {
-            self.faithless |= now.since(slot.heard) > self.plan.patience();
             let told = slot.worker.is_idle();
             idle &= told;
             if told {
                 slot.hear(now, ttl);
+                self.witness.idles(slot.life, now);
             }
         }
         if idle {
@@ -371,6 +391,7 @@ impl Field {
         self.tell(&format!("The VM of Envoy {}, worker {}, traps.", at.0, at.1));
         let life = self.envoys[at.0].workers[at.1].life;
         self.bury(at.0, |other| other == life);
+        self.witness.trap(life, self.now);
         let slot = self.new_worker(at.0);
         self.envoys[at.0].workers[at.1] = slot;
     }
@@ -380,7 +401,8 @@ impl Field {
         self.tell(&format!("Envoy {envoy} is killed, and is back after {} ms.", away.millis()));
         self.bury(envoy, |_| true);
         let old = &self.envoys[envoy];
-        let mut new = Envoy::new(envoy, old.ppm, old.began);
+        self.last_process += 1;
+        let mut new = Envoy::new(envoy, self.last_process, old.ppm, old.began);
         (new.ahead, new.cut, new.gone_until) = (old.ahead, old.cut, self.now.plus(away));
         new.upset = new.clock(self.now);
         self.envoys[envoy] = new;
@@ -388,17 +410,15 @@ impl Field {
     }
 
     fn bury(&mut self, envoy: usize, dies: impl Fn(u64) -> bool) {
-        self.faithless = true;
         self.waiting.retain(|_, asked| asked.at.0 != envoy || !dies(asked.life));
         let dead = self.flights.extract_if(.., |_, flight| flight.at.0 == envoy && dies(flight.life));
         for (_, flight) in dead.collect::<Vec<_>>() {
             // The upstream goes on, or has done so already.
             let (spent, beyond) = flight.delivered();
             if let Some((payer, unit)) = flight.kind {
+                self.auditor.land(flight.process, (&payer, unit), flight.held, (spent, beyond));
                 let books = self.auditor.of(&payer, unit);
-                books.flying -= flight.held;
-                (books.spent, books.lost) = (books.spent + spent, books.lost + spent);
-                (books.beyond, books.lost_beyond) = (books.beyond + beyond, books.lost_beyond + beyond);
+                (books.lost, books.lost_beyond) = (books.lost + spent, books.lost_beyond + beyond);
             }
         }
         let untold = self.envoys[envoy].untold.extract_if(.., |(life, ..)| dies(*life)).collect::<Vec<_>>();

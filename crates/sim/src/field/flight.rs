@@ -54,6 +54,8 @@ impl Wish {
 pub(super) struct Flight {
     pub(super) at: (usize, usize),
     pub(super) life: u64,
+    /// Which life of its Envoy.
+    pub(super) process: u64,
     pub(super) hold: u64,
     pub(super) began: Instant,
     /// Who pays in what; `None` if nobody could say.

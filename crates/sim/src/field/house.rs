@@ -1,20 +1,24 @@
 //! The billing service's own code on its store in memory, which can die before or after what it was doing is durable.
 
 use super::plan::Plan;
+use super::witness::Asker;
 use billing::catalog::Catalog;
 use billing::engine::Work;
 use billing::error::{Error, Invalid};
 use billing::notes::Notes;
 use billing::service::{self, NewGrant, Setup};
 use billing::store::{ApiKey, Books as _, History as _, Memory, Page, Transaction as _};
-use contract::v1::{Hello, NeedDecision, Note, PATH_HELLO, PATH_SYNC, Sync, WatchAnswer};
+use contract::v1::{
+    CellKey, CellLease, Hello, NeedDecision, NeedMode, Note, PATH_HELLO, PATH_SYNC, Sync, SyncAnswer,
+    WatchAnswer,
+};
 use gate::worker::CallResult;
 use ledger::{
-    Book, CellId, CellState, Command, Expire, Grant, GrantId, JournalEntry, Shortfall, Source, TakeBack,
-    Terms, Timing, Upto, Void, VoidTarget,
+    Book, Cell, CellId, CellState, Command, Expire, Grant, GrantId, JournalEntry, Shortfall, Source,
+    TakeBack, Terms, Timing, Upto, Void, VoidTarget,
 };
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use units::{AccountId, Amount, Instant, Span, Unit};
 
 /// How much longer the ledger waits than a gateway.
@@ -34,8 +38,63 @@ pub(super) struct House {
 /// What became of a call.
 pub(super) struct Done {
     pub(super) result: CallResult,
+    /// What a sync and its answer say; nothing, if it was none.
+    pub(super) said: Said,
+}
+
+/// What a sync and its answer say of cells, and of who asked for leases.
+#[derive(Clone, Default)]
+pub(super) struct Said {
+    pub(super) incarnation: u64,
     /// Whose leases and standing the answer speaks of.
     pub(super) payers: Vec<AccountId>,
+    /// What was told: how much was admitted and finished.
+    pub(super) told: Vec<(CellKey, i64, i64)>,
+    /// What was answered: how much was granted, until when from now it may be spent, and for whom it was lent.
+    pub(super) cells: Vec<(CellKey, i64, Option<Span>, Asker)>,
+    /// Generations of holds that were asked for and not granted, perhaps not for the first time.
+    pub(super) again: Vec<u64>,
+    /// Of the cells, what was held for requests that had passed unpaid.
+    pub(super) unpaid: Vec<CellKey>,
+    /// Who asked for a lease, and in which unit it was granted, or that it was refused.
+    pub(super) decided: Vec<(Asker, Option<Unit>)>,
+}
+
+impl Said {
+    fn of(sync: &Sync, answer: Option<&SyncAnswer>) -> Self {
+        let told = sync.cells.iter().map(|cell| (cell.key, cell.admitted.get(), cell.finished.get()));
+        let mut said = Self { incarnation: sync.incarnation, ..Self::default() };
+        let Some(answer) = answer else { return said };
+        said.payers.extend(answer.notes.iter().map(|note| note.payer.clone()));
+        said.told = told.collect();
+        let span = |ms: u64| (ms > 0).then_some(Span::from_millis(ms));
+        said.cells.extend(
+            answer
+                .cells
+                .iter()
+                .map(|cell| (cell.key, cell.granted.get(), span(cell.ttl_ms), Asker::default())),
+        );
+        for (need, answered) in sync.needs.iter().zip(&answer.needs) {
+            let asker = (need.subject.value.as_str().to_owned(), need.endpoint.as_str().to_owned());
+            let lease = need.mode == NeedMode::Lease;
+            if !lease && !matches!(answered.decision, NeedDecision::Ok { .. }) {
+                said.again.push(u64::from(sync.worker) << 40 | need.id);
+            }
+            match &answered.decision {
+                NeedDecision::Ok { standing, price, cells, .. } => {
+                    said.payers.push(standing.payer.clone());
+                    let lent =
+                        |cell: &CellLease| (cell.key, cell.granted.get(), span(cell.ttl_ms), asker.clone());
+                    said.cells.extend(cells.iter().map(lent));
+                    said.unpaid.extend(cells.iter().filter(|_| need.served).map(|cell| cell.key));
+                    said.decided.extend(lease.then(|| (asker.clone(), Some(price.unit))));
+                }
+                NeedDecision::Refused { .. } => said.decided.extend(lease.then_some((asker, None))),
+                NeedDecision::Retry { .. } => {}
+            }
+        }
+        said
+    }
 }
 
 /// One line of the journal, and whether it was written when a cell was settled whose time was over for good. What is taken
@@ -89,7 +148,7 @@ impl House {
     }
 
     /// What happened since this was asked for the last time.
-    pub(super) fn lines(&mut self, soft: &BTreeSet<CellId>) -> Vec<Line> {
+    pub(super) fn lines(&mut self, soft: &BTreeMap<CellId, Cell>) -> Vec<Line> {
         let (mut lines, mut before) = (Vec::new(), None);
         loop {
             let page = self.store.journal(None, Page { before, limit: 16 }).unwrap();
@@ -105,7 +164,7 @@ impl House {
         if let Some(newest) = lines.first() {
             self.read = newest.seq;
         }
-        let settled = |entry: &JournalEntry| entry.cell.as_ref().is_some_and(|cell| soft.contains(cell));
+        let settled = |entry: &JournalEntry| entry.cell.as_ref().is_some_and(|cell| soft.contains_key(cell));
         lines.into_iter().rev().map(|it| Line { settled: settled(&it.row), entry: it.row }).collect()
     }
 
@@ -193,20 +252,13 @@ impl House {
             PATH_HELLO => {
                 let hello: Hello = serde_json::from_slice(body).unwrap();
                 let told = self.work(now, kept, |work, setup| service::hello(work, setup, hello.node));
-                Done { result: respond(told), payers: Vec::new() }
+                Done { result: respond(told), said: Said::default() }
             }
             PATH_SYNC => {
                 let sync: Sync = serde_json::from_slice(body).unwrap();
                 let told = self.work(now, kept, |work, setup| service::sync(work, setup, &sync));
-                let mut payers = Vec::new();
-                if let Ok(answer) = &told {
-                    payers.extend(answer.notes.iter().map(|note| note.payer.clone()));
-                    payers.extend(answer.needs.iter().filter_map(|need| match &need.decision {
-                        NeedDecision::Ok { standing, .. } => Some(standing.payer.clone()),
-                        _ => None,
-                    }));
-                }
-                Done { result: respond(told), payers }
+                let said = Said::of(&sync, told.as_ref().ok());
+                Done { result: respond(told), said }
             }
             other => panic!("nobody should call {other}"),
         }
@@ -236,13 +288,18 @@ impl House {
         due
     }
 
-    /// Settles what is due of one account. Which of its cells were soft before.
-    pub(super) fn settle(&mut self, account: &AccountId, now: Instant, haste: Span) -> BTreeSet<CellId> {
+    /// Settles what is due of one account. Its cells that were soft before.
+    pub(super) fn settle(
+        &mut self,
+        account: &AccountId,
+        now: Instant,
+        haste: Span,
+    ) -> BTreeMap<CellId, Cell> {
         // As the service does, with what it counts left out.
         self.now = self.now.max(now);
         let before = self.now;
         let cells = self.book(account, now).cells.into_iter();
-        let soft = cells.filter(|(_, cell)| cell.state == CellState::Soft).map(|(id, _)| id).collect();
+        let soft = cells.filter(|(_, cell)| cell.state == CellState::Soft).collect();
         self.must(before.plus(haste), |work, setup| {
             let expire = Expire { crash: setup.crash, shortfall: Shortfall::Debt };
             service::Session::new(work, setup)?.step(account, &Command::Expire(expire)).map(drop)
@@ -251,9 +308,9 @@ impl House {
         soft
     }
 
-    /// In what a grant counts.
-    pub(super) fn unit(&mut self, grant: GrantId) -> Unit {
-        self.store.terms_of_grant(grant).unwrap().unwrap().unit
+    /// In what a grant counts, until when, and so on.
+    pub(super) fn terms(&mut self, grant: GrantId) -> Terms {
+        self.store.terms_of_grant(grant).unwrap().unwrap()
     }
 
     /// The grants of an account of which something is left.

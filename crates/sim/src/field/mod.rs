@@ -11,28 +11,32 @@ mod dice;
 mod envoy;
 mod flight;
 mod house;
+mod lives;
 mod mutant;
 mod net;
 mod plan;
 mod rest;
 mod story;
+mod witness;
 
 pub use auditor::Columns;
 pub use dice::Dice;
 pub use mutant::Mutant;
 pub use plan::{Customer, Faults, Plan};
 pub use story::Story;
+pub use witness::Why;
 
 use auditor::Auditor;
 use envoy::{Asked, Envoy};
 use flight::Flight;
-use house::House;
-use ledger::CellId;
+use house::{House, Said};
+use ledger::{Cell, CellId};
 use net::{Message, Poll};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use units::{AccountId, Instant, Span, Unit};
+use witness::{Circumstances, Witness};
 
 /// How long one call may take.
 const CALL: Span = Span::from_secs(2);
@@ -53,7 +57,7 @@ enum Event {
     Sweep,
     Arrive(Message),
     Again(Message),
-    Back(Message, gate::worker::CallResult, Vec<AccountId>),
+    Back(Message, gate::worker::CallResult, Said),
     Timeout(Message),
     /// A poll has lasted as long as it was to.
     PollOver(u64),
@@ -80,6 +84,7 @@ pub struct Field {
     waiting: BTreeMap<u32, Asked>,
     last_stream: u32,
     last_life: u64,
+    last_process: u64,
     flights: BTreeMap<u64, Flight>,
     last_flight: u64,
     polls: BTreeMap<u64, Poll>,
@@ -89,14 +94,13 @@ pub struct Field {
     suspended: BTreeSet<AccountId>,
     named: u64,
     auditor: Auditor,
+    witness: Witness,
     story: Story,
     mutant: Option<mutant::Spoiler>,
     /// The faults have stopped.
     calm: bool,
     /// From now on every request that passes is served.
     served: bool,
-    /// Some gateway died, or was silent for so long that the ledger could take it for dead.
-    faithless: bool,
     changed: bool,
     violated: Option<String>,
     /// Requests that were answered, and how.
@@ -116,6 +120,37 @@ pub struct Counts {
     pub unavailable: u64,
     /// Events.
     pub events: u64,
+    /// Cells that the crash policy settled, by why.
+    pub settled: [u64; Why::ALL.len()],
+    /// Leases whose answer was lost, and that their gateways heard of after all.
+    pub recovered: u64,
+    /// Payers with such a lease of whom the crash policy settled nothing.
+    pub faithful: u64,
+    /// Lives of Envoys that ended, with one payer each, of which billing never heard all.
+    pub untold: u64,
+}
+
+impl Counts {
+    const fn settle(&mut self, why: Why) {
+        self.settled[why as usize] += 1;
+    }
+
+    /// The sum of many.
+    pub fn add(&mut self, other: &Self) {
+        let Self { passed, warm, refused, unavailable, events, settled, recovered, faithful, untold } =
+            *other;
+        self.passed += passed;
+        self.warm += warm;
+        self.refused += refused;
+        self.unavailable += unavailable;
+        self.events += events;
+        for (sum, one) in self.settled.iter_mut().zip(settled) {
+            *sum += one;
+        }
+        self.recovered += recovered;
+        self.faithful += faithful;
+        self.untold += untold;
+    }
 }
 
 /// A history that broke a rule.
@@ -185,6 +220,7 @@ impl Field {
             waiting: BTreeMap::new(),
             last_stream: 0,
             last_life: 0,
+            last_process: 0,
             flights: BTreeMap::new(),
             last_flight: 0,
             polls: BTreeMap::new(),
@@ -193,11 +229,11 @@ impl Field {
             suspended: BTreeSet::new(),
             named: 0,
             auditor: Auditor::default(),
+            witness: Witness::default(),
             story: Story::new(plan.start),
             mutant: mutant.map(mutant::Spoiler::new),
             calm: false,
             served: false,
-            faithless: false,
             changed: false,
             violated: None,
             counts: Counts::default(),
@@ -211,7 +247,8 @@ impl Field {
     /// Everybody is there, and nobody has done anything.
     fn open(&mut self) {
         for n in 0..self.plan.envoys {
-            let envoy = Envoy::new(n, self.plan.ppm[n], self.now);
+            self.last_process += 1;
+            let envoy = Envoy::new(n, self.last_process, self.plan.ppm[n], self.now);
             self.envoys.push(envoy);
             self.populate(n);
             let first = self.dice.between(0, 99);
@@ -297,7 +334,7 @@ impl Field {
             Event::Sweep => self.sweep(),
             Event::Arrive(message) => self.arrive(message),
             Event::Again(message) => self.arrive(message),
-            Event::Back(message, result, payers) => self.back(&message, &result, &payers),
+            Event::Back(message, result, said) => self.back(&message, &result, &said),
             Event::Timeout(message) => self.time_out(&message),
             Event::PollOver(poll) => self.poll_over(poll),
             Event::Ends(flight) => self.ends(flight),
@@ -315,17 +352,17 @@ impl Field {
 
     /// Takes in what the ledger wrote down.
     fn took(&mut self) {
-        self.took_settled(&BTreeSet::new());
+        self.took_settled(&BTreeMap::new());
     }
 
     /// The same, where what was written of these cells settled them.
-    fn took_settled(&mut self, soft: &BTreeSet<CellId>) {
+    fn took_settled(&mut self, soft: &BTreeMap<CellId, Cell>) {
         for line in self.house.lines(soft) {
             if let Some(grant) = line.entry.grant
                 && !self.auditor.knows(grant)
             {
-                let unit = self.house.unit(grant);
-                self.auditor.learn(grant, unit);
+                let unit = self.house.terms(grant).unit;
+                self.auditor.learn(grant, &line.entry.account, unit);
             }
             self.auditor.enter(&line);
             self.changed = true;
@@ -338,15 +375,16 @@ impl Field {
             return;
         }
         for kind in self.auditor.kinds() {
+            let book = self.house.book(&kind.0, self.now);
             let grants = self.house.grants(&kind.0);
             let mut shown = (0, 0, None);
             for (_, grant) in grants.iter().filter(|(_, grant)| grant.terms.unit == kind.1) {
                 shown = (shown.0 + grant.avail.get(), shown.1 + grant.leased.get(), None);
             }
             if kind.1 == Unit::Credits {
-                shown.2 = Some(self.house.book(&kind.0, self.now).account.debt.get());
+                shown.2 = Some(book.account.debt.get());
             }
-            if let Err(what) = self.auditor.check(&kind, shown) {
+            if let Err(what) = self.auditor.check(&kind, shown, &book) {
                 self.break_rule(what);
             }
         }
@@ -362,6 +400,7 @@ impl Field {
             let before = self.crashed(&account);
             for haste in hastes {
                 let soft = self.house.settle(&account, self.now, *haste);
+                self.witness(&account, &soft);
                 self.took_settled(&soft);
             }
             let after = self.crashed(&account);
@@ -373,6 +412,34 @@ impl Field {
             }
         }
         self.notify();
+    }
+
+    /// What was left of cells whose time is over for good, the crash policy has settled.
+    fn witness(&mut self, account: &AccountId, soft: &BTreeMap<CellId, Cell>) {
+        let open = self.house.book(account, self.now).cells;
+        for (id, before) in soft.iter().filter(|(id, _)| !open.contains_key(id)) {
+            if before.outstanding().is_zero() {
+                continue;
+            }
+            self.auditor.settle(account, id, before);
+            let (terms, process) = (self.house.terms(id.grant), self.auditor.owner(id).unwrap());
+            let envoy = self.envoys.iter().find(|envoy| envoy.process == process);
+            let it = Circumstances {
+                now: self.now,
+                ttl: self.plan.ttl,
+                payer: account,
+                unit: terms.unit,
+                process,
+                lives: envoy.is_some(),
+                thawed: envoy.map_or(Instant::EPOCH, |envoy| envoy.thawed),
+                raced: envoy.map_or(Instant::EPOCH, |envoy| envoy.raced),
+                ends: terms.expires_at,
+            };
+            match self.witness.judge(id, before, &it) {
+                Ok(why) => self.counts.settle(why),
+                Err(what) => self.break_rule(what),
+            }
+        }
     }
 
     /// What the crash policy has settled of an account: in credits, and in requests of a window.

@@ -41,11 +41,13 @@ pub enum Mutant {
     SameIncarnation,
     /// What is charged is a little more than what was used.
     Overcharged,
+    /// A gateway spends a lease without waiting for what it told to be acknowledged.
+    AheadOfExposure,
 }
 
 impl Mutant {
     /// Every one of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::DeadlineFromReceipt,
         Self::DeadlineIgnored,
         Self::ReportsAreDeltas,
@@ -61,6 +63,7 @@ impl Mutant {
         Self::LiveHoldAbandoned,
         Self::SameIncarnation,
         Self::Overcharged,
+        Self::AheadOfExposure,
     ];
 }
 
@@ -181,17 +184,26 @@ impl Spoiler {
             _ => 0,
         };
         let longer = |ttl: &mut u64| *ttl += if *ttl > 0 { more } else { 0 };
+        let ahead = self.mutant == Mutant::AheadOfExposure;
         for cell in &mut answer.cells {
             longer(&mut cell.ttl_ms);
             if self.mutant == Mutant::AnswersAreDeltas && cell.key.generation < HOLDS {
                 cell.granted = plus(cell.granted, cell.granted);
                 cell.exposure = Amount::MAX;
             }
+            if ahead {
+                cell.exposure = Amount::MAX;
+            }
         }
         for need in &mut answer.needs {
             if let NeedDecision::Ok { cells, standing, .. } = &mut need.decision {
                 standing.valid_ms += more;
-                cells.iter_mut().for_each(|cell| longer(&mut cell.ttl_ms));
+                for cell in cells {
+                    longer(&mut cell.ttl_ms);
+                    if ahead {
+                        cell.exposure = Amount::MAX;
+                    }
+                }
             }
         }
         serde_json::to_vec(&answer).unwrap()

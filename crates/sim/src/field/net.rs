@@ -1,11 +1,11 @@
 //! The network between gateways and billing: it loses, repeats, reorders and delays messages, and cuts off whole Envoys.
 
+use super::house::{Done, Said};
 use super::mutant::Spoiler;
-use super::plan::Faults;
 use super::{Event, Field};
 use contract::v1::{PATH_SYNC, PATH_WATCH};
 use gate::worker::CallResult;
-use units::{AccountId, Instant, Span};
+use units::{Instant, Span};
 
 /// One call on its way, there or back.
 #[derive(Clone)]
@@ -13,10 +13,13 @@ pub(super) struct Message {
     pub(super) at: (usize, usize),
     /// Which worker of those that were at this place.
     pub(super) life: u64,
+    /// Which life of its Envoy.
+    pub(super) process: u64,
     pub(super) id: u64,
     pub(super) path: &'static str,
     pub(super) body: Vec<u8>,
-    /// By its Envoy's own clock.
+    /// When it was sent, and when by its Envoy's own clock.
+    pub(super) began: Instant,
     pub(super) sent: Instant,
     /// For polls: after which position, and for how long billing may keep it.
     pub(super) after: Option<u64>,
@@ -45,7 +48,7 @@ impl Field {
             self.tell(&format!("A {what} of Envoy {e}, worker {w}, is lost."));
             if self.dice.percent(30) {
                 // The connection breaks at once, instead of staying silent.
-                self.after(Span::from_millis(1), Event::Back(message, CallResult::Reset, Vec::new()));
+                self.after(Span::from_millis(1), Event::Back(message, CallResult::Reset, Said::default()));
             }
             return;
         }
@@ -76,7 +79,8 @@ impl Field {
     pub(super) fn arrive(&mut self, message: Message) {
         let (e, w) = message.at;
         if self.now < self.down_until {
-            return self.after(Span::from_millis(1), Event::Back(message, CallResult::Local, Vec::new()));
+            return self
+                .after(Span::from_millis(1), Event::Back(message, CallResult::Local, Said::default()));
         }
         if let Some(after) = message.after {
             return self.keep_poll(message, after);
@@ -85,13 +89,15 @@ impl Field {
         let kept = doom != Some(false) && !self.mutant.as_mut().is_some_and(Spoiler::forgets);
         let mut done = self.house.answer(message.path, &message.body, kept, self.now);
         if kept && !self.calm && self.plan.faults.repeat && self.dice.percent(6) {
-            self.took();
+            self.takes(&message, &done);
             self.tell(&format!(
                 "The next {what} of Envoy {e}, worker {w}, comes twice, and the second answer is seen."
             ));
             done = self.house.answer(message.path, &message.body, kept, self.now);
         }
-        self.took();
+        if kept {
+            self.takes(&message, &done);
+        }
         let told = matches!(&done.result, CallResult::Upstream { status: 200, .. });
         self.tell(&format!(
             "Billing {} a {what} of Envoy {e}, worker {w}.",
@@ -109,7 +115,8 @@ impl Field {
         }
         if let Some(durable) = doom {
             self.die(durable);
-            return self.after(Span::from_millis(1), Event::Back(message, CallResult::Reset, Vec::new()));
+            return self
+                .after(Span::from_millis(1), Event::Back(message, CallResult::Reset, Said::default()));
         }
         if let (Some(spoiler), CallResult::Upstream { status: 200, body: Some(body) }) =
             (&mut self.mutant, &mut done.result)
@@ -121,7 +128,20 @@ impl Field {
             }
         }
         self.notify();
-        self.reply(message, done.result, done.payers);
+        self.reply(message, done.result, done.said);
+    }
+
+    /// What billing did is durable.
+    fn takes(&mut self, message: &Message, done: &Done) {
+        if message.path == PATH_SYNC {
+            let (who, tail) = ((message.process, message.life), self.plan.tail);
+            self.auditor
+                .meet((self.envoys[message.at.0].node.clone(), done.said.incarnation), message.process);
+            if matches!(done.result, CallResult::Upstream { status: 200, .. }) {
+                self.witness.takes(who, &done.said, message.began, self.now, tail);
+            }
+        }
+        self.took();
     }
 
     fn die(&mut self, durable: bool) {
@@ -131,22 +151,22 @@ impl Field {
         self.down_until = self.now.plus(Span::from_millis(away));
         self.house.restart(self.down_until);
         for poll in core::mem::take(&mut self.polls).into_values() {
-            self.after(Span::from_millis(1), Event::Back(poll.message, CallResult::Reset, Vec::new()));
+            self.after(Span::from_millis(1), Event::Back(poll.message, CallResult::Reset, Said::default()));
         }
     }
 
-    fn reply(&mut self, message: Message, result: CallResult, payers: Vec<AccountId>) {
+    fn reply(&mut self, message: Message, result: CallResult, said: Said) {
         let (e, w) = message.at;
         if self.envoys[e].cut.1 || self.loses() {
             let what = message.path.rsplit('/').next().unwrap();
             return self.tell(&format!("The answer to a {what} of Envoy {e}, worker {w}, is lost."));
         }
         let travels = self.travels();
-        self.after(travels, Event::Back(message, result, payers));
+        self.after(travels, Event::Back(message, result, said));
     }
 
     /// An answer is back. It is of use only if its call is still awaited.
-    pub(super) fn back(&mut self, message: &Message, result: &CallResult, payers: &[AccountId]) {
+    pub(super) fn back(&mut self, message: &Message, result: &CallResult, said: &Said) {
         let (e, w) = message.at;
         let local = self.clock(e);
         let envoy = &mut self.envoys[e];
@@ -154,13 +174,11 @@ impl Field {
         if slot.life != message.life || !slot.pending.remove(&message.id) {
             return;
         }
-        // A lease that may have been lent is asked for again. Who is refused everything by then, or is served by another
-        // kind of grant, leaves it to the crash policy (see docs/proof.md).
-        let Faults { stop, revoke, refund, .. } = self.plan.faults;
-        let lasting = !(stop || revoke || refund || self.plan.window.is_some());
-        let told = matches!(result, CallResult::Upstream { status: 200, .. });
-        self.faithless |= message.path == PATH_SYNC && !told && !lasting;
-        for payer in payers {
+        if message.path == PATH_SYNC && matches!(result, CallResult::Upstream { status: 200, .. }) {
+            let who = (message.process, message.life);
+            self.witness.hears(who, said, message.began, self.now);
+        }
+        for payer in &said.payers {
             let heard = envoy.heard.entry(payer.clone()).or_insert(message.sent);
             *heard = message.sent.max(*heard);
         }
@@ -180,7 +198,7 @@ impl Field {
 
     /// Nobody answered in time.
     pub(super) fn time_out(&mut self, message: &Message) {
-        self.back(message, &CallResult::Local, &[]);
+        self.back(message, &CallResult::Local, &Said::default());
     }
 
     fn keep_poll(&mut self, message: Message, after: u64) {
@@ -206,14 +224,14 @@ impl Field {
         for (n, result) in heard {
             let Some(poll) = self.polls.remove(&n) else { continue };
             self.tell(&format!("Billing tells Envoy {} what has happened.", poll.message.at.0));
-            self.reply(poll.message, result, Vec::new());
+            self.reply(poll.message, result, Said::default());
         }
     }
 
     pub(super) fn poll_over(&mut self, poll: u64) {
         if let Some(poll) = self.polls.remove(&poll) {
             let result = self.house.unheard(poll.after);
-            self.reply(poll.message, result, Vec::new());
+            self.reply(poll.message, result, Said::default());
         }
     }
 
@@ -235,7 +253,10 @@ impl Field {
             let broken: Vec<_> =
                 self.polls.iter().filter(|(_, poll)| poll.message.at.0 == e).map(|(n, _)| *n).collect();
             for poll in broken.into_iter().filter_map(|n| self.polls.remove(&n)).collect::<Vec<_>>() {
-                self.after(Span::from_millis(1), Event::Back(poll.message, CallResult::Reset, Vec::new()));
+                self.after(
+                    Span::from_millis(1),
+                    Event::Back(poll.message, CallResult::Reset, Said::default()),
+                );
             }
         }
     }
@@ -276,7 +297,7 @@ impl Field {
         };
         let messages: Vec<Message> = self.queue.values().filter_map(watching).collect();
         for message in messages {
-            self.after(Span::from_millis(1), Event::Back(message, CallResult::Reset, Vec::new()));
+            self.after(Span::from_millis(1), Event::Back(message, CallResult::Reset, Said::default()));
         }
     }
 }

@@ -133,13 +133,6 @@ impl Plan {
         }
     }
 
-    /// Whoever is silent for longer may be taken for dead: what was soft when it was last heard of is kept for a tail, and
-    /// a report may leave out for two thirds of a lease's time what was reported before.
-    pub(super) fn patience(&self) -> Span {
-        let slack = self.ttl.part(3).plus(self.ttl.part(3)).plus(Span::from_millis(200));
-        Span::from_micros(self.tail.micros().saturating_sub(slack.micros()))
-    }
-
     pub(super) fn mode(&self, dice: &mut Dice) -> NeedMode {
         if dice.percent(self.leased) { NeedMode::Lease } else { NeedMode::Hold }
     }

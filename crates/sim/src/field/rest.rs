@@ -4,6 +4,7 @@ use super::flight::Wish;
 use super::plan::Customer;
 use super::{CALL, Field, WAIT};
 use contract::v1::NeedMode;
+use std::collections::BTreeSet;
 use units::{Instant, Span, Unit};
 
 /// A request that needs what lies free elsewhere has it within this time.
@@ -38,6 +39,13 @@ impl Field {
         }
         self.settle_all();
         self.close();
+        self.counts.untold = u64::try_from(self.auditor.untold()).unwrap();
+        let mut faithful = BTreeSet::new();
+        for (grant, leases) in self.witness.recovered() {
+            self.counts.recovered += leases;
+            faithful.extend(self.auditor.payer(*grant).filter(|payer| self.witness.is_faithful(payer)));
+        }
+        self.counts.faithful = u64::try_from(faithful.len()).unwrap();
         // What is let through and not used after all is told within a second, and not sooner: see docs/proof.md.
         self.served = true;
         self.spend_the_last();
@@ -76,7 +84,7 @@ impl Field {
             }
         }
         for kind in self.auditor.kinds() {
-            if let Err(what) = self.auditor.close(&kind, self.plan.crash, !self.faithless) {
+            if let Err(what) = self.auditor.close(&kind, self.plan.crash) {
                 self.break_rule(what);
             }
             let book = self.house.book(&kind.0, self.now);
@@ -107,6 +115,7 @@ impl Field {
             for (grant, row) in self.house.grants(&customer.payer) {
                 if row.terms.unit == Unit::Credits {
                     self.house.void(&customer.payer, grant, self.now);
+                    self.witness.takes_back(grant.0, self.now);
                 }
             }
             self.took();
