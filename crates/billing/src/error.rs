@@ -24,6 +24,8 @@ pub enum Error {
 pub enum Invalid {
     /// It cannot be read.
     Malformed,
+    /// The connection ended before all of it had come; nobody hears the answer.
+    BrokenOff,
     /// Credentials are missing or wrong.
     Unauthorized,
     /// Nothing of that name is here.
@@ -42,8 +44,9 @@ pub enum Invalid {
 
 impl Invalid {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Malformed,
+        Self::BrokenOff,
         Self::Unauthorized,
         Self::NotFound,
         Self::Method,
@@ -58,6 +61,7 @@ impl Invalid {
     pub const fn told(self) -> (u16, &'static str, &'static str) {
         match self {
             Self::Malformed => (400, "malformed", "Not understood"),
+            Self::BrokenOff => (400, "broken_off", "Not all of it came"),
             Self::Unauthorized => (401, "unauthorized", "Not authorised"),
             Self::NotFound => (404, "not_found", "Not found"),
             Self::Method => (405, "method_not_allowed", "Method not allowed"),

@@ -77,7 +77,8 @@ fn document(dice: &mut Dice<'_>, cells: &[CellLease], seq: u64) -> Value {
             let endpoint = dice.pick(&["chat", "image", "embeddings", "nothing"]);
             let mode = dice.pick(&["identify", "hold", "lease"]);
             json!({"id": 1 + n + 4 * dice.below(3), "subject": {"kind": "jwt_sub", "value": value}, "endpoint": endpoint,
-                "mode": mode, "shape": {"kind": "fixed"}, "wait_ms": 100 * dice.below(2), "generation_min": 1 + dice.below(3)})
+                "mode": mode, "shape": {"kind": "fixed"}, "wait_ms": 100 * dice.below(2), "generation_min": 1 + dice.below(3),
+                "lost": mode == "lease" && dice.below(3) == 0})
         })
         .collect();
     let usage: Vec<Value> = (0..dice.below(3))
@@ -146,10 +147,15 @@ fn sound(sync: &Sync, answer: &SyncAnswer) {
                     NeedMode::Hold => assert_eq!(held, price.hold.get(), "{told:?}"),
                     NeedMode::Lease => assert_eq!(held, 0, "{told:?}"),
                 }
-                assert!(cells.iter().all(|cell| cell.unit == price.unit && cell.held <= cell.granted));
+                let over = |cell: &CellLease| need.lost && cell.ttl_ms == 0;
+                assert!(cells.iter().all(|it| (it.unit == price.unit || over(it)) && it.held <= it.granted));
             }
             NeedDecision::Retry { .. } => assert!(need.wait_ms > 0, "a final answer was asked for"),
-            NeedDecision::Refused { refusal } => assert!((400..=599).contains(&refusal.status)),
+            NeedDecision::Refused { refusal, cells } => {
+                assert!((400..=599).contains(&refusal.status));
+                assert!(need.lost || cells.is_empty(), "nothing was lost");
+                assert!(cells.iter().all(|cell| cell.ttl_ms == 0 && cell.held.is_zero()), "{told:?}");
+            }
         }
     }
     let bytes = serde_json::to_vec(answer).unwrap();

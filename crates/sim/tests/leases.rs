@@ -283,6 +283,27 @@ fn a_lease_whose_answer_was_lost_goes_back_though_its_customer_never_returns() {
     }
 }
 
+#[test]
+fn a_lease_whose_answer_was_lost_goes_back_though_its_customer_is_refused_by_then() {
+    for late in [0, 700] {
+        let mut world = World::new(Options { credits: 100, crash: CrashPolicy::Charge, ..PLAIN });
+        world.ask((0, 0));
+        world.run(Span::from_millis(100));
+        world.end(0, true);
+        world.run(Span::from_millis(1_000));
+        world.ask((0, 0));
+        world.deliver(0, true);
+        let lent = world.totals().leased;
+        assert!(lent > CREDIT, "{lent}");
+        world.later(Span::from_millis(late));
+        world.suspend(true);
+        world.run(Span::from_millis(2_500));
+        // Long before its time is over, and not by the crash policy, which would charge it.
+        let totals = world.totals();
+        assert_eq!((totals.used, totals.leased, totals.avail), (CREDIT, 0, 99 * CREDIT), "{late} ms");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 

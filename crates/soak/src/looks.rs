@@ -37,8 +37,9 @@ const DUE: [&str; 9] = [
     // has taken its leave.
     "worker_lost",
 ];
-/// What billing may answer that is no success: a sync that came late, after its sender had given it up and sent another one.
-const REFUSED: [&str; 2] = ["overtaken", "conflict"];
+/// What billing may answer that is no success: a sync that came late, after its sender had given it up and sent another one;
+/// and a call whose sender was killed or cut off in the midst of it.
+const REFUSED: [&str; 3] = ["overtaken", "conflict", "broken_off"];
 
 /// Whether the filter may count this here.
 fn is_due(fault: &str) -> bool {

@@ -54,7 +54,7 @@ impl FromRequest<App> for Body {
                 }
                 cause = error.source();
             }
-            Fail(Invalid::Malformed.because("The body broke off."))
+            Fail(Invalid::BrokenOff.because("The body broke off."))
         })
     }
 }

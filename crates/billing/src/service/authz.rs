@@ -47,8 +47,8 @@ pub fn charge_at_once(
     let subject = subject.map_err(|error| Error::Bug(format!("a digest is no subject: {error}")))?;
     // A final answer: nobody asks again.
     let (mode, shape, wait_ms, generation_min) = (NeedMode::Hold, NeedShape::Fixed, 0, 1);
-    let need =
-        Need { id, subject, endpoint, mode, shape, wait_ms, generation_min, repeat: None, served: false };
+    let (repeat, served, lost) = (None, false, false);
+    let need = Need { id, subject, endpoint, mode, shape, wait_ms, generation_min, repeat, served, lost };
     let (cells, needs, abandoned, usage) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let sync =
         Sync { node, incarnation, worker: 1, sent_seq: id, cells, needs, abandoned, usage, draining: false };
@@ -58,7 +58,7 @@ pub fn charge_at_once(
     let owner = asker.map(|asker| asker.payer);
     let (standing, leases) = match decision {
         NeedDecision::Ok { standing, cells, .. } => (standing, cells),
-        NeedDecision::Refused { refusal } => return Ok(Err(refusal)),
+        NeedDecision::Refused { refusal, .. } => return Ok(Err(refusal)),
         NeedDecision::Retry { .. } => return Err(Error::Bug("a final answer was to ask again".into())),
     };
     for lease in leases {

@@ -1,7 +1,7 @@
 //! One request that waits: who is asking, may they, and what does it cost.
 
 use super::gateway::generation;
-use super::people::Asker;
+use super::people::{self, Asker};
 use super::repeats::{self, Verdict};
 use super::{Session, Setup};
 use crate::catalog::{Endpoint, ToHold};
@@ -30,11 +30,16 @@ pub(super) fn decide(
         None => refused(session.setup.catalog.refusal(Reason::UnknownCustomer)),
         Some(asker) => of_account(session, sync, need, asker, ahead)?,
     };
+    let decision = if need.lost && need.mode == NeedMode::Lease {
+        with_unheard(session, sync, need, asker, decision)?
+    } else {
+        decision
+    };
     let word = match &decision {
         NeedDecision::Ok { paid, .. } if !paid.is_zero() => "repeat",
         NeedDecision::Ok { .. } => "ok",
         NeedDecision::Retry { .. } => "retry",
-        NeedDecision::Refused { refusal } => {
+        NeedDecision::Refused { refusal, .. } => {
             session.work.count("tollgate_billing_refusals_total", "reason", refusal.reason.as_str());
             "refused"
         }
@@ -185,7 +190,58 @@ pub(super) fn holders(book: &Book, sync: &Sync) -> u32 {
 }
 
 fn refused(refusal: Refusal) -> NeedDecision {
-    NeedDecision::Refused { refusal: Box::new(refusal) }
+    NeedDecision::Refused { refusal: Box::new(refusal), cells: Vec::new() }
+}
+
+/// An answer was lost that may have lent something. Whatever is decided now, with it goes every lease of this process and payer
+/// that the process does not report, to be given back: nobody else would tell of it, and it would come to its hard end.
+fn with_unheard(
+    session: &mut Session<'_, '_, '_>,
+    sync: &Sync,
+    need: &Need,
+    asker: Option<&Asker>,
+    mut decision: NeedDecision,
+) -> Result<NeedDecision, Error> {
+    let payer = match asker {
+        Some(asker) => Some(asker.payer.clone()),
+        // What was lent before the key was revoked is out all the same.
+        None => people::payer_of_key(session.work, &need.subject)?,
+    };
+    let Some(payer) = payer else { return Ok(decision) };
+    let book = session.book(&payer)?;
+    match &mut decision {
+        NeedDecision::Ok { cells, .. } => cells.extend(unheard(book, sync, cells)),
+        NeedDecision::Refused { refusal, cells } => {
+            cells.extend(unheard(book, sync, cells));
+            (refusal.payer, refusal.epoch) = (Some(payer), book.account.epoch);
+        }
+        // It will be asked again.
+        NeedDecision::Retry { .. } => {}
+    }
+    Ok(decision)
+}
+
+/// The leases of the process that asks that are neither reported by it nor `told` already, as far as anything is out on them.
+fn unheard(book: &Book, sync: &Sync, told: &[CellLease]) -> Vec<CellLease> {
+    let known: BTreeSet<CellKey> =
+        sync.cells.iter().map(|cell| cell.key).chain(told.iter().map(|cell| cell.key)).collect();
+    let unheard = |(id, cell): (&ledger::CellId, &ledger::Cell)| {
+        let key = CellKey { grant: id.grant.0, generation: id.generation };
+        let own = id.node == sync.node && id.incarnation == sync.incarnation && !id.is_hold();
+        let out = cell.state != ledger::CellState::Closed && cell.outstanding() > cell.held();
+        let terms = &book.grants.get(&id.grant).filter(|_| own && out && !known.contains(&key))?.terms;
+        Some(CellLease {
+            key,
+            unit: terms.unit,
+            granted: cell.granted,
+            held: Amount::ZERO,
+            ttl_ms: 0,
+            exposure: cell.exposure,
+            scope: terms.scope.clone(),
+            keep: false,
+        })
+    };
+    book.cells.iter().filter_map(unheard).collect()
 }
 
 fn reason(refusal: ledger::Refusal) -> Reason {

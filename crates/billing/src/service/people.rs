@@ -66,6 +66,18 @@ pub fn known_account(work: &mut Work<'_>, subject: &Subject) -> Result<Option<Ac
     work.store.account_of_subject(subject)
 }
 
+/// Who pays for the owner of a key, though it may be revoked; `None` if there is no such key.
+///
+/// # Errors
+/// [`Error::Store`].
+pub(super) fn payer_of_key(work: &mut Work<'_>, subject: &Subject) -> Result<Option<AccountId>, Error> {
+    if subject.kind != SubjectKind::ApiKeySha256 {
+        return Ok(None);
+    }
+    let Some(key) = work.store.api_key(&subject.value)? else { return Ok(None) };
+    payer(work, &key.account).map(Some)
+}
+
 /// Opens an account unless it is there; true if it was opened.
 ///
 /// # Errors

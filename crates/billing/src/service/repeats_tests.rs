@@ -91,8 +91,8 @@ fn told(decision: &NeedDecision) -> &'static str {
         NeedDecision::Ok { cells, .. } if cells.is_empty() => "nothing held",
         NeedDecision::Ok { paid, .. } if paid.is_zero() => "held",
         NeedDecision::Ok { paid, .. } if *paid == Amount::ONE => "one paid",
-        NeedDecision::Refused { refusal } if refusal.reason == Reason::RequestInFlight => "in flight",
-        NeedDecision::Refused { refusal } if refusal.reason == Reason::IdempotencyMismatch => "mismatch",
+        NeedDecision::Refused { refusal, .. } if refusal.reason == Reason::RequestInFlight => "in flight",
+        NeedDecision::Refused { refusal, .. } if refusal.reason == Reason::IdempotencyMismatch => "mismatch",
         other => panic!("{other:?}"),
     }
 }

@@ -383,7 +383,7 @@ fn hold(world: &mut World, what: &Value, holds: &mut Holds) -> Result<(), String
             holds.insert(name.to_owned(), cells);
             Ok(())
         }
-        (NeedDecision::Refused { refusal }, Some(reason)) if refusal.reason.as_str() == reason => Ok(()),
+        (NeedDecision::Refused { refusal, .. }, Some(reason)) if refusal.reason.as_str() == reason => Ok(()),
         _ => Err(format!("the hold {name} was decided {decision:?}")),
     }
 }

@@ -91,7 +91,10 @@ impl TryFrom<FlatNeedAnswer> for NeedAnswer {
                 paid,
             },
             Decided::Retry => NeedDecision::Retry { retry_ms: retry_ms.ok_or("missing field `retry_ms`")? },
-            Decided::Refused => NeedDecision::Refused { refusal: refusal.ok_or("missing field `refusal`")? },
+            Decided::Refused => NeedDecision::Refused {
+                refusal: refusal.ok_or("missing field `refusal`")?,
+                cells: cells.unwrap_or_default(),
+            },
         };
         Ok(Self { id, decision })
     }

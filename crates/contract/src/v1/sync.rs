@@ -96,6 +96,10 @@ pub struct Need {
     /// matter to it any more.
     #[serde(default, skip_serializing_if = "is_false")]
     pub served: bool,
+    /// True if an answer to an earlier question about a lease of this customer was lost, so that billing may have lent what
+    /// this process does not know of. Only with mode `lease`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub lost: bool,
 }
 
 /// How a client names a request that it may repeat (draft-ietf-httpapi-idempotency-key-header): digests, each 64 lower-case
@@ -296,7 +300,8 @@ pub enum NeedDecision {
         standing: Box<Standing>,
         /// What this request costs at most, in the unit of its cells.
         price: Price,
-        /// Where it is held, in the order of spending; empty if nothing is.
+        /// Where it is held, in the order of spending; empty if nothing is. Leases without time left are not to be spent: they
+        /// are here because the process may not have heard of them, and may be of another unit and scope than the price.
         cells: Vec<CellLease>,
         /// What was charged for earlier requests of this name ([`Need::repeat`]), in the unit of the price: it is taken off what
         /// this one costs.
@@ -312,6 +317,9 @@ pub enum NeedDecision {
     Refused {
         /// What to tell the client.
         refusal: Box<Refusal>,
+        /// Leases of the payer that the process may not have heard of ([`Need::lost`]), without time left.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        cells: Vec<CellLease>,
     },
 }
 

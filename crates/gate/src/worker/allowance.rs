@@ -122,6 +122,7 @@ impl Unpaids {
                 generation_min: 1,
                 repeat: None,
                 served: true,
+                lost: false,
             })
             .collect()
     }
@@ -181,7 +182,7 @@ impl Worker {
                 (None, Fault::Nonsense.as_str())
             }
             NeedDecision::Retry { .. } => (None, "retry"),
-            NeedDecision::Refused { refusal } => (refusal.payer.clone(), refusal.reason.as_str()),
+            NeedDecision::Refused { refusal, .. } => (refusal.payer.clone(), refusal.reason.as_str()),
         };
         self.count(Metric::Fault { fault: "unpaid_allowance" });
         let line = format!("request {request_id} passed while billing was away, and is not paid for: {why}");

@@ -6,15 +6,18 @@
 
 use super::books::{Finish, Leased};
 use super::process::Membership;
+use super::reply::is_over;
 use super::sync::Granted;
-use super::talk::{Answer, Decided, Pass};
+use super::talk::{Answer, Decided, Fault, Pass};
 use super::warm::Key;
 use super::{Batch, Worker, alive};
 use crate::effect::{Level, Metric};
 use crate::entered::entered;
 use crate::lease::{Blocked, Cell, Changed, Held, PayerKey, SLOTS, Slot, scope_tag};
 use crate::shelf::Shelf;
-use contract::v1::{CellAnswer, CellKey, CellLease, CellReport, CellState, NeedMode, NeedShape, Note, Price};
+use contract::v1::{
+    CellAnswer, CellKey, CellLease, CellReport, CellState, NeedMode, NeedShape, Note, Price, Refusal,
+};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use units::{Instant, Span};
@@ -151,6 +154,25 @@ impl Worker {
             (Some(held), None) => self.put_back(payer, held),
             // Another worker was faster: next time it wants a hold of its own.
             (None, _) => self.needs.rob(id, now),
+        }
+    }
+
+    /// What was lent by an answer that was lost goes back, though no more is lent now.
+    pub(super) fn take_unheard(
+        &mut self,
+        refusal: &Refusal,
+        cells: Vec<CellLease>,
+        sent: Instant,
+        now: Instant,
+        shelf: &mut dyn Shelf,
+    ) {
+        let (Some(membership), Some(payer)) = (self.membership, &refusal.payer) else { return };
+        if cells.iter().any(|cell| !is_over(cell)) {
+            return self.count(Metric::Fault { fault: Fault::Nonsense.as_str() });
+        }
+        if !cells.is_empty() {
+            let lent = Lent { payer: PayerKey::of(payer), epoch: refusal.epoch, cells, sent };
+            self.enter(lent, membership, now, shelf, |_| None);
         }
     }
 

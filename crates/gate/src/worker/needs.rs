@@ -177,8 +177,8 @@ impl Needs {
             w.holds |= mode == NeedMode::Hold;
             w.last_call = wait_ms == 0;
             let ((subject, endpoint), shape) = (w.key.clone(), w.shape.clone());
-            let repeat = w.repeat.as_deref().cloned();
-            Need { id, subject, endpoint, mode, shape, wait_ms, generation_min, repeat, served: false }
+            let (repeat, served, lost) = (w.repeat.as_deref().cloned(), false, false);
+            Need { id, subject, endpoint, mode, shape, wait_ms, generation_min, repeat, served, lost }
         })
         .collect()
     }

@@ -118,7 +118,10 @@ impl Lender {
         };
         let Some(hold) = hold else {
             let refusal = Box::new(Refusal::plain(Reason::EndpointUnknown));
-            return NeedAnswer { id: need.id, decision: NeedDecision::Refused { refusal } };
+            return NeedAnswer {
+                id: need.id,
+                decision: NeedDecision::Refused { refusal, cells: Vec::new() },
+            };
         };
         let price = Price { unit: self.unit, hold, scope: String::new(), version: 1 };
         let lease = need.mode == NeedMode::Lease;

@@ -112,15 +112,21 @@ pub(super) fn check_pass(
         NeedMode::Lease => {
             !price.hold.is_zero()
                 && distinct(cells)
-                && cells.iter().all(|c| {
-                    c.unit == price.unit
-                        && c.scope == price.scope
-                        && (1..HOLD_GENERATION_MIN).contains(&c.key.generation)
-                        && c.held.is_zero()
-                })
+                && cells
+                    .iter()
+                    .all(|c| is_over(c) || (is_lease(c) && c.unit == price.unit && c.scope == price.scope))
         }
     };
     if sound { Ok(()) } else { Err(Fault::Nonsense) }
+}
+
+fn is_lease(cell: &CellLease) -> bool {
+    (1..HOLD_GENERATION_MIN).contains(&cell.key.generation) && cell.held.is_zero()
+}
+
+/// Is it a lease that nothing can be spent on, told since we may not have heard of it?
+pub(super) fn is_over(cell: &CellLease) -> bool {
+    is_lease(cell) && cell.ttl_ms == 0
 }
 
 fn distinct(cells: &[CellLease]) -> bool {

@@ -132,7 +132,8 @@ impl Desk {
         } else if self.retry && need.wait_ms > 0 {
             NeedDecision::Retry { retry_ms: 50 }
         } else {
-            NeedDecision::Refused { refusal: Box::new(Refusal::plain(Reason::InsufficientCredits)) }
+            let refusal = Box::new(Refusal::plain(Reason::InsufficientCredits));
+            NeedDecision::Refused { refusal, cells: vec![] }
         };
         NeedAnswer { id: need.id, decision }
     }

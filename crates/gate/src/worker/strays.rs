@@ -1,7 +1,7 @@
 //! Leases that were asked for and not heard of: billing may have lent them all the same, and nobody would report them.
 //!
-//! They are asked for once more, for nobody, until billing answers; what it lent is entered then, and goes back unless
-//! somebody comes for it. Not here: holds whose answer was lost, which are abandoned by their id.
+//! They are asked for once more, for nobody or with who waits anyway, until billing answers, and the question says that an
+//! answer was lost ([`Need::lost`]): what billing lent is entered then or goes back, whatever it decides now. Not here: holds whose answer was lost, which are abandoned by their id.
 
 use crate::Numbered;
 use crate::entered::entered;
@@ -37,7 +37,7 @@ impl Strays {
             // What an earlier answer may have lent is told with a later one, whichever of the two is asked again.
             let tag = tag(need);
             if self.all.get(tag).is_none() {
-                self.all.insert(tag, Box::new(Need { id, wait_ms: 0, ..need.clone() }));
+                self.all.insert(tag, Box::new(Need { id, wait_ms: 0, lost: true, ..need.clone() }));
             }
         }
     }
@@ -49,13 +49,17 @@ impl Strays {
         }
     }
 
-    /// Up to `max` that are not asked for by somebody who waits.
-    pub(super) fn compose(&self, asked: &[Need], max: usize) -> Vec<Need> {
+    /// Up to `max` that are not asked for by somebody who waits; who asks for one of them says so.
+    pub(super) fn compose(&self, asked: &mut [Need], max: usize) -> Vec<Need> {
         if !self.is_due() {
             return Vec::new();
         }
-        let leases = asked.iter().filter(|need| need.mode == NeedMode::Lease);
-        let asked: BTreeSet<u64> = entered(leases.map(tag));
+        let leases = asked.iter_mut().filter(|need| need.mode == NeedMode::Lease);
+        let asked: BTreeSet<u64> = entered(leases.map(|need| {
+            let tag = tag(need);
+            need.lost = self.all.get(tag).is_some();
+            tag
+        }));
         let others = self.all.iter().filter(|(tag, _)| !asked.contains(tag));
         others.take(max).map(|(_, need)| (**need).clone()).collect()
     }

@@ -40,7 +40,9 @@ impl Worker {
             let (needs_max, cells_max) = (most(limits.needs_max, share), most(limits.cells_max, share));
             let mut needs = self.needs.compose(now, needs_max);
             needs.extend(self.unpaids.compose(needs_max.saturating_sub(needs.len())));
-            needs.extend(self.strays.compose(&needs, needs_max.saturating_sub(needs.len())));
+            let room = needs_max.saturating_sub(needs.len());
+            let strays = self.strays.compose(&mut needs, room);
+            needs.extend(strays);
             // Neither kind of report keeps the other one from being heard.
             let cells = cells_max.saturating_sub(leases.len().min(cells_max.div_euclid(2)));
             let bounds = Bounds { cells, usage: most(limits.usage_max, share), abandoned: needs_max };
@@ -128,7 +130,9 @@ impl Worker {
         let mut unanswered: BTreeSet<u64> = entered(batch.needs.keys().copied());
         for need in answer.needs {
             if let Some(asked) = batch.needs.get(&need.id).filter(|asked| unanswered.remove(&asked.id)) {
-                self.strays.heard(asked);
+                if !matches!(need.decision, NeedDecision::Retry { .. }) {
+                    self.strays.heard(asked);
+                }
                 self.on_decision(need, asked, batch.sent, now, shelf);
             }
         }
@@ -192,7 +196,10 @@ impl Worker {
                 Granted { standing: *standing, price, cells, paid, list }
             }
             NeedDecision::Retry { retry_ms } => return self.on_retry(id, retry_ms, now, shelf),
-            NeedDecision::Refused { refusal } => return self.on_refusal((id, mode), refusal, now, shelf),
+            NeedDecision::Refused { refusal, cells } => {
+                self.take_unheard(&refusal, cells, sent, now, shelf);
+                return self.on_refusal((id, mode), refusal, now, shelf);
+            }
         };
         let Granted { price, cells, paid, .. } = &granted;
         // Only who asked for a repetition has paid before.

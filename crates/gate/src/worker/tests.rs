@@ -68,7 +68,8 @@ fn a_refusal_is_told_only_when_it_is_final() {
 fn refused(answer: CallResult, reason: Reason) -> CallResult {
     let CallResult::Upstream { body: Some(body), .. } = answer else { panic!("no answer") };
     let mut told: SyncAnswer = serde_json::from_slice(&body).unwrap();
-    told.needs[0].decision = NeedDecision::Refused { refusal: Box::new(Refusal::plain(reason)) };
+    told.needs[0].decision =
+        NeedDecision::Refused { refusal: Box::new(Refusal::plain(reason)), cells: vec![] };
     CallResult::Upstream { status: 200, body: Some(serde_json::to_vec(&told).unwrap()) }
 }
 

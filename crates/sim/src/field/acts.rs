@@ -34,7 +34,7 @@ impl Field {
             81..=83 if self.plan.faults.restart => self.doom = Some(self.dice.percent(50)),
             84..=86 if self.plan.faults.race => {
                 let (e, races) = (self.place().0, u32::try_from(self.dice.between(1, 40)).unwrap());
-                (self.envoys[e].shelf.races, self.envoys[e].raced) = (races, self.now);
+                self.envoys[e].shelf.races = races;
             }
             _ => {}
         }
@@ -113,7 +113,6 @@ impl Field {
         if self.dice.percent(25) {
             self.tell(&format!("Grant {} of {payer} is taken back.", id.0));
             self.house.void(&payer, id, self.now);
-            self.witness.takes_back(id.0, self.now);
         } else {
             let all = u64::try_from(grant.terms.amount.get()).unwrap();
             let mut part = || Amount::new(i64::try_from(self.dice.between(0, all)).unwrap()).unwrap();
@@ -123,7 +122,6 @@ impl Field {
                 id.0
             ));
             self.house.take_back(&payer, id, (revoked, frozen), self.now);
-            self.witness.takes_back(id.0, self.now);
         }
         self.took();
         self.notify();

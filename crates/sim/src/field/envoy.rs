@@ -29,8 +29,6 @@ pub(super) struct Envoy {
     pub(super) cut: (bool, bool),
     /// When its clock last stood still, if it ever did.
     pub(super) thawed: Instant,
-    /// When races on its shared memory were last lost.
-    pub(super) raced: Instant,
     /// By its own clock: when it last stood still or jumped.
     pub(super) upset: Instant,
     /// By payer, and by its own clock: the latest time of asking that was answered.
@@ -88,7 +86,6 @@ impl Envoy {
             gone_until: began,
             cut: (false, false),
             thawed: Instant::EPOCH,
-            raced: Instant::EPOCH,
             upset: began,
             heard: BTreeMap::new(),
             untold: Vec::new(),
@@ -312,8 +309,12 @@ impl Field {
         let (local, began) = (self.clock(at.0), self.now);
         let envoy = &mut self.envoys[at.0];
         let slot = &mut envoy.workers[at.1];
-        let (life, process) = (slot.life, envoy.process);
-        for effect in slot.worker.poll(local, &mut envoy.shelf) {
+        let (life, process, races) = (slot.life, envoy.process, envoy.shelf.races);
+        let effects = slot.worker.poll(local, &mut envoy.shelf);
+        if envoy.shelf.races < races {
+            self.witness.loses_race(life, began);
+        }
+        for effect in effects {
             match effect {
                 WorkerEffect::Call { id, path, body, timeout } => {
                     let message = Message {

@@ -1,7 +1,6 @@
 //! The billing service's own code on its store in memory, which can die before or after what it was doing is durable.
 
 use super::plan::Plan;
-use super::witness::Asker;
 use billing::catalog::Catalog;
 use billing::engine::Work;
 use billing::error::{Error, Invalid};
@@ -50,14 +49,12 @@ pub(super) struct Said {
     pub(super) payers: Vec<AccountId>,
     /// What was told: how much was admitted and finished.
     pub(super) told: Vec<(CellKey, i64, i64)>,
-    /// What was answered: how much was granted, until when from now it may be spent, and for whom it was lent.
-    pub(super) cells: Vec<(CellKey, i64, Option<Span>, Asker)>,
+    /// What was answered: how much was granted, and until when from now it may be spent.
+    pub(super) cells: Vec<(CellKey, i64, Option<Span>)>,
     /// Generations of holds that were asked for and not granted, perhaps not for the first time.
     pub(super) again: Vec<u64>,
     /// Of the cells, what was held for requests that had passed unpaid.
     pub(super) unpaid: Vec<CellKey>,
-    /// Who asked for a lease, and in which unit it was granted, or that it was refused.
-    pub(super) decided: Vec<(Asker, Option<Unit>)>,
 }
 
 impl Said {
@@ -68,28 +65,22 @@ impl Said {
         said.payers.extend(answer.notes.iter().map(|note| note.payer.clone()));
         said.told = told.collect();
         let span = |ms: u64| (ms > 0).then_some(Span::from_millis(ms));
-        said.cells.extend(
-            answer
-                .cells
-                .iter()
-                .map(|cell| (cell.key, cell.granted.get(), span(cell.ttl_ms), Asker::default())),
-        );
+        said.cells.extend(answer.cells.iter().map(|cell| (cell.key, cell.granted.get(), span(cell.ttl_ms))));
         for (need, answered) in sync.needs.iter().zip(&answer.needs) {
-            let asker = (need.subject.value.as_str().to_owned(), need.endpoint.as_str().to_owned());
             let lease = need.mode == NeedMode::Lease;
             if !lease && !matches!(answered.decision, NeedDecision::Ok { .. }) {
                 said.again.push(u64::from(sync.worker) << 40 | need.id);
             }
+            let lent = |cell: &CellLease| (cell.key, cell.granted.get(), span(cell.ttl_ms));
             match &answered.decision {
-                NeedDecision::Ok { standing, price, cells, .. } => {
+                NeedDecision::Ok { standing, cells, .. } => {
                     said.payers.push(standing.payer.clone());
-                    let lent =
-                        |cell: &CellLease| (cell.key, cell.granted.get(), span(cell.ttl_ms), asker.clone());
                     said.cells.extend(cells.iter().map(lent));
                     said.unpaid.extend(cells.iter().filter(|_| need.served).map(|cell| cell.key));
-                    said.decided.extend(lease.then(|| (asker.clone(), Some(price.unit))));
                 }
-                NeedDecision::Refused { .. } => said.decided.extend(lease.then_some((asker, None))),
+                NeedDecision::Refused { cells, .. } => {
+                    said.cells.extend(cells.iter().map(lent));
+                }
                 NeedDecision::Retry { .. } => {}
             }
         }

@@ -422,18 +422,15 @@ impl Field {
                 continue;
             }
             self.auditor.settle(account, id, before);
-            let (terms, process) = (self.house.terms(id.grant), self.auditor.owner(id).unwrap());
+            let process = self.auditor.owner(id).unwrap();
             let envoy = self.envoys.iter().find(|envoy| envoy.process == process);
             let it = Circumstances {
                 now: self.now,
                 ttl: self.plan.ttl,
                 payer: account,
-                unit: terms.unit,
                 process,
                 lives: envoy.is_some(),
                 thawed: envoy.map_or(Instant::EPOCH, |envoy| envoy.thawed),
-                raced: envoy.map_or(Instant::EPOCH, |envoy| envoy.raced),
-                ends: terms.expires_at,
             };
             match self.witness.judge(id, before, &it) {
                 Ok(why) => self.counts.settle(why),

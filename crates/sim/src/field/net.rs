@@ -176,7 +176,7 @@ impl Field {
         }
         if message.path == PATH_SYNC && matches!(result, CallResult::Upstream { status: 200, .. }) {
             let who = (message.process, message.life);
-            self.witness.hears(who, said, message.began, self.now);
+            self.witness.hears(who, said, message.began);
         }
         for payer in &said.payers {
             let heard = envoy.heard.entry(payer.clone()).or_insert(message.sent);

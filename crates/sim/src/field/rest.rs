@@ -115,7 +115,6 @@ impl Field {
             for (grant, row) in self.house.grants(&customer.payer) {
                 if row.terms.unit == Unit::Credits {
                     self.house.void(&customer.payer, grant, self.now);
-                    self.witness.takes_back(grant.0, self.now);
                 }
             }
             self.took();

@@ -7,13 +7,10 @@ use super::house::Said;
 use contract::v1::CellKey;
 use ledger::{Cell, CellId};
 use std::collections::{BTreeMap, BTreeSet};
-use units::{AccountId, Instant, Span, Unit};
+use units::{AccountId, Instant, Span};
 
 /// A gateway looks at what is due this often, and its message takes a moment.
 const SLACK: Span = Span::from_millis(200);
-
-/// Who asked for what, as a gateway remembers it.
-pub(super) type Asker = (String, String);
 
 /// Why a cell with something left came to its hard end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,34 +23,18 @@ pub enum Why {
     Silent,
     /// The clock of its Envoy stood still.
     Frozen,
-    /// Other workers were faster at its slot, so often that it was left out of what was told.
+    /// A worker was heard, but each time it told of its slots since the report was due others had been faster there.
     Busy,
     /// Its gateway was never answered what was lent on it, and nobody answered since.
     Unanswered,
-    /// The same, and when it asked again it was refused.
-    Refused,
-    /// The same, and when it asked again another kind of grant paid.
-    PaidOtherwise,
-    /// The same, and the grant was refunded or disputed, or has ended.
-    GrantGone,
     /// It charged for a request that had passed unpaid, its answer was lost, and it was over when it was asked for again.
     Unpaid,
 }
 
 impl Why {
     /// Every reason.
-    pub const ALL: [Self; 10] = [
-        Self::Dead,
-        Self::Trapped,
-        Self::Silent,
-        Self::Frozen,
-        Self::Busy,
-        Self::Unanswered,
-        Self::Refused,
-        Self::PaidOtherwise,
-        Self::GrantGone,
-        Self::Unpaid,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Dead, Self::Trapped, Self::Silent, Self::Frozen, Self::Busy, Self::Unanswered, Self::Unpaid];
 }
 
 /// What was said of one cell.
@@ -70,8 +51,8 @@ struct Row {
     /// All that was ever granted, as it was answered; and as it was heard.
     granted: i64,
     heard: i64,
-    /// By whom and for whom more was asked for the last time, and when that was sent.
-    asked: (u64, Asker, Instant),
+    /// By whom more was asked for the last time, and when that was sent.
+    asked: (u64, Instant),
     /// Whether it is the hold of a request that had passed unpaid.
     unpaid: bool,
 }
@@ -81,39 +62,33 @@ struct Row {
 pub(super) struct Witness {
     /// By life of an Envoy.
     rows: BTreeMap<(u64, CellKey), Row>,
-    /// By life of a worker: when the last sync was sent that billing took in, and the last one whose answer came.
+    /// By life of a worker: when the last sync was sent that billing took in, the last of them for which it lost no race, and the
+    /// last one whose answer came.
     taken: BTreeMap<u64, Instant>,
+    whole: BTreeMap<u64, Instant>,
     answered: BTreeMap<u64, Instant>,
     /// Which workers of an Envoy's life asked for a payer.
     asked: BTreeMap<(u64, AccountId), BTreeSet<u64>>,
+    /// When workers last lost a race for a slot.
+    raced: BTreeMap<u64, Instant>,
     /// When workers trapped.
     trapped: BTreeMap<u64, Instant>,
-    /// When a worker was last refused something, and when it was last paid for in which unit.
-    refused: BTreeMap<(u64, Asker), Instant>,
-    paid: BTreeMap<(u64, Asker, Unit), Instant>,
-    /// What was refunded, disputed or voided, and when at last.
-    taken_back: BTreeMap<u64, Instant>,
     /// Of which grants leases whose answer was lost were heard of after all, and how many.
     recovered: BTreeMap<u64, u64>,
     /// Payers of whom the crash policy settled anything.
     unfaithful: BTreeSet<AccountId>,
 }
 
-/// What there is to know of a cell's Envoy and grant when it is settled.
+/// What there is to know of a cell's Envoy when it is settled.
 pub(super) struct Circumstances<'a> {
     pub(super) now: Instant,
     pub(super) ttl: Span,
     pub(super) payer: &'a AccountId,
-    pub(super) unit: Unit,
     pub(super) process: u64,
     /// Whether that life of the Envoy goes on.
     pub(super) lives: bool,
     /// When its clock last stood still.
     pub(super) thawed: Instant,
-    /// When races on its shared memory were last lost.
-    pub(super) raced: Instant,
-    /// When the grant ends.
-    pub(super) ends: Instant,
 }
 
 impl Witness {
@@ -130,11 +105,12 @@ impl Witness {
     /// A worker has nothing to tell.
     pub(super) fn idles(&mut self, life: u64, now: Instant) {
         self.taken.insert(life, now);
+        self.whole.insert(life, now);
     }
 
-    /// Of a grant something is no more the customer's.
-    pub(super) fn takes_back(&mut self, grant: u64, now: Instant) {
-        self.taken_back.insert(grant, now);
+    /// A worker lost a race for a slot.
+    pub(super) fn loses_race(&mut self, life: u64, now: Instant) {
+        self.raced.insert(life, now);
     }
 
     /// Billing has taken in a sync of `life` that was `sent` then, for good.
@@ -147,6 +123,9 @@ impl Witness {
         tail: Span,
     ) {
         self.taken.insert(life, sent);
+        if self.raced.get(&life) != Some(&sent) {
+            self.whole.insert(life, sent);
+        }
         for (key, admitted, finished) in &said.told {
             if let Some(row) = self.rows.get_mut(&(process, *key)) {
                 row.told = now;
@@ -163,7 +142,7 @@ impl Witness {
             let rows = self.rows.range_mut(of).filter(|((_, key), _)| said.again.contains(&key.generation));
             rows.for_each(|(_, row)| row.told = now);
         }
-        for (key, granted, ttl, asker) in &said.cells {
+        for (key, granted, ttl) in &said.cells {
             let new = Row {
                 born: now,
                 promised: now,
@@ -172,7 +151,7 @@ impl Witness {
                 finished: 0,
                 granted: 0,
                 heard: 0,
-                asked: (life, asker.clone(), sent),
+                asked: (life, sent),
                 unpaid: said.unpaid.contains(key),
             };
             let row = self.rows.entry((process, *key)).or_insert(new);
@@ -182,27 +161,21 @@ impl Witness {
             }
             if *granted > row.granted {
                 row.granted = *granted;
-                row.asked = (life, asker.clone(), sent);
+                row.asked = (life, sent);
             }
         }
     }
 
     /// The answer has come.
-    pub(super) fn hears(&mut self, (process, life): (u64, u64), said: &Said, sent: Instant, now: Instant) {
+    pub(super) fn hears(&mut self, (process, life): (u64, u64), said: &Said, sent: Instant) {
         self.answered.insert(life, sent);
         for (key, granted, ..) in &said.cells {
             let Some(row) = self.rows.get_mut(&(process, *key)) else { continue };
-            let late = row.asked.2 < sent;
+            let late = row.asked.1 < sent;
             if *granted > row.heard && late {
                 *self.recovered.entry(key.grant).or_default() += 1;
             }
             row.heard = row.heard.max(*granted);
-        }
-        for (asker, unit) in &said.decided {
-            match unit {
-                None => self.refused.insert((life, asker.clone()), now),
-                Some(unit) => self.paid.insert((life, asker.clone(), *unit), now),
-            };
         }
     }
 
@@ -221,7 +194,7 @@ impl Witness {
         if !it.lives {
             return Ok(Why::Dead);
         }
-        let (asker, of_whom, sent) = &row.asked;
+        let (asker, sent) = &row.asked;
         let all = self.asked.get(&(it.process, it.payer.clone())).cloned().unwrap_or_default();
         // Only one worker knows of a hold.
         let knowing = if id.is_hold() { BTreeSet::from([*asker]) } else { all };
@@ -232,12 +205,10 @@ impl Witness {
         if it.thawed > row.told {
             return Ok(Why::Frozen);
         }
-        if it.raced.plus(it.ttl) > row.told && !id.is_hold() {
-            return Ok(Why::Busy);
-        }
         // A report may leave out for two thirds of a lease's time what was reported before.
         let due = row.told.plus(it.ttl.part(3)).plus(it.ttl.part(3)).plus(SLACK);
         let silent = |life: &u64| self.taken.get(life).is_none_or(|taken| *taken < due);
+        let busy = |life: &u64| self.whole.get(life).is_none_or(|whole| *whole < due);
         let unheard = cell.granted.get() > row.heard;
         if unheard && row.unpaid {
             return Ok(Why::Unpaid);
@@ -245,23 +216,14 @@ impl Witness {
         if !unheard || id.is_hold() {
             return if knowing.iter().any(silent) {
                 Ok(Why::Silent)
+            } else if !id.is_hold() && knowing.iter().any(busy) {
+                Ok(Why::Busy)
             } else {
                 Err(format!("{} was settled, though its gateway lives, knows of it and was heard", name()))
             };
         }
-        let since = |at: Option<&Instant>| at.is_some_and(|at| at >= sent);
-        let other = match it.unit {
-            Unit::Credits => Unit::Requests,
-            Unit::Requests => Unit::Credits,
-        };
         if self.answered.get(asker).is_none_or(|answered| answered <= sent) {
             Ok(Why::Unanswered)
-        } else if it.ends <= it.now || since(self.taken_back.get(&key.grant)) {
-            Ok(Why::GrantGone)
-        } else if since(self.refused.get(&(*asker, of_whom.clone()))) {
-            Ok(Why::Refused)
-        } else if since(self.paid.get(&(*asker, of_whom.clone(), other))) {
-            Ok(Why::PaidOtherwise)
         } else {
             Err(format!("{} was settled, though its gateway lives and has asked for it again", name()))
         }

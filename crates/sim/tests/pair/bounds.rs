@@ -24,6 +24,8 @@ pub(crate) struct Bounds {
     /// How many messages of each gateway are under way, each direction.
     pub(crate) up: usize,
     pub(crate) down: usize,
+    /// Whether each question says that an answer was lost, and is answered with all that is out.
+    pub(crate) lost: bool,
     /// Whether a gateway may die, and who bears that.
     pub(crate) dies: bool,
     pub(crate) crash: CrashPolicy,
@@ -84,6 +86,7 @@ impl Bounds {
             flight: 1,
             up: 1,
             down: 1,
+            lost: false,
             dies: true,
             crash,
             mutant: Mutant::None,
@@ -120,6 +123,7 @@ impl Bounds {
                 "flight" => self.flight = number.into(),
                 "up" => self.up = number.into(),
                 "down" => self.down = number.into(),
+                "lost" => self.lost = number != 0,
                 "dies" => self.dies = number != 0,
                 "millions" => self.states_max = usize::from(number) * 1_000_000,
                 _ => panic!("PAIR: there is no bound {name}"),

@@ -1,7 +1,7 @@
 //! Breadth first through all states, each known by 64 bits of it.
 
 use crate::bounds::Bounds;
-use crate::heal::{Healer, Unheard};
+use crate::heal::Healer;
 use crate::known::{Map, Set};
 use crate::world::{LINE, Sides, Step, World};
 use std::time::Instant;
@@ -19,8 +19,6 @@ pub(crate) struct Explored {
     pub(crate) gateways: usize,
     /// From how many states it was tried that all comes to rest.
     pub(crate) healed: usize,
-    /// Leases that a living gateway did not hear of and that were left to the crash policy.
-    pub(crate) unheard: Unheard,
 }
 
 /// What was wrong, and how it came to that.
@@ -102,8 +100,7 @@ pub(crate) fn explore(bounds: Bounds, traced: bool) -> Result<Explored, Broken> 
         }
     }
     let (books, gateways, states) = (sides.house.len(), sides.gateways.len(), seen.len());
-    let (healed, unheard) = (healer.count(), healer.unheard);
-    Ok(Explored { states, steps, depth, books, gateways, healed, unheard })
+    Ok(Explored { states, steps, depth, books, gateways, healed: healer.count() })
 }
 
 fn trace(parents: &Map<u64, (u64, Step)>, mut at: u64, last: Step) -> Vec<Step> {

@@ -45,6 +45,8 @@ pub(crate) enum Act {
     Recall,
     Send {
         asks: bool,
+        /// The question says that an answer was lost.
+        lost: bool,
         gives: bool,
     },
     Die {
@@ -220,7 +222,8 @@ impl Gateways {
         acts.extend((0..flights).flat_map(|at| ways.map(|used| Act::Finish { at, used })));
         // Who asks does not give back with the same breath.
         let sends = [(false, false), (false, true), (true, false)];
-        acts.extend(sends.map(|(asks, gives)| Act::Send { asks, gives }));
+        let lost = self.bounds.lost;
+        acts.extend(sends.map(|(asks, gives)| Act::Send { asks, lost: asks && lost, gives }));
         acts.extend((0..1 << flights).map(|served| Act::Die { served }));
         let mut able = Vec::new();
         for act in acts {
@@ -265,11 +268,11 @@ impl Gateways {
                 _ = to.slot.finish(Held { key, amount: Amount::ONE }, of(used.into()));
             }
             Act::Recall => self.recall(to),
-            Act::Send { asks, gives } => {
+            Act::Send { asks, lost, gives } => {
                 if gives {
                     to.slot.give_back();
                 }
-                return self.send(to, now, asks);
+                return self.send(to, now, asks, lost);
             }
             Act::Die { served } => die(to, served),
             Act::Age => {}
@@ -310,15 +313,16 @@ impl Gateways {
         }
     }
 
-    /// Tells what the ledger does not know and what lives on, and asks for a lease or does not.
-    fn send(&mut self, to: &mut Gateway, now: u8, asks: bool) -> Option<u32> {
+    /// Tells what the ledger does not know and what lives on, and asks for a lease or does not. Who says that an answer was
+    /// lost tells of all that is known here.
+    fn send(&mut self, to: &mut Gateway, now: u8, asks: bool, lost: bool) -> Option<u32> {
         let floor = to.slot.floor;
         to.slot.tidy(tick(now));
         if self.bounds.mutant == Mutant::FloorForgotten {
             to.slot.floor = floor;
         }
         let lives = |cell: &gate::lease::Cell| cell.state == CellState::Open && !cell.is_settled();
-        let cells = to.slot.cells.iter().filter(|cell| !cell.is_told() || lives(cell));
+        let cells = to.slot.cells.iter().filter(|cell| lost || !cell.is_told() || lives(cell));
         let mut told: Vec<CellReport> = to.left.clone();
         told.extend(cells.map(|cell| self.report(cell)));
         told.sort_by_key(|told| told.key);
@@ -328,7 +332,7 @@ impl Gateways {
         if asks {
             to.slot.kept_until = to.slot.kept_until.max(tick(now + 1));
         }
-        let sync = Sync { sent: now, told, asks: asks.then_some(to.slot.floor) };
+        let sync = Sync { sent: now, told, asks: asks.then_some(to.slot.floor), lost };
         Some(self.syncs.number(format!("{sync:?}").into_bytes(), sync))
     }
 

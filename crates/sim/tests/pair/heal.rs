@@ -4,7 +4,7 @@
 
 use crate::bounds::Bounds;
 use crate::gateway::Act;
-use crate::house::{GRANTS, Heard, NONE, PerGrant, Settled};
+use crate::house::{GRANTS, Heard, NONE, PerGrant};
 use crate::known::Set;
 use crate::world::{Sides, World};
 use ledger::CrashPolicy;
@@ -14,21 +14,6 @@ use ledger::CrashPolicy;
 pub(crate) struct Healer {
     /// With what the crash policy has settled, of which all has to add up in the end.
     tried: Set<(u32, [u32; 2], u8, [PerGrant; 2])>,
-    /// Leases whose answer was lost, and that were left to the crash policy though their gateway lived, by why.
-    pub(crate) unheard: Unheard,
-}
-
-/// Why a gateway that asked again was not told of a lease that it had not heard of (docs/leases.md).
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Unheard {
-    /// Its grant had ended, so there was nothing left to save.
-    pub(crate) ended: usize,
-    /// It had gone soft, and what was asked for was refused.
-    pub(crate) refused: usize,
-    /// It had gone soft, and what was asked for was paid by another grant.
-    pub(crate) paid_otherwise: usize,
-    /// It is below the slot's floor, which is one for all grants: it was told and not entered, or not told.
-    pub(crate) floor: usize,
 }
 
 /// A state without messages.
@@ -59,7 +44,7 @@ impl Healer {
     /// All requests end, all is told, time passes: nothing is lent any more, all that was used is charged, and what is
     /// available can be had.
     fn comes_to_rest(&mut self, mut it: Rest, sides: &mut Sides, world: &World) -> Result<(), String> {
-        let mut asked = [None; 2];
+        let mut asked = [false; 2];
         for node in [0, 1, 0] {
             asked[node] = it.ends(sides, node)?;
         }
@@ -73,16 +58,10 @@ impl Healer {
             let (ledger, ended) = sides.house.expire(it.ledger, it.now)?;
             it.ledger = ledger;
             for end in ended {
-                if let Some(heard) = asked[end.node] {
-                    let grant_ends = sides.house.sums(ledger).ends[end.key.grant as usize - 1];
-                    // What was added to it by an answer that was lost is not known: where it is below the floor it is not told
-                    // again, nor always where an older answer comes after a newer one.
-                    let in_part = sides.bounds.up > 1 || end.key.generation < heard.1;
-                    let knows = match sides.gateways.granted(it.gateways[end.node], end.key) {
-                        Some(granted) if in_part => granted >= end.granted,
-                        granted => granted.is_some(),
-                    };
-                    self.left(end, (knows, grant_ends <= world.now), heard)?;
+                if asked[end.node] {
+                    return Err(format!(
+                        "a lease was left to the crash policy though its gateway lives: {end:?}"
+                    ));
                 }
                 let more = sides.unsaid(it.gateways[end.node], end)?;
                 settled[end.node][end.key.grant as usize - 1] += more;
@@ -96,30 +75,6 @@ impl Healer {
         }
         it.adds_up(sides, settled)?;
         it.can_be_had(sides)
-    }
-
-    /// A lease of a gateway that lives came to its hard end, though nothing failed any more.
-    fn left(
-        &mut self,
-        end: Settled,
-        (knows, over): (bool, bool),
-        (asked, floor): (Heard, u64),
-    ) -> Result<(), String> {
-        let grant = end.key.grant as usize - 1;
-        let why = match asked {
-            _ if knows => {
-                return Err(format!("a lease that its gateway knows of was settled by policy: {end:?}"));
-            }
-            _ if end.key.generation < floor => &mut self.unheard.floor,
-            _ if over => &mut self.unheard.ended,
-            Heard { granted: false, .. } => &mut self.unheard.refused,
-            Heard { by, .. } if by[grant] => {
-                return Err(format!("its grant paid again, and a lease of it was not told: {end:?}"));
-            }
-            _ => &mut self.unheard.paid_otherwise,
-        };
-        *why += 1;
-        Ok(())
     }
 }
 
@@ -138,7 +93,8 @@ impl Rest {
 
     /// A sync and its answer, if there is anything to say.
     fn talks(&mut self, sides: &mut Sides, node: usize, asks: bool) -> Result<Option<Heard>, String> {
-        let send = Act::Send { asks, gives: false };
+        // Whatever was under way is lost, and who asks knows it.
+        let send = Act::Send { asks, lost: asks, gives: false };
         let Some(done) = sides.gateways.act(self.gateways[node], self.now, send) else { return Ok(None) };
         let sync = (done.sync, sides.gateways.syncs.get(done.sync));
         let heard = sides.house.hear(self.ledger, sync, node, self.now)?;
@@ -163,16 +119,15 @@ impl Rest {
     }
 
     /// Its requests end, all of them served; what may have been lent unheard is asked for; and all of it goes back.
-    fn ends(&mut self, sides: &mut Sides, node: usize) -> Result<Option<(Heard, u64)>, String> {
+    fn ends(&mut self, sides: &mut Sides, node: usize) -> Result<bool, String> {
         if !self.lives(sides, node) {
-            return Ok(None);
+            return Ok(false);
         }
         while self.does(sides, node, Act::Finish { at: 0, used: true }) {}
         let heard = self.talks(sides, node, true)?;
-        let floor = sides.gateways.floor(self.gateways[node]);
         self.does(sides, node, Act::Recall);
         self.tells_all(sides, node)?;
-        Ok(heard.map(|heard| (heard, floor)))
+        Ok(heard.is_some())
     }
 
     /// I16: a request that asks is let through as soon as others have given back what lies free, if that is enough.

@@ -23,6 +23,8 @@ pub(crate) struct Sync {
     pub(crate) sent: u8,
     pub(crate) told: Vec<CellReport>,
     pub(crate) asks: Option<u64>,
+    /// Whether it says that an answer was lost.
+    pub(crate) lost: bool,
 }
 
 /// What it is answered.
@@ -42,8 +44,6 @@ pub(crate) struct Heard {
     /// Whether everybody is asked for what lies free, and whether the need was granted.
     pub(crate) recalls: bool,
     pub(crate) granted: bool,
-    /// By which grants the need was paid, and of which it was told leases that are over.
-    pub(crate) by: [bool; GRANTS],
 }
 
 /// A cell that came to its hard end with something left.
@@ -280,7 +280,7 @@ impl House {
         for told in &sync.told {
             cells.push(self.report(book, &node, told, now)?);
         }
-        let (mut recalls, mut granted, mut by) = (false, false, [false; GRANTS]);
+        let (mut recalls, mut granted) = (false, false);
         if let Some(floor) = sync.asks {
             let outcome = self.run(book, now, &Command::Need(self.need(node, floor, now)))?;
             recalls =
@@ -288,15 +288,37 @@ impl House {
             let Reply::Need(answer) = outcome.reply else { return Err("no answer to a need".to_owned()) };
             if let Decision::Granted(it) = answer.decision {
                 granted = true;
-                it.cells.iter().for_each(|cell| by[cell.id.grant.0 as usize - 1] = true);
                 lent = it.cells.iter().map(|cell| self.lease(book, cell)).collect();
             }
+        }
+        if sync.lost {
+            let unheard = self.unheard(book, &node, sync, &lent);
+            lent.extend(unheard);
         }
         let silent = cells.is_empty() && lent.is_empty();
         let answer = Answer { sent: sync.sent, told: sync.told.clone(), cells, lent };
         let number = |answers: &mut Known<Answer>| answers.number(format!("{answer:?}").into_bytes(), answer);
         let answer = if silent { NONE } else { number(&mut self.answers) };
-        Ok(Heard { ledger: 0, answer, recalls, granted, by })
+        Ok(Heard { ledger: 0, answer, recalls, granted })
+    }
+
+    /// As billing does: every lease of this gateway that it does not tell of, with no time left.
+    fn unheard(&self, book: &Book, node: &NodeName, sync: &Sync, told: &[CellLease]) -> Vec<CellLease> {
+        let known =
+            |key: CellKey| sync.told.iter().any(|it| it.key == key) || told.iter().any(|it| it.key == key);
+        let out = |(id, cell): &(&CellId, &Cell)| {
+            id.node == *node
+                && !id.is_hold()
+                && cell.state != CellState::Closed
+                && cell.outstanding() > cell.held()
+                && !known(key_of(id))
+        };
+        let lease = |(id, cell): (&CellId, &Cell)| {
+            let (granted, exposure, unit) = (cell.granted, cell.exposure, book.grants[&id.grant].terms.unit);
+            let (ttl, keep, held) = (Span::ZERO, false, Amount::ZERO);
+            self.lease(book, &CellGrant { id: id.clone(), unit, granted, held, ttl, exposure, keep })
+        };
+        book.cells.iter().filter(out).map(lease).collect()
     }
 
     fn run(&self, book: &mut Book, now: u8, command: &Command) -> Result<Outcome, String> {

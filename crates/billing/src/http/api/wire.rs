@@ -135,6 +135,7 @@ fn syncing() -> Vec<Named> {
         ("generation_min?", of("NeedId")),
         ("repeat?", or_null(repeat)),
         ("served?", flag()),
+        ("lost?", flag()),
     ]);
     let tokens = object([
         ("model", text()),
@@ -240,11 +241,16 @@ fn deciding() -> Vec<Named> {
             "NeedAnswer",
             json!({ "oneOf": [
             object([
-                id(), ("decision", tag("ok")), ("standing", standing()), ("price", price), ("cells", many(lease)),
+                id(), ("decision", tag("ok")), ("standing", standing()), ("price", price), ("cells", many(lease.clone())),
                 ("paid?", of("Amount")),
             ]),
             object([id(), ("decision", tag("retry")), ("retry_ms", of("Whole"))]),
-            object([id(), ("decision", tag("refused")), ("refusal", of("Refusal"))]),
+            object([
+                id(),
+                ("decision", tag("refused")),
+                ("refusal", of("Refusal")),
+                ("cells?", many(lease)),
+            ]),
         ] }),
         ),
         (
