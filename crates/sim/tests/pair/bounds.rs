@@ -69,6 +69,8 @@ pub(crate) enum Mutant {
     FloorForgotten,
     /// The last report that arrives counts, though it was sent before another one.
     LastReportCounts,
+    /// Who says that an answer was lost is not told of what is out.
+    UnheardUntold,
 }
 
 impl Bounds {

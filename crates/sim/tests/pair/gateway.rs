@@ -182,21 +182,16 @@ impl Gateways {
         number
     }
 
-    /// Below which generation its slot enters nothing.
-    pub(crate) fn floor(&self, gateway: u32) -> u64 {
-        self.all.get(gateway).slot.floor
-    }
-
     /// What requests used and hold of one cell, in truth.
     pub(crate) fn consumed(&self, gateway: u32, key: CellKey) -> Option<u8> {
         let cells = &self.all.get(gateway).slot.cells;
         cells.iter().find(|cell| cell.key == key).map(|cell| byte(cell.used) + byte(cell.held()))
     }
 
-    /// What it was granted of one cell, as far as it has heard.
-    pub(crate) fn granted(&self, gateway: u32, key: CellKey) -> Option<u8> {
-        let cells = &self.all.get(gateway).slot.cells;
-        cells.iter().find(|cell| cell.key == key).map(|cell| byte(cell.granted))
+    /// When the last of its requests on a cell must have ended, if there is one.
+    pub(crate) fn last_end(&self, gateway: u32, key: CellKey) -> Option<u8> {
+        let flights = self.all.get(gateway).flight.iter().filter(|flight| flight.key == key);
+        flights.map(|flight| flight.ends).max()
     }
 
     /// What becomes of a gateway that does this, and what it sends; `None` if it cannot.

@@ -63,7 +63,7 @@ impl Healer {
                         "a lease was left to the crash policy though its gateway lives: {end:?}"
                     ));
                 }
-                let more = sides.unsaid(it.gateways[end.node], end)?;
+                let more = sides.unsaid(it.gateways[end.node], end, it.now)?;
                 settled[end.node][end.key.grant as usize - 1] += more;
             }
             for node in 0..2 {

@@ -51,8 +51,6 @@ pub(crate) struct Heard {
 pub(crate) struct Settled {
     pub(crate) node: usize,
     pub(crate) key: CellKey,
-    /// All that it was ever granted.
-    pub(crate) granted: u8,
     /// What was left, what of it the ledger knew to be held, how far the gateway may have been ahead, what was charged.
     pub(crate) rest: u8,
     pub(crate) known: u8,
@@ -282,7 +280,7 @@ impl House {
         }
         let (mut recalls, mut granted) = (false, false);
         if let Some(floor) = sync.asks {
-            let outcome = self.run(book, now, &Command::Need(self.need(node, floor, now)))?;
+            let outcome = self.run(book, now, &Command::Need(self.need(node.clone(), floor, now)))?;
             recalls =
                 outcome.effects.iter().any(|Effect::Note { kind, .. }| matches!(kind, NoteKind::Recall));
             let Reply::Need(answer) = outcome.reply else { return Err("no answer to a need".to_owned()) };
@@ -291,7 +289,7 @@ impl House {
                 lent = it.cells.iter().map(|cell| self.lease(book, cell)).collect();
             }
         }
-        if sync.lost {
+        if sync.lost && self.bounds.mutant != Mutant::UnheardUntold {
             let unheard = self.unheard(book, &node, sync, &lent);
             lent.extend(unheard);
         }
@@ -481,7 +479,6 @@ impl House {
                     settled.push(Settled {
                         node: node_of(id),
                         key: key_of(id),
-                        granted: byte(was.granted),
                         rest: byte(was.outstanding()),
                         known: byte(was.held()),
                         exposure: byte(was.exposure),

@@ -197,7 +197,7 @@ impl Sides {
         }
         let mut to = World { ledger, ..*world };
         for end in ended {
-            let more = self.unsaid(world.gateways[end.node], end).map_err(wrong)?;
+            let more = self.unsaid(world.gateways[end.node], end, world.now).map_err(wrong)?;
             to.settled[end.node][end.key.grant as usize - 1] += more;
         }
         all.push((Step::Expire, to));
@@ -205,7 +205,11 @@ impl Sides {
     }
 
     /// What the crash policy decided without knowing: lost, or charged; never more than its bound.
-    pub(crate) fn unsaid(&self, gateway: u32, end: Settled) -> Result<u8, String> {
+    /// And never while a request may still be under way on it, at a gateway that lives.
+    pub(crate) fn unsaid(&self, gateway: u32, end: Settled, now: u8) -> Result<u8, String> {
+        if self.gateways.last_end(gateway, end.key).is_some_and(|ends| ends > now) {
+            return Err(format!("settled at {now} while a request on it lives: {end:?}"));
+        }
         let truly = self.gateways.consumed(gateway, end.key).unwrap_or(end.used);
         let (unknown, bound) = (truly.saturating_sub(end.used), end.known + end.exposure);
         if unknown > bound {
