@@ -42,7 +42,8 @@ help: ## list these commands and the settings
 	@echo '  STRIPE_WEBHOOK_SECRET [whsec_tollgate_demo_secret]  STRIPE_WEBHOOK_SECRET_PREVIOUS [unset]'
 	@echo '  CATALOG [catalogs/demo.yaml]  DATABASE_URL [sqlite://$$RUN_DIR/billing.db]  RUN_DIR [target/run/$$GATEWAY_PORT]'
 	@echo '  ADMIN_TOKEN [tollgate-demo-admin]  GATEWAY_TOKEN [tollgate-demo-gateway]  NODE [gateway-$$GATEWAY_PORT]'
-	@echo '  ENVOY_CONCURRENCY [2]  LIVEMODE [any]  CLAIM_TTL_MS [30000]  LEASE_TTL_MS [30000]  ENVOY_BIN [from make setup]'
+	@echo '  ENVOY_CONCURRENCY [2]  LIVEMODE [any]  CLAIM_TTL_MS [30000]  LEASE_TTL_MS [30000]  LEASE_TAIL_MS [as LEASE_TTL_MS]'
+	@echo '  CRASH_POLICY [refund]  OUTBOX_URL [unset]  OUTBOX_SECRET [unset]  RUST_LOG [info]  ENVOY_BIN [from make setup]'
 	@echo
 	@echo 'Example:  GATEWAY_PORT=11000 ENVOY_ADMIN_PORT=11001 make run'
 

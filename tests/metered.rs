@@ -258,10 +258,12 @@ async fn browsers_may_ask_first_and_can_read_a_refusal() {
     let preflight = Call::new("OPTIONS".parse().unwrap(), &url)
         .header("origin", "https://app.example.com")
         .header("access-control-request-method", "POST")
-        .header("access-control-request-headers", "authorization,content-type");
+        .header("access-control-request-headers", "authorization,content-type,idempotency-key");
     let answer = stage.gateway.send(preflight).await;
     assert!((200..300).contains(&answer.status), "{} {}", answer.status, answer.text());
     assert!(!answer.header("access-control-allow-origin").is_empty());
+    let allowed: Vec<_> = answer.header("access-control-allow-headers").split(", ").collect();
+    assert!(allowed.contains(&"idempotency-key") && allowed.contains(&"authorization"), "{allowed:?}");
     let refused = Call::post(&url).header("origin", "https://app.example.com").json(&json!({}));
     let answer = stage.gateway.send(refused).await;
     refusal(&answer, 401, "unauthenticated");

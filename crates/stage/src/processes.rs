@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
-/// How long a process may take until it answers. A cold machine compiles the module for seconds; beside other people's
-/// compilations, at the lowest priority, an Envoy was seen to take more than a minute.
+/// How long a process may take until it answers. A cold machine compiles the module for seconds; a crowded one, at the lowest
+/// priority, was seen to take more than a minute.
 const READY_WITHIN: Duration = Duration::from_secs(180);
 /// How long a process may take to end when it is asked to, before it is killed.
 const END_WITHIN: Duration = Duration::from_secs(5);

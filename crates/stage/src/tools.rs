@@ -83,9 +83,10 @@ pub fn root() -> Result<PathBuf> {
     })
 }
 
-/// Envoy's binary: `ENVOY_BIN`, or the one in the tool folder. The package's `bin/envoy` is a Python script around it.
+/// Envoy's binary: `ENVOY_BIN`, from the root if it is relative, since tests run in their crates' folders; or the one in the
+/// tool folder. The package's `bin/envoy` is a Python script around it.
 fn envoy(root: &Path) -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("ENVOY_BIN").map(PathBuf::from) {
+    if let Some(path) = std::env::var_os("ENVOY_BIN").map(|path| root.join(path)) {
         return if path.is_file() {
             Ok(path)
         } else {
