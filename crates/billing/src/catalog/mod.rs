@@ -78,8 +78,9 @@ pub struct Policies {
     pub plan_over_revoke: Shortfall,
     /// What becomes of usage that nothing covers: of what an estimate fell short of.
     pub shortfall: Shortfall,
-    /// How far a gateway may be ahead of what it told: what a crash can cost, and how long an outage is ridden out.
-    pub exposure: Exposure,
+    /// How far a gateway may be ahead of what it told: what a crash can cost, and how long an outage is ridden out. `None` if
+    /// that is left to who bears a crash.
+    pub exposure: Option<Exposure>,
     /// What a client's repetition of a request is.
     pub retries: Retries,
 }

@@ -20,7 +20,7 @@ pub(super) fn policies(tree: Option<Tree<'_>>, no: &mut Complaints) -> Policies 
         hold_on_inquiry: false,
         plan_over_revoke: Shortfall::WriteOff,
         shortfall: Shortfall::Debt,
-        exposure: Exposure::Whole,
+        exposure: None,
         retries: Retries { window: Span::from_secs(600), most: 2 },
     };
     let Some(mut tree) = tree else { return policies };
@@ -47,9 +47,7 @@ pub(super) fn policies(tree: Option<Tree<'_>>, no: &mut Complaints) -> Policies 
     if let Some(shortfall) = tree.maybe("shortfall", no, word(words)) {
         policies.shortfall = shortfall;
     }
-    if let Some(exposure) = tree.maybe("exposure", no, exposure) {
-        policies.exposure = exposure;
-    }
+    policies.exposure = tree.maybe("exposure", no, exposure);
     if let Some(retries) = tree.tree("retries", no) {
         policies.retries = self::retries(retries, policies.retries, no);
     }

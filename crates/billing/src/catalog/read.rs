@@ -408,9 +408,9 @@ mod tests {
         assert_eq!((other.shortfall, other.retries.most), (Shortfall::WriteOff, 0));
         assert_eq!(other.retries.window, Span::from_secs(7 * 86_400));
         assert_eq!(with("  retries: {most: 5}").unwrap().policies.retries.window, plain.retries.window);
-        assert_eq!(plain.exposure, Exposure::Whole);
-        assert_eq!(with("  exposure: lease").unwrap().policies.exposure, Exposure::Whole);
-        assert_eq!(with("  exposure: 4").unwrap().policies.exposure, Exposure::Requests(4));
+        assert_eq!(plain.exposure, None);
+        assert_eq!(with("  exposure: lease").unwrap().policies.exposure, Some(Exposure::Whole));
+        assert_eq!(with("  exposure: 4").unwrap().policies.exposure, Some(Exposure::Requests(4)));
         for nonsense in ["tight", "0", "1001", "-1", "1.5", "[4]"] {
             let no = with(&format!("  exposure: {nonsense}")).unwrap_err().to_string();
             assert!(no.contains("policies.exposure") && no.contains("from 1 to 1000"), "{no}");

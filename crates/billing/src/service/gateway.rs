@@ -272,7 +272,7 @@ pub(super) fn report(
         need,
         holders: holders(session.book(owner)?, sync),
         timing: session.setup.timing,
-        exposure: session.setup.catalog.policies.exposure,
+        exposure: session.setup.exposure(),
         shortfall: session.setup.catalog.policies.shortfall,
         gone,
     };

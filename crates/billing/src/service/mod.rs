@@ -42,7 +42,7 @@ pub use sweep::{due, settle};
 use crate::catalog::Catalog;
 use crate::config::Config;
 use ledger::subscription::Policy;
-use ledger::{CrashPolicy, Timing};
+use ledger::{CrashPolicy, Exposure, Timing};
 use units::Span;
 
 /// What every command may know of how the service is set up.
@@ -62,8 +62,15 @@ pub struct Setup {
     pub tells: bool,
 }
 
-/// How much longer the ledger waits than the gateway, whose clock may run 500 ppm slow, before it takes back.
-const GRACE: Span = Span::from_millis(200);
+/// How much longer the ledger waits than the gateway before it takes back: for scheduling, and a thousandth of the time itself
+/// for a gateway's clock that runs 500 ppm slow beside one here that runs as fast.
+fn grace(ttl: Span) -> Span {
+    Span::from_millis(200).plus(ttl.part(1_000))
+}
+
+/// How many requests a gateway may be ahead where a crash is charged to the customer, unless the catalog says otherwise: its
+/// whole lease would be half of all that the customer has.
+const CHARGED_AHEAD: u32 = 16;
 
 impl Setup {
     /// From settings and catalog.
@@ -72,10 +79,19 @@ impl Setup {
         Self {
             policy: catalog.policy(),
             catalog,
-            timing: Timing { ttl: config.lease_ttl, grace: GRACE, tail: config.lease_tail },
+            timing: Timing { ttl: config.lease_ttl, grace: grace(config.lease_ttl), tail: config.lease_tail },
             crash: config.crash_policy,
             claim_ttl: config.claim_ttl,
             tells: config.outbox.is_some(),
         }
+    }
+
+    /// How far a gateway may be ahead of what it told: as the catalog says, or else as far as who bears a crash can bear.
+    #[must_use]
+    pub fn exposure(&self) -> Exposure {
+        self.catalog.policies.exposure.unwrap_or(match self.crash {
+            CrashPolicy::Refund => Exposure::Whole,
+            CrashPolicy::Charge => Exposure::Requests(CHARGED_AHEAD),
+        })
     }
 }

@@ -96,7 +96,7 @@ fn of_account(
         // What was served already has to be charged, however many are under way now.
         at_once: at_once(setup, &standing).filter(|_| !need.served),
         timing: setup.timing,
-        exposure: setup.catalog.policies.exposure,
+        exposure: setup.exposure(),
     };
     let reply = session.step(owner, &Command::Need(asked))?;
     let Reply::Need(answer) = reply else { return Err(Error::Bug(format!("a need was answered {reply:?}"))) };
