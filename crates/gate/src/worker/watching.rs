@@ -93,7 +93,8 @@ impl Worker {
         self.called("watch", answer.as_ref().err().copied());
         let Ok(WatchAnswer { after, reset, notes }) = answer else {
             self.watching.pace.failed(now);
-            self.watching.due = self.watching.pace.not_before();
+            // Who answers next may have started anew, and is asked again at once.
+            (self.watching.due, self.watching.hasty) = (self.watching.pace.not_before(), false);
             return;
         };
         self.watching.pace.succeeded();
@@ -205,6 +206,13 @@ mod tests {
         };
         stage.worker.on_answer(id, &answer(80), stage.now, &mut stage.shelf);
         stage.poll();
-        assert!(matches!(opened(&mut stage)[..], [(_, 80)]), "and this is the first such one again");
+        let [(id, 80)] = opened(&mut stage)[..] else { panic!("and this is the first such one again") };
+        // It fails, and whoever is there then has started anew.
+        stage.worker.on_answer(id, &CallResult::Reset, stage.now, &mut stage.shelf);
+        stage.later(200);
+        let [(id, 80)] = opened(&mut stage)[..] else { panic!("asked again after a moment") };
+        stage.worker.on_answer(id, &answer(3), stage.now, &mut stage.shelf);
+        stage.poll();
+        assert!(matches!(opened(&mut stage)[..], [(_, 3)]), "from its place, at once");
     }
 }
