@@ -206,6 +206,27 @@ fn what_comes_back_of_a_grant_that_has_ended_is_expired() {
 }
 
 #[test]
+fn what_repaid_a_debt_that_is_none_any_more_is_not_lost_with_a_grant_that_has_ended() {
+    let mut desk = Desk::new();
+    let ends = desk.now.plus(units::Span::from_secs(10));
+    desk.grant(Terms { expires_at: ends, ..terms(Source::Purchase, "buy:1", 100) });
+    spend(&mut desk, H, 60);
+    back(&mut desk, "buy:1", 100, 0);
+    desk.grant(terms(Source::Purchase, "buy:2", 100));
+    assert_eq!((desk.shown(), desk.debt()), (40, 0), "60 of it repaid what was used of the first");
+    desk.after(10_000);
+    let undone = back(&mut desk, "buy:1", 0, 0);
+    assert_eq!(kinds(&undone), [("unclawed", 60), ("granted", 60), ("restored", 40), ("expired", 40)]);
+    assert_eq!((desk.shown(), desk.debt()), (100, 0), "200 were bought, 60 used, and 40 not spent in time");
+    assert!(back(&mut desk, "buy:1", 0, 0).changes.is_empty());
+    // And the next refund takes what was used again.
+    back(&mut desk, "buy:1", 100, 0);
+    assert_eq!((desk.shown(), desk.debt()), (40, 60));
+    back(&mut desk, "buy:1", 0, 0);
+    assert_eq!((desk.shown(), desk.debt()), (100, 0));
+}
+
+#[test]
 fn a_period_that_was_ended_by_a_void_stays_ended() {
     let mut desk = used(30);
     desk.void("buy:1", Upto::Total(amount(70)));

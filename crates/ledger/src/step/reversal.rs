@@ -9,9 +9,9 @@
 use super::{Work, minus, plus};
 use crate::bug::Bug;
 use crate::command::TakeBack;
-use crate::grant::{Grant, GrantId, Reversed, Source};
+use crate::grant::{Grant, GrantId, Reversed, Source, Terms};
 use crate::outcome::{JournalKind, NoteKind, TakenBack};
-use units::Amount;
+use units::{Amount, Instant};
 
 impl Work<'_> {
     /// Brings a grant to where the totals say that it is.
@@ -85,9 +85,9 @@ impl Work<'_> {
     /// Of what was reclaimed, what is the customer's again: debt falls. Where that debt was repaid meanwhile, what was
     /// used of this grant was paid for by another one, and is there to be used again.
     fn unclaw(&mut self, id: GrantId) -> Result<(), Bug> {
-        let debt = self.book.account.debt;
+        let (debt, now) = (self.book.account.debt, self.now);
         let grant = self.grant(id)?;
-        let due = beyond(grant)?;
+        let (due, ended) = (beyond(grant)?, grant.terms.expires_at <= now);
         let Some(less) = grant.reversed.reclaimed.checked_sub(due).filter(|less| !less.is_zero()) else {
             return Ok(());
         };
@@ -105,6 +105,9 @@ impl Work<'_> {
         let gone = plus(less, undue, "what is not reclaimed any more")?;
         grant.reversed.owed = minus(repaid, recovered, "what was owed")?;
         grant.reversed.reclaimed = minus(before, gone, "what was reclaimed")?;
+        // What is over would take it along: it comes back as credits of its own then.
+        let anew = (ended && !recovered.is_zero()).then(|| again(id, grant, recovered, now));
+        let recovered = if anew.is_some() { Amount::ZERO } else { recovered };
         grant.used = minus(grant.used, recovered, "used, when recovered")?;
         grant.avail = plus(grant.avail, recovered, "avail, when recovered")?;
         if !forgiven.is_zero() {
@@ -114,6 +117,9 @@ impl Work<'_> {
         self.log(JournalKind::Unclawed, Some(id), None, gone);
         self.log(JournalKind::DebtDown, Some(id), None, forgiven);
         self.log(JournalKind::Recovered, Some(id), None, recovered);
+        if let Some(terms) = anew {
+            self.create(terms)?;
+        }
         Ok(())
     }
 
@@ -140,6 +146,15 @@ impl Work<'_> {
     fn frozen_of(&self, id: GrantId) -> Amount {
         self.book.grants.get(&id).map_or(Amount::ZERO, |grant| grant.reversed.frozen())
     }
+}
+
+/// Credits for what repaid a debt that is none any more, of a grant that is over: for as long as that one had lasted.
+fn again(id: GrantId, of: &Grant, amount: Amount, now: Instant) -> Terms {
+    let Terms { priority, starts_at, expires_at, .. } = of.terms;
+    let (unit, scope, source) = (of.terms.unit, of.terms.scope.clone(), Source::Adjust);
+    let source_ref = format!("recovered:{}:{}", id.0, of.ver);
+    let expires_at = now.plus(expires_at.since(starts_at));
+    Terms { unit, scope, source, source_ref, priority, starts_at: now, expires_at, amount }
 }
 
 /// What was used of a grant beyond what is left of it after the revocation, and was not clawed back by a void.
