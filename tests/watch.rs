@@ -9,27 +9,31 @@
 
 mod support;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use stage::harness::{Gateway, Options, Stage, eventually, within};
 use stage::link::Road;
+use stage::stripe;
 use std::time::{Duration, Instant};
 use support::{Load, MICRO, books, customer, embed, lent};
 
 /// A lease on which nothing happens goes back after half of its time: what takes less has been heard of.
 const BY_ITSELF: Duration = Duration::from_secs(10);
-/// By then who is stopped is refused and who has paid is served, where the machine has time for it: once in some rounds.
+/// By then who is stopped is refused and who has paid is served, where the machine has time for it: in half of the rounds.
 const AT_ONCE: Duration = Duration::from_secs(1);
 /// The same of credits that lie free elsewhere.
 const RECALLED: Duration = Duration::from_millis(200);
 
-/// Each of these was heard of, and where the machine had time for it, soon.
+/// Each of these was heard of, and half of them soon: one lucky round shows nothing, and one that other work of the machine
+/// got in the way of is no failure.
 fn assert_soon(what: &str, took: &[Duration], soon: Duration) {
     println!("{what}: {took:?}");
+    assert!(took.len() >= 3, "{what}: too few rounds: {took:?}");
     assert!(
         took.iter().all(|took| *took < BY_ITSELF),
         "{what}: not before it would have been by itself: {took:?}"
     );
-    assert!(took.iter().any(|took| *took < soon), "{what}: never within {soon:?}: {took:?}");
+    let in_time = took.iter().filter(|took| **took < soon).count();
+    assert!(2 * in_time >= took.len(), "{what}: within {soon:?} only {in_time} times: {took:?}");
 }
 
 /// Every gateway has a poll open.
@@ -49,6 +53,12 @@ async fn everywhere(gateways: [&Gateway; 2], key: &str, wanted: u16) -> Duration
 
 async fn status(gateway: &Gateway, key: &str) -> u16 {
     gateway.send(embed(gateway, key, "")).await.status
+}
+
+/// A delivery that is taken.
+async fn deliver(stage: &Stage, event: &Value) {
+    let answer = stage.gateway.send(stage.gateway.delivery("/webhooks/stripe", event)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -282,10 +292,14 @@ async fn who_is_stopped_is_refused_everywhere_and_who_has_paid_is_served() {
     assert_soon("resumed", &resumed, AT_ONCE);
     // Refused for want of credits, and then paid.
     let poor = customer(&stage, "paul", 1).await;
-    assert_eq!((status(&other, &poor).await, status(&other, &poor).await), (200, 402));
-    let bought = stage::stripe::package_bought("evt_paul", "paul", "starter", 500, "usd");
-    assert_eq!(stage.gateway.send(stage.gateway.delivery("/webhooks/stripe", &bought)).await.status, 200);
-    assert_eq!(status(&other, &poor).await, 200, "no refusal is remembered");
+    assert_eq!(status(&other, &poor).await, 200);
+    for gateway in both {
+        assert_eq!(status(gateway, &poor).await, 402);
+    }
+    deliver(&stage, &stripe::package_bought("evt_paul", "paul", "starter", 500, "usd")).await;
+    for gateway in both {
+        assert_eq!(status(gateway, &poor).await, 200, "no refusal is remembered");
+    }
     drop(other);
     stage.finish();
 }
@@ -296,12 +310,7 @@ async fn a_subscription_that_is_cancelled_is_refused_within_a_second() {
     let catalog = catalog.replace("on_cancel: period_end", "on_cancel: immediate");
     let stage = Stage::start(Options::default().catalog(catalog));
     let other = stage.another_gateway();
-    let deliver = async |id: &str, kind: &str, object: serde_json::Value| {
-        let event = stage::stripe::event(id, kind, &object);
-        let answer = stage.gateway.send(stage.gateway.delivery("/webhooks/stripe", &event)).await;
-        assert_eq!(answer.status, 200, "{}", answer.text());
-    };
-    let now = stage::stripe::now().secs();
+    let now = stripe::now().secs();
     let subscription = |who: &str, status: &str| {
         let item = json!({ "id": format!("si_{who}"), "price": { "id": "price_pro" }, "quantity": 1,
             "current_period_start": now - 100, "current_period_end": now + 1_000_000 });
@@ -313,7 +322,8 @@ async fn a_subscription_that_is_cancelled_is_refused_within_a_second() {
     let mut cancelled = Vec::new();
     for who in ["carl", "cleo", "chen"] {
         let key = customer(&stage, who, 0).await;
-        deliver(&format!("evt_{who}"), "customer.subscription.created", subscription(who, "active")).await;
+        let created = ("customer.subscription.created", subscription(who, "active"));
+        deliver(&stage, &stripe::event(&format!("evt_{who}"), created.0, &created.1)).await;
         let grant = json!({ "account": who, "credits": 1000, "note": "test" });
         stage.admin_post("/admin/v1/grants", &grant).await;
         for gateway in [&stage.gateway, &other] {
@@ -322,8 +332,8 @@ async fn a_subscription_that_is_cancelled_is_refused_within_a_second() {
             }
         }
         connected(&stage, 2).await;
-        let over = (format!("evt_{who}_over"), subscription(who, "canceled"));
-        deliver(&over.0, "customer.subscription.deleted", over.1).await;
+        let deleted = ("customer.subscription.deleted", subscription(who, "canceled"));
+        deliver(&stage, &stripe::event(&format!("evt_{who}_over"), deleted.0, &deleted.1)).await;
         // From the webhook's 200.
         cancelled.push(everywhere([&stage.gateway, &other], &key, 402).await);
     }
