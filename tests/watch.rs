@@ -10,6 +10,7 @@
 mod support;
 
 use serde_json::{Value, json};
+use stage::client::{Call, Client};
 use stage::harness::{Gateway, Options, Stage, eventually, within};
 use stage::link::Road;
 use stage::stripe;
@@ -49,6 +50,13 @@ async fn everywhere(gateways: [&Gateway; 2], key: &str, wanted: u16) -> Duration
             .await;
     }
     began.elapsed()
+}
+
+/// Each gateway answers so on connections that it has not seen yet, and so whichever worker they come to.
+async fn whichever_worker(gateways: [&Gateway; 2], key: &str, wanted: u16) {
+    for gateway in [gateways; 8].concat() {
+        assert_eq!(Client::default().send(embed(gateway, key, "")).await.unwrap().status, wanted);
+    }
 }
 
 async fn status(gateway: &Gateway, key: &str) -> u16 {
@@ -338,6 +346,33 @@ async fn a_subscription_that_is_cancelled_is_refused_within_a_second() {
         cancelled.push(everywhere([&stage.gateway, &other], &key, 402).await);
     }
     assert_soon("cancelled", &cancelled, AT_ONCE);
+    drop(other);
+    stage.finish();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_revoked_is_refused_within_a_second_and_no_other() {
+    let stage = Stage::start(Options::default());
+    let other = stage.another_gateway();
+    let both = [&stage.gateway, &other];
+    let kept = customer(&stage, "keys", 100_000).await;
+    let mut revoked = Vec::new();
+    for round in 0..3 {
+        let made = stage.admin_post("/admin/v1/api-keys", &json!({ "account": "keys" })).await;
+        let (id, key) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
+        for gateway in both.repeat(10) {
+            assert_eq!((status(gateway, key).await, status(gateway, &kept).await), (200, 200));
+        }
+        connected(&stage, 2).await;
+        let path = stage.settings().billing(&format!("/admin/v1/api-keys/{id}"));
+        let revoke = Call::new("DELETE".parse().unwrap(), path).bearer(&stage.settings().admin_token);
+        let revoke = revoke.header("idempotency-key", format!("revoke{round}"));
+        assert_eq!(stage.gateway.send(revoke).await.status, 204);
+        revoked.push(everywhere(both, key, 401).await);
+        whichever_worker(both, key, 401).await;
+        whichever_worker(both, &kept, 200).await;
+    }
+    assert_soon("revoked", &revoked, AT_ONCE);
     drop(other);
     stage.finish();
 }
