@@ -52,6 +52,18 @@ async fn everywhere(gateways: [&Gateway; 2], key: &str, wanted: u16) -> Duration
     began.elapsed()
 }
 
+/// The same of who asks nothing meanwhile: then only the watch can have told the gateways, and not the answer to a report
+/// of what was spent. Whoever is served after that silence heard of it too late.
+async fn everywhere_unasked(gateways: [&Gateway; 2], key: &str, wanted: u16) -> Duration {
+    let began = Instant::now();
+    tokio::time::sleep(AT_ONCE * 3 / 4).await;
+    let mut heard = true;
+    for gateway in gateways {
+        heard &= status(gateway, key).await == wanted;
+    }
+    if heard { began.elapsed() } else { AT_ONCE + everywhere(gateways, key, wanted).await }
+}
+
 /// Each gateway answers so on connections that it has not seen yet, and so whichever worker they come to.
 async fn whichever_worker(gateways: [&Gateway; 2], key: &str, wanted: u16) {
     for gateway in [gateways; 8].concat() {
@@ -348,6 +360,58 @@ async fn a_subscription_that_is_cancelled_is_refused_within_a_second() {
     assert_soon("cancelled", &cancelled, AT_ONCE);
     drop(other);
     stage.finish();
+}
+
+/// One purchase of each is refunded whole, or disputed; what both gateways answer then.
+async fn taken_back(kind: &str, wanted: (u16, &str)) {
+    let stage = Stage::start(Options::default());
+    let other = stage.another_gateway();
+    let both = [&stage.gateway, &other];
+    let mut stopped = Vec::new();
+    for who in ["rita", "ruth", "rosa"] {
+        let key = customer(&stage, who, 0).await;
+        let payment = format!("evt_{who}");
+        deliver(&stage, &stripe::package_bought(&payment, who, "starter", 500, "usd")).await;
+        for gateway in both.repeat(5) {
+            assert_eq!(status(gateway, &key).await, 200);
+        }
+        connected(&stage, 2).await;
+        eventually("what was used is told, and the rest is lent", async || {
+            let books = books(&stage, who).await;
+            books["balance_micro"] == 90 * MICRO && books["held_micro"] == 0 && lent(&books) > 0
+        })
+        .await;
+        let mut object = json!({ "customer": format!("cus_{who}"), "payment_intent": format!("pi_{payment}"),
+            "amount": 500, "currency": "usd", "metadata": {} });
+        let more = match kind {
+            "charge.refunded" => {
+                json!({ "id": format!("ch_{who}"), "object": "charge", "amount_refunded": 500, "refunded": true })
+            }
+            _ => {
+                json!({ "id": format!("dp_{who}"), "object": "dispute", "charge": format!("ch_{who}"), "status": "needs_response" })
+            }
+        };
+        object.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        deliver(&stage, &stripe::event(&format!("evt_{who}_back"), kind, &object)).await;
+        // From the webhook's 200.
+        stopped.push(everywhere_unasked(both, &key, wanted.0).await);
+        whichever_worker(both, &key, wanted.0).await;
+        let refused = other.send(embed(&other, &key, "")).await.json();
+        assert_eq!(refused["reason"], wanted.1, "{refused}");
+    }
+    assert_soon(kind, &stopped, AT_ONCE);
+    drop(other);
+    stage.finish();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whose_purchase_is_refunded_is_refused_within_a_second() {
+    taken_back("charge.refunded", (402, "insufficient_credits")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whose_purchase_is_disputed_is_refused_within_a_second() {
+    taken_back("charge.dispute.created", (403, "disputed_hold")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
