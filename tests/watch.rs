@@ -9,27 +9,32 @@
 
 mod support;
 
-use serde_json::json;
+use serde_json::{Value, json};
+use stage::client::{Call, Client};
 use stage::harness::{Gateway, Options, Stage, eventually, within};
 use stage::link::Road;
+use stage::stripe;
 use std::time::{Duration, Instant};
 use support::{Load, MICRO, books, customer, embed, lent};
 
 /// A lease on which nothing happens goes back after half of its time: what takes less has been heard of.
 const BY_ITSELF: Duration = Duration::from_secs(10);
-/// By then who is stopped is refused and who has paid is served, where the machine has time for it: once in some rounds.
+/// By then who is stopped is refused and who has paid is served, where the machine has time for it: in half of the rounds.
 const AT_ONCE: Duration = Duration::from_secs(1);
 /// The same of credits that lie free elsewhere.
 const RECALLED: Duration = Duration::from_millis(200);
 
-/// Each of these was heard of, and where the machine had time for it, soon.
+/// Each of these was heard of, and half of them soon: one lucky round shows nothing, and one that other work of the machine
+/// got in the way of is no failure.
 fn assert_soon(what: &str, took: &[Duration], soon: Duration) {
     println!("{what}: {took:?}");
+    assert!(took.len() >= 3, "{what}: too few rounds: {took:?}");
     assert!(
         took.iter().all(|took| *took < BY_ITSELF),
         "{what}: not before it would have been by itself: {took:?}"
     );
-    assert!(took.iter().any(|took| *took < soon), "{what}: never within {soon:?}: {took:?}");
+    let in_time = took.iter().filter(|took| **took < soon).count();
+    assert!(2 * in_time >= took.len(), "{what}: within {soon:?} only {in_time} times: {took:?}");
 }
 
 /// Every gateway has a poll open.
@@ -47,8 +52,33 @@ async fn everywhere(gateways: [&Gateway; 2], key: &str, wanted: u16) -> Duration
     began.elapsed()
 }
 
+/// The same of who asks nothing meanwhile: then only the watch can have told the gateways, and not the answer to a report
+/// of what was spent. Whoever is served after that silence heard of it too late.
+async fn everywhere_unasked(gateways: [&Gateway; 2], key: &str, wanted: u16) -> Duration {
+    let began = Instant::now();
+    tokio::time::sleep(AT_ONCE * 3 / 4).await;
+    let mut heard = true;
+    for gateway in gateways {
+        heard &= status(gateway, key).await == wanted;
+    }
+    if heard { began.elapsed() } else { AT_ONCE + everywhere(gateways, key, wanted).await }
+}
+
+/// Each gateway answers so on connections that it has not seen yet, and so whichever worker they come to.
+async fn whichever_worker(gateways: [&Gateway; 2], key: &str, wanted: u16) {
+    for gateway in [gateways; 8].concat() {
+        assert_eq!(Client::default().send(embed(gateway, key, "")).await.unwrap().status, wanted);
+    }
+}
+
 async fn status(gateway: &Gateway, key: &str) -> u16 {
     gateway.send(embed(gateway, key, "")).await.status
+}
+
+/// A delivery that is taken.
+async fn deliver(stage: &Stage, event: &Value) {
+    let answer = stage.gateway.send(stage.gateway.delivery("/webhooks/stripe", event)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -282,10 +312,14 @@ async fn who_is_stopped_is_refused_everywhere_and_who_has_paid_is_served() {
     assert_soon("resumed", &resumed, AT_ONCE);
     // Refused for want of credits, and then paid.
     let poor = customer(&stage, "paul", 1).await;
-    assert_eq!((status(&other, &poor).await, status(&other, &poor).await), (200, 402));
-    let bought = stage::stripe::package_bought("evt_paul", "paul", "starter", 500, "usd");
-    assert_eq!(stage.gateway.send(stage.gateway.delivery("/webhooks/stripe", &bought)).await.status, 200);
-    assert_eq!(status(&other, &poor).await, 200, "no refusal is remembered");
+    assert_eq!(status(&other, &poor).await, 200);
+    for gateway in both {
+        assert_eq!(status(gateway, &poor).await, 402);
+    }
+    deliver(&stage, &stripe::package_bought("evt_paul", "paul", "starter", 500, "usd")).await;
+    for gateway in both {
+        assert_eq!(status(gateway, &poor).await, 200, "no refusal is remembered");
+    }
     drop(other);
     stage.finish();
 }
@@ -296,12 +330,7 @@ async fn a_subscription_that_is_cancelled_is_refused_within_a_second() {
     let catalog = catalog.replace("on_cancel: period_end", "on_cancel: immediate");
     let stage = Stage::start(Options::default().catalog(catalog));
     let other = stage.another_gateway();
-    let deliver = async |id: &str, kind: &str, object: serde_json::Value| {
-        let event = stage::stripe::event(id, kind, &object);
-        let answer = stage.gateway.send(stage.gateway.delivery("/webhooks/stripe", &event)).await;
-        assert_eq!(answer.status, 200, "{}", answer.text());
-    };
-    let now = stage::stripe::now().secs();
+    let now = stripe::now().secs();
     let subscription = |who: &str, status: &str| {
         let item = json!({ "id": format!("si_{who}"), "price": { "id": "price_pro" }, "quantity": 1,
             "current_period_start": now - 100, "current_period_end": now + 1_000_000 });
@@ -313,7 +342,8 @@ async fn a_subscription_that_is_cancelled_is_refused_within_a_second() {
     let mut cancelled = Vec::new();
     for who in ["carl", "cleo", "chen"] {
         let key = customer(&stage, who, 0).await;
-        deliver(&format!("evt_{who}"), "customer.subscription.created", subscription(who, "active")).await;
+        let created = ("customer.subscription.created", subscription(who, "active"));
+        deliver(&stage, &stripe::event(&format!("evt_{who}"), created.0, &created.1)).await;
         let grant = json!({ "account": who, "credits": 1000, "note": "test" });
         stage.admin_post("/admin/v1/grants", &grant).await;
         for gateway in [&stage.gateway, &other] {
@@ -322,12 +352,91 @@ async fn a_subscription_that_is_cancelled_is_refused_within_a_second() {
             }
         }
         connected(&stage, 2).await;
-        let over = (format!("evt_{who}_over"), subscription(who, "canceled"));
-        deliver(&over.0, "customer.subscription.deleted", over.1).await;
+        let deleted = ("customer.subscription.deleted", subscription(who, "canceled"));
+        deliver(&stage, &stripe::event(&format!("evt_{who}_over"), deleted.0, &deleted.1)).await;
         // From the webhook's 200.
         cancelled.push(everywhere([&stage.gateway, &other], &key, 402).await);
     }
     assert_soon("cancelled", &cancelled, AT_ONCE);
+    drop(other);
+    stage.finish();
+}
+
+/// One purchase of each is refunded whole, or disputed; what both gateways answer then.
+async fn taken_back(kind: &str, wanted: (u16, &str)) {
+    let stage = Stage::start(Options::default());
+    let other = stage.another_gateway();
+    let both = [&stage.gateway, &other];
+    let mut stopped = Vec::new();
+    for who in ["rita", "ruth", "rosa"] {
+        let key = customer(&stage, who, 0).await;
+        let payment = format!("evt_{who}");
+        deliver(&stage, &stripe::package_bought(&payment, who, "starter", 500, "usd")).await;
+        for gateway in both.repeat(5) {
+            assert_eq!(status(gateway, &key).await, 200);
+        }
+        connected(&stage, 2).await;
+        eventually("what was used is told, and the rest is lent", async || {
+            let books = books(&stage, who).await;
+            books["balance_micro"] == 90 * MICRO && books["held_micro"] == 0 && lent(&books) > 0
+        })
+        .await;
+        let mut object = json!({ "customer": format!("cus_{who}"), "payment_intent": format!("pi_{payment}"),
+            "amount": 500, "currency": "usd", "metadata": {} });
+        let more = match kind {
+            "charge.refunded" => {
+                json!({ "id": format!("ch_{who}"), "object": "charge", "amount_refunded": 500, "refunded": true })
+            }
+            _ => {
+                json!({ "id": format!("dp_{who}"), "object": "dispute", "charge": format!("ch_{who}"), "status": "needs_response" })
+            }
+        };
+        object.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        deliver(&stage, &stripe::event(&format!("evt_{who}_back"), kind, &object)).await;
+        // From the webhook's 200.
+        stopped.push(everywhere_unasked(both, &key, wanted.0).await);
+        whichever_worker(both, &key, wanted.0).await;
+        let refused = other.send(embed(&other, &key, "")).await.json();
+        assert_eq!(refused["reason"], wanted.1, "{refused}");
+    }
+    assert_soon(kind, &stopped, AT_ONCE);
+    drop(other);
+    stage.finish();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whose_purchase_is_refunded_is_refused_within_a_second() {
+    taken_back("charge.refunded", (402, "insufficient_credits")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whose_purchase_is_disputed_is_refused_within_a_second() {
+    taken_back("charge.dispute.created", (403, "disputed_hold")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_revoked_is_refused_within_a_second_and_no_other() {
+    let stage = Stage::start(Options::default());
+    let other = stage.another_gateway();
+    let both = [&stage.gateway, &other];
+    let kept = customer(&stage, "keys", 100_000).await;
+    let mut revoked = Vec::new();
+    for round in 0..3 {
+        let made = stage.admin_post("/admin/v1/api-keys", &json!({ "account": "keys" })).await;
+        let (id, key) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
+        for gateway in both.repeat(10) {
+            assert_eq!((status(gateway, key).await, status(gateway, &kept).await), (200, 200));
+        }
+        connected(&stage, 2).await;
+        let path = stage.settings().billing(&format!("/admin/v1/api-keys/{id}"));
+        let revoke = Call::new("DELETE".parse().unwrap(), path).bearer(&stage.settings().admin_token);
+        let revoke = revoke.header("idempotency-key", format!("revoke{round}"));
+        assert_eq!(stage.gateway.send(revoke).await.status, 204);
+        revoked.push(everywhere(both, key, 401).await);
+        whichever_worker(both, key, 401).await;
+        whichever_worker(both, &kept, 200).await;
+    }
+    assert_soon("revoked", &revoked, AT_ONCE);
     drop(other);
     stage.finish();
 }

@@ -103,6 +103,51 @@ fn what_is_held_for_a_dispute_is_released_exactly_or_revoked() {
     }
 }
 
+/// What gateways are told by a command.
+fn told(outcome: &Outcome) -> Vec<(NoteKind, u64)> {
+    outcome.effects.iter().map(|Effect::Note { epoch, kind, .. }| (*kind, *epoch)).collect()
+}
+
+/// A desk of whose 100 credits half is lent to a gateway.
+fn lent() -> Desk {
+    let mut desk = Desk::with(100);
+    let outcome = desk.act(&Command::Need(need(Mode::Lease { generation_min: 1 }, vec![credits(1)], false)));
+    let Reply::Need(answer) = outcome.reply else { panic!() };
+    assert!(matches!(answer.decision, Decision::Granted(_)));
+    desk
+}
+
+#[test]
+fn gateways_are_told_of_a_refund_and_of_a_dispute_and_what_they_have_is_recalled() {
+    for (revoked, frozen) in [(100, 0), (0, 100)] {
+        let mut desk = lent();
+        let epoch = desk.book.account.epoch + 1;
+        let taken = back(&mut desk, "buy:1", revoked, frozen);
+        assert_eq!(told(&taken), [(NoteKind::Changed, epoch), (NoteKind::Recall, epoch)]);
+        assert_eq!(told(&back(&mut desk, "buy:1", revoked, frozen)), [], "it is so already");
+        let undone = back(&mut desk, "buy:1", 0, 0);
+        assert_eq!(told(&undone), [(NoteKind::Replenished, epoch + 1)]);
+    }
+    // What is free covers it: nothing has to come back, and what is remembered is void all the same.
+    let mut desk = lent();
+    let epoch = desk.book.account.epoch + 1;
+    assert_eq!(told(&back(&mut desk, "buy:1", 50, 0)), [(NoteKind::Changed, epoch)]);
+}
+
+#[test]
+fn gateways_are_told_of_a_void_and_what_they_have_is_recalled() {
+    let mut desk = lent();
+    let epoch = desk.book.account.epoch + 1;
+    let mut void = |upto: i64| {
+        let origin = Origin { unit: Unit::Credits, source: Source::Purchase, source_ref: "buy:1".to_owned() };
+        let (target, upto) = (VoidTarget::Origin(origin), Upto::Total(amount(upto)));
+        told(&desk.act(&Command::Void(Void { target, upto, shortfall: Shortfall::Debt })))
+    };
+    assert_eq!(void(50), [(NoteKind::Changed, epoch)]);
+    assert_eq!(void(100), [(NoteKind::Changed, epoch + 1), (NoteKind::Recall, epoch + 1)]);
+    assert_eq!(void(100), [], "it is so already");
+}
+
 #[test]
 fn a_need_that_only_what_is_held_would_cover_is_told_of_the_dispute() {
     let mut desk = Desk::with(100);

@@ -4,6 +4,7 @@ use super::Session;
 use crate::engine::Work;
 use crate::error::{Error, Invalid};
 use crate::store::ApiKey;
+use ledger::Command;
 use sha2::{Digest, Sha256};
 use units::{AccountId, Subject, SubjectKind};
 
@@ -132,14 +133,18 @@ pub fn new_api_key(
     })
 }
 
-/// Revokes a key. Doing it again changes nothing.
+/// Revokes a key. Doing it again tells gateways once more, and changes nothing else.
 ///
 /// # Errors
 /// [`Invalid::NotFound`] if there is no such key.
 pub fn revoke_api_key(session: &mut Session<'_, '_, '_>, id: &str) -> Result<(), Error> {
     let now = session.work.now;
-    let account = session.work.store.revoke_api_key(id, now)?;
-    account.map(drop).ok_or_else(|| Invalid::NotFound.because(format!("There is no API key {id}.")))
+    let Some(account) = session.work.store.revoke_api_key(id, now)? else {
+        return Err(Invalid::NotFound.because(format!("There is no API key {id}.")));
+    };
+    // Gateways let a key through by what they remember of it, and remember by who pays.
+    let payer = payer(session.work, &account)?;
+    session.step(&payer, &Command::Announce).map(drop)
 }
 
 /// Lower-case hexadecimal digits.

@@ -134,6 +134,36 @@ async fn a_member_that_is_stopped_stops_alone_and_a_pool_stops_all() {
     }
 }
 
+/// A key that a gateway knows passes there unasked until the gateway hears of it, and gateways know who pays.
+#[tokio::test]
+async fn a_key_that_is_revoked_is_told_of_by_who_pays() {
+    let world = World::new().await;
+    team(&world, &["bob"]).await;
+    world.admin("POST", "accounts", &json!({"id": "alone"})).await.ok(201);
+    world.admin("POST", "grants", &json!({"account": "alone", "credits": 10})).await.ok(201);
+    for (n, (account, payer)) in (0..).zip([("bob", "team"), ("alone", "alone")]) {
+        let made = world.admin("POST", "api-keys", &json!({"account": account})).await.ok(201);
+        let (key, path) =
+            (made["key"].as_str().unwrap(), format!("api-keys/{}", made["id"].as_str().unwrap()));
+        let known = ask_by_key(&world, 3 * n + 1, key).await["standing"]["epoch"].as_u64().unwrap();
+        let since = world.gateway_get("watch?after=0").await.ok(200)["after"].as_u64().unwrap();
+        assert_eq!(world.admin("DELETE", &path, &Value::Null).await.status, 204);
+        let news = world.gateway_get(&format!("watch?after={since}")).await.ok(200);
+        let note = json!({"payer": payer, "epoch": known + 1, "kind": "changed"});
+        assert_eq!(news["notes"], json!([note]), "what is remembered from before is void");
+        // Who does it again, since it could not be seen whether it was done, has it told again.
+        assert_eq!(world.admin("DELETE", &path, &Value::Null).await.status, 204);
+        let again = world.gateway_get(&format!("watch?after={}", news["after"])).await.ok(200);
+        assert_eq!(again["notes"][0]["epoch"], known + 2);
+        assert_eq!(ask_by_key(&world, 3 * n + 2, key).await["refusal"]["reason"], "unknown_customer");
+        // Whoever else is paid for by the same credits only has to ask again.
+        assert_eq!(world.need(3 * n + 3, account, "embeddings").await["standing"]["epoch"], known + 2);
+    }
+    let mut since = world.gateway_get("watch?after=0").await.ok(200)["after"].as_u64().unwrap();
+    assert_eq!(world.admin("DELETE", "api-keys/nobody", &Value::Null).await.status, 404);
+    assert!(!told(&world, &mut since, "alone").await);
+}
+
 #[tokio::test]
 async fn there_are_no_chains_of_pools() {
     let world = World::new().await;

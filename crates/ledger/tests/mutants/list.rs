@@ -14,6 +14,7 @@ const REPORT: &str = "crates/ledger/src/step/report.rs";
 const STEP: &str = "crates/ledger/src/step/mod.rs";
 const EXPIRE: &str = "crates/ledger/src/step/expire.rs";
 const ACCOUNT: &str = "crates/ledger/src/step/account.rs";
+const REVERSAL: &str = "crates/ledger/src/step/reversal.rs";
 const WINDOW: &str = "crates/ledger/src/step/window.rs";
 const ZONE: &str = "crates/billing/src/catalog/zone.rs";
 const LEDGER: &str = "tollgate-ledger";
@@ -113,6 +114,28 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             "        Ok(GrantAnswer::Made",
         )],
         caught_by: (LEDGER, "holds", "t32_credits_that_arrive_void_what_gateways_remember_of_a_refusal"),
+    },
+    Mutant {
+        what: "a refund is not told",
+        edits: &[(
+            REVERSAL,
+            "self.note(if better { NoteKind::Replenished } else { NoteKind::Changed })?;",
+            "if better {\n                self.note(NoteKind::Replenished)?;\n            }",
+        )],
+        caught_by: (
+            LEDGER,
+            "reversals",
+            "gateways_are_told_of_a_refund_and_of_a_dispute_and_what_they_have_is_recalled",
+        ),
+    },
+    Mutant {
+        what: "a void is not told",
+        edits: &[(
+            ACCOUNT,
+            "        } else {\n            self.note(NoteKind::Changed)?;\n        }\n        if !claimed",
+            "        }\n        if !claimed",
+        )],
+        caught_by: (LEDGER, "reversals", "gateways_are_told_of_a_void_and_what_they_have_is_recalled"),
     },
     Mutant {
         what: "at the soft end nothing is kept for what was admitted and not told",

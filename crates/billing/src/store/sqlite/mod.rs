@@ -157,3 +157,29 @@ impl Transaction for Sqlite {
         self.release()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A build of SQLite may have other defaults, and a file keeps its journal's mode from whoever had it before.
+    #[test]
+    fn a_commit_that_was_answered_survives_a_power_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("billing.db");
+        let before = Connection::open(&path).unwrap();
+        before.pragma_update(None, "journal_mode", "delete").unwrap();
+        before.execute_batch("CREATE TABLE other (id INTEGER)").unwrap();
+        drop(before);
+        for _ in 0..2 {
+            let store = Sqlite::open(&path).unwrap();
+            let mode: String = store.db.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
+            let synchronous: i64 = store.db.query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap();
+            assert_eq!(
+                (mode.as_str(), synchronous),
+                ("wal", 2),
+                "2 is FULL: the log is synced at each commit"
+            );
+        }
+    }
+}
