@@ -111,8 +111,13 @@ impl Part {
 
     /// The share of what is due for it that had passed at `end`, rounded down.
     fn passed(&self, end: Instant) -> Option<Amount> {
+        self.share(self.due, end)
+    }
+
+    /// The share of an amount for its time that had passed at `end`, rounded down.
+    fn share(&self, whole: Amount, end: Instant) -> Option<Amount> {
         let span = |to: Instant| i128::from(to.secs()).checked_sub(i128::from(self.from.secs()));
-        let share = i128::from(self.due.get()).checked_mul(span(end)?.max(0))?.checked_div(span(self.to)?)?;
+        let share = i128::from(whole.get()).checked_mul(span(end)?.max(0))?.checked_div(span(self.to)?)?;
         Amount::new(i64::try_from(share).ok()?).ok()
     }
 
@@ -213,8 +218,8 @@ impl Paid {
     }
 
     /// What may have been brought by now where periods were cut off by others that began with a change: of each what had
-    /// passed of it, for the rest was paid back, and the whole of the one after it, or of the best plan to which that one
-    /// was changed. Nothing where none was.
+    /// passed of it and of the changes within it, for the rest was paid back, and the whole of the one after it, or of the
+    /// best plan to which that one was changed. Nothing where none was.
     fn moved(&self, new: &Part) -> Option<Amount> {
         let row = self.beside(new).into_iter().chain([new]);
         let (changes, mut all): (Vec<&Part>, Vec<&Part>) =
@@ -224,12 +229,17 @@ impl Paid {
         let (mut passed, mut most) = (Amount::ZERO, Amount::ZERO);
         for (at, part) in all.iter().enumerate() {
             let end = all.get(at.checked_add(1)?).map_or(part.to, |next| next.from.min(part.to));
+            let within = || changes.iter().filter(|it| part.from <= it.from && it.from < end);
+            let best = within().map(|it| it.most).fold(part.due, Amount::max);
             if part.kind == PartKind::Anew {
-                let within = changes.iter().filter(|it| part.from <= it.from && it.from < end);
-                let best = within.map(|it| it.most).fold(part.due, Amount::max);
                 most = most.max(passed.checked_add(best)?);
             }
-            passed = passed.checked_add(part.passed(end)?)?;
+            let mut of_it = part.passed(end)?;
+            for change in within() {
+                of_it = of_it.checked_add(change.passed(end.min(change.to))?)?;
+            }
+            // Going up and down within it gains nothing.
+            passed = passed.checked_add(of_it.min(part.share(best, end)?))?;
         }
         Some(most)
     }
