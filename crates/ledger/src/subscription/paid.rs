@@ -3,7 +3,7 @@
 use super::policy::{Allowance, Rollover};
 use crate::grant::{Source, Terms};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use units::{Amount, Instant, Unit};
 
 /// What was paid for the subscriptions of one account, by Stripe's id of them.
@@ -121,6 +121,11 @@ impl Part {
         Amount::new(i64::try_from(share).ok()?).ok()
     }
 
+    /// True for a period that began with a change that paid nothing back: a plan was added, and cut off nothing.
+    fn is_added(&self) -> bool {
+        self.kind == PartKind::Anew && self.replaces.is_none()
+    }
+
     /// True for what comes in its turn, and is no consequence of a change.
     pub(super) fn is_regular(&self) -> bool {
         matches!(self.kind, PartKind::Period | PartKind::Refill)
@@ -201,6 +206,7 @@ impl Paid {
 impl Paid {
     /// The parts, not paid back whole, that share a cap with another: those of its time; and where one of them cut a period off, or was cut off,
     /// those of that period's time, and so on. Else a row of periods, each of which meets only the next, would bring each whole.
+    /// A plan that was added shares one only with what takes its place: another's renewals go on beside it, as paid for.
     fn beside<'a>(&'a self, new: &'a Part) -> Vec<&'a Part> {
         let mut rest: Vec<&Part> =
             self.0.values().filter(|part| part.kind != PartKind::Trial && !part.stopped).collect();
@@ -208,13 +214,32 @@ impl Paid {
         let mut at = 0;
         while let Some(known) = row.get(at).copied() {
             let cuts = |part: &Part| at == 0 || PartKind::Anew == part.kind || known.kind == PartKind::Anew;
+            let apart = |part: &Part| {
+                (part.is_added() || known.is_added()) && !self.are_one(new, &part.price, &known.price)
+            };
             let (meets, others): (Vec<_>, Vec<_>) =
-                rest.into_iter().partition(|part| part.overlaps(known) && cuts(part));
+                rest.into_iter().partition(|part| part.overlaps(known) && cuts(part) && !apart(part));
             row.extend(meets);
             rest = others;
             at = at.saturating_add(1);
         }
         row.split_off(1)
+    }
+
+    /// True if two prices are one item of the subscription: the same, or one took the place of the other, perhaps by way of others.
+    fn are_one(&self, new: &Part, price: &str, other: &str) -> bool {
+        let mut known = BTreeSet::from([price]);
+        let mut count = 0;
+        while count < known.len() {
+            count = known.len();
+            for part in self.0.values().chain([new]) {
+                let replaced = part.replaces.as_deref().unwrap_or(&part.price);
+                if known.contains(replaced) || known.contains(part.price.as_str()) {
+                    known.extend([replaced, &part.price]);
+                }
+            }
+        }
+        known.contains(other)
     }
 
     /// What may have been brought by now where periods were cut off by others that began with a change: of each what had
