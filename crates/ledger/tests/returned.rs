@@ -68,3 +68,26 @@ fn what_ended_with_a_renewal_stays_ended_if_that_is_paid_back_later() {
     shelf.paid(&cycle(2, "p", 3000));
     assert_eq!(shelf.left(), 35);
 }
+
+#[test]
+fn a_change_that_cost_nothing_keeps_nobody_in_a_period_that_was_paid_back() {
+    // Q for half of the period, and P for it: for less, for as much, for more.
+    for (nets, tier) in [([-3000, 1500], None), ([-1500, 1500], None), ([-1500, 1501], Some("t2"))] {
+        let mut shelf = Shelf::new(policy(|_| {}));
+        shelf.told(snapshot("q", "active", START));
+        shelf.paid(&cycle(0, "q", 6000));
+        let lines = vec![part("q", nets[0], MID, END), part("p", nets[1], MID, END)];
+        shelf.paid(&invoice("in_down", "subscription_update", MID, lines));
+        shelf.told(snapshot("p", "active", MID));
+        back(&mut shelf, "in_0", true);
+        assert_eq!(shelf.book.account.standing.tier.as_ref().unwrap().as_str(), "t2", "it lives");
+        shelf.told(snapshot("p", "canceled", MID + DAY));
+        assert_eq!(shelf.book.account.standing.tier.as_ref().map(|tier| tier.as_str()), tier, "{nets:?}");
+        back(&mut shelf, "in_0", false);
+        assert_eq!(shelf.book.account.standing.tier.as_ref().unwrap().as_str(), "t2", "{nets:?}");
+    }
+    // With a line that does not say what it costs, it may have cost something.
+    let mut free = downgrade("in_down", MID);
+    free.lines[1].net = None;
+    assert!(!free.cost_nothing());
+}

@@ -187,6 +187,7 @@ fn period(
         rollover: rest.ok_or(Withheld::Nonsense)?,
         stopped: false,
         held_back: Amount::ZERO,
+        free: invoice.cost_nothing(),
     };
     let entered = enter(paid, format!("plan:{}:{}", invoice.id, line.price), part, policy);
     entered

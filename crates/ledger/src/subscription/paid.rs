@@ -69,6 +69,9 @@ pub struct Part {
     /// What it brought and the customer has not: while it was stopped, others brought what one period may.
     #[serde(default)]
     pub held_back: Amount,
+    /// True if its invoice cost nothing, so that nothing of it can be paid back.
+    #[serde(default)]
+    pub free: bool,
 }
 
 impl Payments {
@@ -179,7 +182,9 @@ impl Paid {
     pub(super) fn is_back(&self, period_end: Instant, ended: Instant) -> bool {
         let pays = |part: &&Part| {
             let holds = part.from < period_end && period_end <= part.until;
-            holds && part.kind != PartKind::Refill && part.paid_at < ended
+            // A change that cost nothing paid for nothing, and can never go back.
+            let paid = part.kind != PartKind::Refill && (part.kind != PartKind::Change || !part.free);
+            holds && paid && part.paid_at < ended
         };
         let mut parts = self.0.values().filter(pays).peekable();
         parts.peek().is_some() && parts.all(|part| part.stopped)

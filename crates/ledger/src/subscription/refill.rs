@@ -171,5 +171,6 @@ fn month(paid: &Paid, base: &Part, (from, to): (Instant, Instant), policy: &Poli
         rollover: rollover(allowance, quantity)?,
         stopped: false,
         held_back: Amount::ZERO,
+        free: base.free,
     })
 }
