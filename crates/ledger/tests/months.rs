@@ -171,16 +171,79 @@ fn what_was_paid_back_takes_no_room_and_gets_none_that_was_taken_meanwhile() {
     }
 }
 
-#[test]
-fn a_year_of_which_none_is_subscribed_to_any_more_brings_no_months() {
-    let mut shelf = started("p");
+/// None of a year of P from 10 February on, told in time.
+fn none_of_it(rollover: Rollover) -> Shelf {
+    let mut shelf = Shelf::new(policy(|it| (it.refill, it.rollover) = (Refill::Monthly, rollover)));
+    shelf.told(snapshot("p", "active", day("2026-01-15").secs()));
+    shelf.paid(&year("in_y", "p", "2026-01-15", "2027-01-15"));
+    shelf.until(day("2026-02-10"));
     let mut none = snapshot("p", "active", day("2026-02-10").secs());
     none.items[0].quantity = 0;
     shelf.told(none);
+    shelf
+}
+
+#[test]
+fn a_year_of_which_none_is_subscribed_to_any_more_brings_no_months_however_it_ends() {
+    for rollover in [Rollover::None, Rollover::All] {
+        let mut shelf = none_of_it(rollover);
+        shelf.until(day("2026-06-20"));
+        assert_eq!((refills(&shelf, "in_y"), shelf.book.account.standing.stage), (0, Stage::NoSubscription));
+        for items in [0, 1] {
+            let mut shelf = shelf.clone();
+            let mut canceled = snapshot("p", "canceled", day("2026-06-20").secs());
+            canceled.items[0].quantity = items;
+            shelf.told(canceled);
+            assert_eq!(refills(&shelf, "in_y"), 0, "{rollover:?} {items} {:?}", shelf.granted());
+        }
+    }
+}
+
+#[test]
+fn who_subscribes_again_has_the_months_that_begin_then_and_what_is_paid_for_the_rest_of_this_one() {
+    for rollover in [Rollover::None, Rollover::All] {
+        let mut shelf = none_of_it(rollover);
+        let (again, end) = (day("2026-08-20").secs(), day("2027-01-15").secs());
+        shelf.until(day("2026-08-20"));
+        shelf.told(snapshot("p", "active", again));
+        assert_eq!(refills(&shelf, "in_y"), 0, "{rollover:?}: the money of those months went back");
+        shelf.paid(&invoice("in_up", "subscription_update", again, vec![part("p", 14_000, again, end)]));
+        // 26 of the 31 days of the month of 15 August.
+        assert_eq!(shelf.book.grants.values().last().unwrap().terms.amount.get(), 30 * ONE * 26 / 31);
+        shelf.until(day("2026-12-20"));
+        assert_eq!(refills(&shelf, "in_y"), 4, "from 15 September to 15 December");
+    }
+}
+
+#[test]
+fn when_there_was_none_of_it_is_known_in_whatever_order_that_is_told() {
+    let told = |date: &str, quantity: u64| {
+        let mut told = snapshot("p", "active", day(date).secs());
+        told.items[0].quantity = quantity;
+        told
+    };
+    let all = [told("2026-01-15", 1), told("2026-02-10", 0), told("2026-03-20", 1), told("2026-04-10", 1)];
+    for order in [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2], [2, 0, 3, 1]] {
+        let mut shelf = Shelf::new(policy(|it| (it.refill, it.rollover) = (Refill::Monthly, Rollover::All)));
+        order.iter().for_each(|n| drop(shelf.subscriptions.fold(all[*n].clone(), &shelf.policy)));
+        let kept = serde_json::to_string(&shelf.subscriptions).unwrap();
+        shelf.subscriptions = serde_json::from_str(&kept).unwrap();
+        shelf.paid(&year("in_y", "p", "2026-01-15", "2027-01-15"));
+        shelf.until(day("2026-05-20"));
+        assert_eq!(shelf.refilled(), ["2026-01-15", "2026-04-15", "2026-05-15"], "{order:?}");
+    }
+}
+
+#[test]
+fn however_often_it_is_told_what_was_told_of_the_time_that_counts_is_kept() {
+    let mut shelf = none_of_it(Rollover::All);
     shelf.until(day("2026-03-20"));
-    assert_eq!((refills(&shelf, "in_y"), shelf.book.account.standing.stage), (0, Stage::NoSubscription));
-    shelf.told(snapshot("p", "active", day("2026-03-20").secs()));
-    assert_eq!((refills(&shelf, "in_y"), shelf.left()), (1, 30));
+    for n in 0..300 {
+        shelf.told(snapshot("p", "active", day("2026-03-20").secs() + n));
+    }
+    shelf.until(day("2026-05-20"));
+    assert_eq!(shelf.refilled(), ["2026-01-15", "2026-04-15", "2026-05-15"]);
+    assert!(serde_json::to_string(&shelf.subscriptions).unwrap().len() < 4_000);
 }
 
 #[test]

@@ -169,16 +169,12 @@ fn period(
         Some(allowance) => rollover(allowance, line.quantity),
         None => Some(Rollover::None),
     };
-    let paid_back = |it: &&InvoiceLine| it.proration && it.net.is_some_and(|net| net < 0);
-    // What it takes the place of is a plan, whatever else is paid back beside it.
-    let plans =
-        invoice.lines.iter().filter(paid_back).filter_map(|it| Some((policy.plans.get(&it.price)?.rank, it)));
-    let replaces = plans.max_by_key(|(rank, _)| *rank).map(|(_, it)| it).filter(|_| kind == PartKind::Anew);
+    let replaces = replaced(invoice, line, policy).filter(|_| kind == PartKind::Anew);
     let part = Part {
         kind,
         price: line.price.clone(),
         quantity: line.quantity,
-        replaces: replaces.map(|line| line.price.clone()),
+        replaces,
         from: line.period_start,
         to,
         until: line.period_end,
@@ -191,10 +187,24 @@ fn period(
         rollover: rest.ok_or(Withheld::Nonsense)?,
         stopped: false,
         held_back: Amount::ZERO,
+        free: invoice.cost_nothing(),
     };
     let entered = enter(paid, format!("plan:{}:{}", invoice.id, line.price), part, policy);
     entered
         .map_err(|why| if due.is_zero() && why == Withheld::NoUpgrade { Withheld::NoAllowance } else { why })
+}
+
+/// The price that a line for a whole period takes the place of: a plan of which the rest is paid back on the same invoice,
+/// whatever else is paid back beside it. It may have cost nothing, by a coupon; and what another line goes on with, that one
+/// takes the place of.
+fn replaced(invoice: &InvoicePaid, line: &InvoiceLine, policy: &Policy) -> Option<String> {
+    let goes_on = |price: &str| {
+        price != line.price && invoice.lines.iter().any(|it| !it.proration && it.price == price)
+    };
+    let paid_back = |it: &&InvoiceLine| it.proration && it.net.is_some_and(|net| net <= 0);
+    let lines = invoice.lines.iter().filter(paid_back).filter(|it| !goes_on(&it.price));
+    let plans = lines.filter_map(|it| Some((policy.plans.get(&it.price)?.rank, it)));
+    plans.max_by_key(|(rank, _)| *rank).map(|(_, it)| it.price.clone())
 }
 
 /// Enters a part, once, and says what is granted for it.

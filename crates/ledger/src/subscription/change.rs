@@ -82,6 +82,7 @@ pub(super) fn change(
         rollover: rest,
         stopped: false,
         held_back: Amount::ZERO,
+        free: invoice.cost_nothing(),
     };
     enter(paid, format!("upgrade:{}", invoice.id), part, policy).map(Some)
 }

@@ -30,6 +30,10 @@ pub struct Subscription {
     /// When it was told to have its collection paused since `collecting_at`; the first of them began the pause.
     #[serde(default)]
     pub paused: BTreeSet<Instant>,
+    /// Whether there was any of what it is for, by when that was told; for what began while there was none, nothing is due,
+    /// whatever is told later.
+    #[serde(default)]
+    pub any: BTreeMap<Instant, bool>,
 }
 
 /// What came of a snapshot.
@@ -52,6 +56,9 @@ pub enum Folded {
 /// More tellings of one unpaid invoice or one pause than this are not kept; the earliest ones are.
 const TELLINGS_MAX: usize = 64;
 
+/// More tellings than these of what is known already are not kept; the latest ones are: Stripe tells for three days at most.
+const SAME_MAX: usize = 16;
+
 impl Subscriptions {
     /// Takes a snapshot in.
     pub fn fold(&mut self, snapshot: Snapshot, policy: &Policy) -> Folded {
@@ -67,7 +74,8 @@ impl Subscriptions {
             None if snapshot.items.is_empty() => Some(String::new()),
             None => strange(),
         };
-        let (folded, next) = match known {
+        let is_planned = unknown_price.is_none();
+        let (folded, mut next) = match known {
             None => {
                 let planned = Some(snapshot.clone()).filter(|_| unknown_price.is_none());
                 let next = Subscription {
@@ -77,6 +85,7 @@ impl Subscriptions {
                     owing: BTreeSet::new(),
                     collecting_at: None,
                     paused: BTreeSet::new(),
+                    any: BTreeMap::new(),
                 };
                 (unknown_price.map_or(Folded::Newer, Folded::UnknownPrice), next)
             }
@@ -92,6 +101,9 @@ impl Subscriptions {
                 (folded, next)
             }
         };
+        if is_planned {
+            next.remember_any(&snapshot);
+        }
         self.0.insert(id, next.remember(&snapshot));
         folded
     }
@@ -120,11 +132,45 @@ impl Subscription {
         self
     }
 
+    /// Notes whether there was any of it. Of tellings in a row that say the same, those but for the first matter only if one
+    /// between them comes late; so of these only the last are kept.
+    fn remember_any(&mut self, snapshot: &Snapshot) {
+        let any = is_any(snapshot);
+        // Of two that are told of one second, the one that counts more is `planned`, which is asked first.
+        self.any.entry(snapshot.created).and_modify(|known| *known |= any).or_insert(any);
+        let mut before = None;
+        let same = self.any.iter().filter(|(_, any)| before.replace(**any) == Some(**any));
+        let same: Vec<Instant> = same.map(|(at, _)| *at).collect();
+        let surplus = same.len().saturating_sub(SAME_MAX);
+        for at in same.iter().take(surplus) {
+            self.any.remove(at);
+        }
+        while self.any.len() > TELLINGS_MAX {
+            self.any.pop_first();
+        }
+    }
+
+    /// False if there was none of it at that time, as far as that is known.
+    pub(super) fn was_any(&self, at: Instant) -> bool {
+        let told = self.any.range(..=at).next_back();
+        let planned = self.planned.as_ref().filter(|planned| planned.created <= at);
+        match (told, planned) {
+            (Some((told, any)), planned) if planned.is_none_or(|it| it.created < *told) => *any,
+            (_, Some(planned)) => is_any(planned),
+            _ => true,
+        }
+    }
+
     /// Since when its collection is paused, if it is.
     #[must_use]
     pub fn paused_since(&self) -> Option<Instant> {
         self.paused.first().copied().filter(|_| self.latest.collection_paused)
     }
+}
+
+/// Whether a snapshot that has a plan, or none of any, has any.
+fn is_any(snapshot: &Snapshot) -> bool {
+    snapshot.items.iter().any(|item| item.quantity > 0)
 }
 
 /// By what one snapshot counts more than another.

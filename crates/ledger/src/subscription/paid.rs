@@ -3,7 +3,7 @@
 use super::policy::{Allowance, Rollover};
 use crate::grant::{Source, Terms};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use units::{Amount, Instant, Unit};
 
 /// What was paid for the subscriptions of one account, by Stripe's id of them.
@@ -69,6 +69,9 @@ pub struct Part {
     /// What it brought and the customer has not: while it was stopped, others brought what one period may.
     #[serde(default)]
     pub held_back: Amount,
+    /// True if its invoice cost nothing, so that nothing of it can be paid back.
+    #[serde(default)]
+    pub free: bool,
 }
 
 impl Payments {
@@ -111,9 +114,19 @@ impl Part {
 
     /// The share of what is due for it that had passed at `end`, rounded down.
     fn passed(&self, end: Instant) -> Option<Amount> {
+        self.share(self.due, end)
+    }
+
+    /// The share of an amount for its time that had passed at `end`, rounded down.
+    fn share(&self, whole: Amount, end: Instant) -> Option<Amount> {
         let span = |to: Instant| i128::from(to.secs()).checked_sub(i128::from(self.from.secs()));
-        let share = i128::from(self.due.get()).checked_mul(span(end)?.max(0))?.checked_div(span(self.to)?)?;
+        let share = i128::from(whole.get()).checked_mul(span(end)?.max(0))?.checked_div(span(self.to)?)?;
         Amount::new(i64::try_from(share).ok()?).ok()
+    }
+
+    /// True for a period that began with a change that paid nothing back: a plan was added, and cut off nothing.
+    fn is_added(&self) -> bool {
+        self.kind == PartKind::Anew && self.replaces.is_none()
     }
 
     /// True for what comes in its turn, and is no consequence of a change.
@@ -169,7 +182,9 @@ impl Paid {
     pub(super) fn is_back(&self, period_end: Instant, ended: Instant) -> bool {
         let pays = |part: &&Part| {
             let holds = part.from < period_end && period_end <= part.until;
-            holds && part.kind != PartKind::Refill && part.paid_at < ended
+            // A change that cost nothing paid for nothing, and can never go back.
+            let paid = part.kind != PartKind::Refill && (part.kind != PartKind::Change || !part.free);
+            holds && paid && part.paid_at < ended
         };
         let mut parts = self.0.values().filter(pays).peekable();
         parts.peek().is_some() && parts.all(|part| part.stopped)
@@ -196,6 +211,7 @@ impl Paid {
 impl Paid {
     /// The parts, not paid back whole, that share a cap with another: those of its time; and where one of them cut a period off, or was cut off,
     /// those of that period's time, and so on. Else a row of periods, each of which meets only the next, would bring each whole.
+    /// A plan that was added shares one only with what takes its place: another's renewals go on beside it, as paid for.
     fn beside<'a>(&'a self, new: &'a Part) -> Vec<&'a Part> {
         let mut rest: Vec<&Part> =
             self.0.values().filter(|part| part.kind != PartKind::Trial && !part.stopped).collect();
@@ -203,8 +219,11 @@ impl Paid {
         let mut at = 0;
         while let Some(known) = row.get(at).copied() {
             let cuts = |part: &Part| at == 0 || PartKind::Anew == part.kind || known.kind == PartKind::Anew;
+            let apart = |part: &Part| {
+                (part.is_added() || known.is_added()) && !self.are_one(new, &part.price, &known.price)
+            };
             let (meets, others): (Vec<_>, Vec<_>) =
-                rest.into_iter().partition(|part| part.overlaps(known) && cuts(part));
+                rest.into_iter().partition(|part| part.overlaps(known) && cuts(part) && !apart(part));
             row.extend(meets);
             rest = others;
             at = at.saturating_add(1);
@@ -212,9 +231,25 @@ impl Paid {
         row.split_off(1)
     }
 
+    /// True if two prices are one item of the subscription: the same, or one took the place of the other, perhaps by way of others.
+    fn are_one(&self, new: &Part, price: &str, other: &str) -> bool {
+        let mut known = BTreeSet::from([price]);
+        let mut count = 0;
+        while count < known.len() {
+            count = known.len();
+            for part in self.0.values().chain([new]) {
+                let replaced = part.replaces.as_deref().unwrap_or(&part.price);
+                if known.contains(replaced) || known.contains(part.price.as_str()) {
+                    known.extend([replaced, &part.price]);
+                }
+            }
+        }
+        known.contains(other)
+    }
+
     /// What may have been brought by now where periods were cut off by others that began with a change: of each what had
-    /// passed of it, for the rest was paid back, and the whole of the one after it, or of the best plan to which that one
-    /// was changed. Nothing where none was.
+    /// passed of it and of the changes within it, for the rest was paid back, and the whole of the one after it, or of the
+    /// best plan to which that one was changed. Nothing where none was.
     fn moved(&self, new: &Part) -> Option<Amount> {
         let row = self.beside(new).into_iter().chain([new]);
         let (changes, mut all): (Vec<&Part>, Vec<&Part>) =
@@ -224,12 +259,17 @@ impl Paid {
         let (mut passed, mut most) = (Amount::ZERO, Amount::ZERO);
         for (at, part) in all.iter().enumerate() {
             let end = all.get(at.checked_add(1)?).map_or(part.to, |next| next.from.min(part.to));
+            let within = || changes.iter().filter(|it| part.from <= it.from && it.from < end);
+            let best = within().map(|it| it.most).fold(part.due, Amount::max);
             if part.kind == PartKind::Anew {
-                let within = changes.iter().filter(|it| part.from <= it.from && it.from < end);
-                let best = within.map(|it| it.most).fold(part.due, Amount::max);
                 most = most.max(passed.checked_add(best)?);
             }
-            passed = passed.checked_add(part.passed(end)?)?;
+            let mut of_it = part.passed(end)?;
+            for change in within() {
+                of_it = of_it.checked_add(change.passed(end.min(change.to))?)?;
+            }
+            // Going up and down within it gains nothing.
+            passed = passed.checked_add(of_it.min(part.share(best, end)?))?;
         }
         Some(most)
     }

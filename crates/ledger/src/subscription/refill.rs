@@ -21,8 +21,8 @@ pub fn refills(
 ) -> Vec<Terms> {
     let mut all = Vec::new();
     for (id, paid) in &mut payments.0 {
-        let Some(end) = subscriptions.0.get(id).and_then(|it| armed_until(it, policy)) else { continue };
-        for (origin, part) in upcoming(paid, end, policy) {
+        let Some(subscription) = subscriptions.0.get(id) else { continue };
+        for (origin, part) in upcoming(paid, subscription, policy) {
             let over = part.rollover == Rollover::None && part.ends_at <= now;
             if part.from > now || over {
                 continue;
@@ -48,8 +48,12 @@ pub fn next_refill(
     now: Instant,
 ) -> Option<Instant> {
     let parts = payments.0.iter().filter_map(|(id, paid)| {
-        let end = armed_until(subscriptions.0.get(id)?, policy)?;
-        upcoming(paid, end, policy).into_iter().map(|(_, part)| part.from).filter(|from| *from > now).min()
+        let subscription = subscriptions.0.get(id)?;
+        upcoming(paid, subscription, policy)
+            .into_iter()
+            .map(|(_, part)| part.from)
+            .filter(|from| *from > now)
+            .min()
     });
     parts.min()
 }
@@ -62,11 +66,7 @@ fn armed_until(subscription: &Subscription, policy: &Policy) -> Option<Instant> 
     }
     match latest.status {
         Status::Trialing | Status::Active | Status::PastDue => {
-            let planned = subscription.planned.as_ref();
-            if planned.is_some_and(|snapshot| snapshot.items.iter().all(|item| item.quantity == 0)) {
-                return None; // none of it is subscribed to
-            }
-            let item = planned.and_then(|snapshot| plan_of(snapshot, policy));
+            let item = subscription.planned.as_ref().and_then(|snapshot| plan_of(snapshot, policy));
             let end = item.and_then(|(_, item)| scheduled_end(latest, item)).or(latest.cancel_at);
             Some(end.unwrap_or(Instant::FAR))
         }
@@ -79,8 +79,10 @@ fn armed_until(subscription: &Subscription, policy: &Policy) -> Option<Instant> 
     }
 }
 
-/// The months, before `end`, of every period that was paid for, that were not entered yet.
-fn upcoming(paid: &Paid, end: Instant, policy: &Policy) -> Vec<(String, Part)> {
+/// The months of every period that was paid for that were not entered yet, until the subscription ends. One that begins while
+/// there is none of it brings nothing, whatever becomes of it later: the money of that time goes back.
+fn upcoming(paid: &Paid, subscription: &Subscription, policy: &Policy) -> Vec<(String, Part)> {
+    let Some(end) = armed_until(subscription, policy) else { return Vec::new() };
     let mut all = Vec::new();
     // A period that began with a change of plan is one that was paid for too.
     let whole_ones = paid.0.iter().filter_map(|(origin, part)| Some((part, origin.strip_prefix("plan:")?)));
@@ -90,6 +92,7 @@ fn upcoming(paid: &Paid, end: Instant, policy: &Policy) -> Vec<(String, Part)> {
         for (n, (from, to)) in (1..).zip(starts.iter().copied().zip(ends)) {
             let origin = format!("refill:{name}:{n}");
             if from < end
+                && subscription.was_any(from)
                 && !paid.0.contains_key(&origin)
                 && let Some(part) = month(paid, base, (from, to), policy)
             {
@@ -168,5 +171,6 @@ fn month(paid: &Paid, base: &Part, (from, to): (Instant, Instant), policy: &Poli
         rollover: rollover(allowance, quantity)?,
         stopped: false,
         held_back: Amount::ZERO,
+        free: base.free,
     })
 }

@@ -290,6 +290,11 @@ impl Shelf {
         terms.map(|terms| (terms.source_ref.clone(), terms.amount.get() / ONE)).collect()
     }
 
+    /// What was granted in all, in micro-credits.
+    pub fn granted_micro(&self) -> i64 {
+        self.book.grants.values().map(|grant| grant.terms.amount.get()).sum()
+    }
+
     /// When what refills began, in days.
     pub fn refilled(&self) -> Vec<String> {
         let mut all: Vec<Instant> = self.book.grants.values().map(|grant| grant.terms.starts_at).collect();

@@ -1,0 +1,93 @@
+//! What is paid back whole: it ends nothing, takes no room, and what was left without any gets it.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+mod shelf;
+
+use ledger::subscription::*;
+use ledger::*;
+use shelf::*;
+use units::{Amount, Unit};
+
+fn with(edit: impl Fn(&mut Allowance)) -> Shelf {
+    let mut shelf = Shelf::new(policy(edit));
+    shelf.told(snapshot("p", "active", START));
+    shelf.paid(&cycle(0, "p", 3000));
+    shelf
+}
+
+/// Pays an invoice back whole, as a service does it, or not after all.
+fn back(shelf: &mut Shelf, invoice: &str, is_back: bool) {
+    shelf.payments.stop(invoice, is_back);
+    let grants: Vec<(String, Amount)> =
+        shelf.book.grants.values().map(|it| (it.terms.source_ref.clone(), it.terms.amount)).collect();
+    for (source_ref, amount) in grants.into_iter().filter(|(origin, _)| origin.contains(invoice)) {
+        let revoked = if is_back { amount } else { shelf.payments.held_back(&source_ref) };
+        let target =
+            VoidTarget::Origin(Origin { unit: Unit::Credits, source: Source::Subscription, source_ref });
+        let (frozen, shortfall) = (Amount::ZERO, Shortfall::Debt);
+        shelf.act(&Command::TakeBack(TakeBack { target, revoked, frozen, shortfall }));
+    }
+    shelf.restand();
+}
+
+#[test]
+fn a_renewal_whose_refund_is_told_first_ends_nothing_of_what_came_before() {
+    let (cap, none) = (Rollover::Cap(credits(35)), Rollover::None);
+    for (rollover, kept) in [(cap, 30), (none, 30), (Rollover::All, 30)] {
+        let mut shelf = with(|it| it.rollover = rollover);
+        shelf.until(secs(END + 60));
+        // Both are entered at once: what was told of the refund waited for the payment.
+        let told = allowances(&cycle(1, "p", 3000), &mut shelf.payments, &shelf.subscriptions, &shelf.policy);
+        let terms = told.into_iter().next().unwrap().unwrap();
+        shelf.act(&Command::Grant(terms));
+        back(&mut shelf, "in_1", true);
+        assert_eq!(shelf.left(), kept, "{rollover:?}");
+        // The refund fails: the period has begun after all.
+        back(&mut shelf, "in_1", false);
+        let left = if rollover == cap {
+            35
+        } else if rollover == none {
+            30
+        } else {
+            60
+        };
+        assert_eq!(shelf.left(), left, "{rollover:?}");
+    }
+}
+
+#[test]
+fn what_ended_with_a_renewal_stays_ended_if_that_is_paid_back_later() {
+    let mut shelf = with(|it| it.rollover = Rollover::Cap(credits(35)));
+    shelf.until(secs(END + 60));
+    shelf.paid(&cycle(1, "p", 3000));
+    assert_eq!(shelf.left(), 35);
+    back(&mut shelf, "in_1", true);
+    assert_eq!(shelf.left(), 5);
+    // And the next one leaves it.
+    shelf.until(secs(END + 30 * DAY + 60));
+    shelf.paid(&cycle(2, "p", 3000));
+    assert_eq!(shelf.left(), 35);
+}
+
+#[test]
+fn a_change_that_cost_nothing_keeps_nobody_in_a_period_that_was_paid_back() {
+    // Q for half of the period, and P for it: for less, for as much, for more.
+    for (nets, tier) in [([-3000, 1500], None), ([-1500, 1500], None), ([-1500, 1501], Some("t2"))] {
+        let mut shelf = Shelf::new(policy(|_| {}));
+        shelf.told(snapshot("q", "active", START));
+        shelf.paid(&cycle(0, "q", 6000));
+        let lines = vec![part("q", nets[0], MID, END), part("p", nets[1], MID, END)];
+        shelf.paid(&invoice("in_down", "subscription_update", MID, lines));
+        shelf.told(snapshot("p", "active", MID));
+        back(&mut shelf, "in_0", true);
+        assert_eq!(shelf.book.account.standing.tier.as_ref().unwrap().as_str(), "t2", "it lives");
+        shelf.told(snapshot("p", "canceled", MID + DAY));
+        assert_eq!(shelf.book.account.standing.tier.as_ref().map(|tier| tier.as_str()), tier, "{nets:?}");
+        back(&mut shelf, "in_0", false);
+        assert_eq!(shelf.book.account.standing.tier.as_ref().unwrap().as_str(), "t2", "{nets:?}");
+    }
+    // With a line that does not say what it costs, it may have cost something.
+    let mut free = downgrade("in_down", MID);
+    free.lines[1].net = None;
+    assert!(!free.cost_nothing());
+}
