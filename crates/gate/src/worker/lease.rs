@@ -157,22 +157,20 @@ impl Worker {
         }
     }
 
-    /// What was lent by an answer that was lost goes back, though no more is lent now.
-    pub(super) fn take_unheard(
-        &mut self,
-        refusal: &Refusal,
-        cells: Vec<CellLease>,
-        sent: Instant,
-        now: Instant,
-        shelf: &mut dyn Shelf,
-    ) {
-        let (Some(membership), Some(payer)) = (self.membership, &refusal.payer) else { return };
-        if cells.iter().any(|cell| !is_over(cell)) {
-            return self.count(Metric::Fault { fault: Fault::Nonsense.as_str() });
-        }
-        if !cells.is_empty() {
-            let lent = Lent { payer: PayerKey::of(payer), epoch: refusal.epoch, cells, sent };
-            self.enter(lent, membership, now, shelf, |_| None);
+    /// What was lent by an answer that was lost goes back, though no more is lent now: with the next poll, as what could not be
+    /// entered before.
+    pub(super) fn take_unheard(&mut self, refusal: &Refusal, cells: Vec<CellLease>, sent: Instant) {
+        match &refusal.payer {
+            Some(payer) if !cells.is_empty() && cells.iter().all(is_over) => {
+                self.unplaced.push_back(Lent {
+                    payer: PayerKey::of(payer),
+                    epoch: refusal.epoch,
+                    cells,
+                    sent,
+                });
+            }
+            _ if cells.is_empty() => {}
+            _ => self.count(Metric::Fault { fault: Fault::Nonsense.as_str() }),
         }
     }
 

@@ -197,7 +197,7 @@ impl Worker {
             }
             NeedDecision::Retry { retry_ms } => return self.on_retry(id, retry_ms, now, shelf),
             NeedDecision::Refused { refusal, cells } => {
-                self.take_unheard(&refusal, cells, sent, now, shelf);
+                self.take_unheard(&refusal, cells, sent);
                 return self.on_refusal((id, mode), refusal, now, shelf);
             }
         };
