@@ -320,9 +320,16 @@ fn countable(record: &UsageRecord) -> Cow<'_, UsageRecord> {
     Cow::Owned(UsageRecord { tokens: Some(counted), ..record.clone() })
 }
 
+/// Keeps evidence; up to which record it is all here. A worker tells of the oldest record that it has first, so where an older
+/// one is missing, it was acknowledged by a database that this one is a backup of, or came after. It would be waited for in vain,
+/// and the worker would tell of all that followed until it had no room left.
 fn keep_usage(session: &mut Session<'_, '_, '_>, sync: &Sync) -> Result<u64, Error> {
     let key = UsageKey { node: sync.node.clone(), incarnation: sync.incarnation, worker: sync.worker };
     let work = &mut *session.work;
+    let numbers = sync.usage.iter().map(|record| record.n);
+    if let Some(first) = numbers.clone().min() {
+        work.store.usage_begins(&key, first)?;
+    }
     let mut new = BTreeMap::<_, u64>::new();
     for record in &sync.usage {
         if work.store.put_usage(&key, &countable(record), work.now)? {
@@ -333,5 +340,6 @@ fn keep_usage(session: &mut Session<'_, '_, '_>, sync: &Sync) -> Result<u64, Err
     for (outcome, count) in new {
         work.counts.push(("tollgate_billing_usage_records_total", ("outcome", outcome.to_owned()), count));
     }
-    work.store.usage_acked(&key)
+    // Never beyond what was told here: numbers that somebody else told of in its name are not this worker's.
+    Ok(work.store.usage_acked(&key)?.min(numbers.max().unwrap_or(0)))
 }

@@ -48,6 +48,7 @@ struct Tables {
     nodes: BTreeMap<NodeName, u64>,
     syncs: BTreeMap<UsageKey, u64>,
     usage: Vec<(UsageKey, UsageRecord)>,
+    usage_begins: BTreeMap<UsageKey, u64>,
     claims: BTreeMap<ClaimKey, ClaimRow>,
     repeats: BTreeMap<(AccountId, String), RepeatRow>,
     outbox: BTreeMap<u64, Message>,

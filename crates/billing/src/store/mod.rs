@@ -201,7 +201,9 @@ pub trait Gateways {
     fn came(&mut self, worker: &UsageKey, sent_seq: u64) -> Kept<bool>;
     /// Keeps a usage record; false if it is there already.
     fn put_usage(&mut self, key: &UsageKey, record: &UsageRecord, now: Instant) -> Kept<bool>;
-    /// Up to which `n` a worker's records are all here.
+    /// Keeps that a worker has forgotten its records before this one, since they were acknowledged: they are not waited for.
+    fn usage_begins(&mut self, key: &UsageKey, n: u64) -> Kept<()>;
+    /// Up to which `n` a worker's records are all here, or not waited for.
     fn usage_acked(&mut self, key: &UsageKey) -> Kept<u64>;
     /// Usage of an account (or of all), of one request or all, newest first.
     fn usage(
