@@ -242,11 +242,13 @@ async fn sweep_all(app: &App) {
     if let Err(fail) = forget_old_names(app).await {
         tracing::error!(error = %fail.0, "old names of requests could not be forgotten");
     }
+    let mut last = None;
     for _ in 0..SWEEP_ROUNDS_MAX {
-        let (due, more) = match app.read(|work, _| service::due(work)).await {
+        let (due, more) = match app.read(move |work, _| service::due_after(work, last.as_ref())).await {
             Ok(found) => found,
             Err(fail) => return tracing::error!(error = %fail.0, "a sweep failed"),
         };
+        last = due.last().cloned();
         // Asked for together, so that they share a transaction.
         let mut settling = JoinSet::new();
         for account in due {

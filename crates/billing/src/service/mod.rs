@@ -37,7 +37,7 @@ pub use people::{account_named, known_account, new_api_key, open_if_new, resolve
 pub use pools::set_pool;
 pub use repeats::{forget_old_names, has_old_names};
 pub use session::Session;
-pub use sweep::{due, settle};
+pub use sweep::{due, due_after, settle};
 
 use crate::catalog::Catalog;
 use crate::config::Config;

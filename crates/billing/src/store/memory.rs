@@ -219,7 +219,7 @@ impl Books for Memory {
         Ok(grant.map(|(owner, _)| owner.clone()))
     }
 
-    fn due(&mut self, now: Instant, limit: u32) -> Kept<Vec<AccountId>> {
+    fn due(&mut self, now: Instant, after: Option<&AccountId>, limit: u32) -> Kept<Vec<AccountId>> {
         let t = &self.now;
         let cell_due = |id: GrantId| {
             t.cells.iter().any(|(cell, row)| {
@@ -236,7 +236,7 @@ impl Books for Memory {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         Ok(t.accounts
             .values()
-            .filter(|account| due(account))
+            .filter(|account| after.is_none_or(|after| account.id > *after) && due(account))
             .map(|account| account.id.clone())
             .take(limit)
             .collect())

@@ -64,8 +64,9 @@ pub trait Books {
         incarnation: u64,
         generation: u64,
     ) -> Kept<Option<AccountId>>;
-    /// Accounts with a grant, a cell or a standing whose time has come, at most `limit`.
-    fn due(&mut self, now: Instant, limit: u32) -> Kept<Vec<AccountId>>;
+    /// Accounts with a grant, a cell or a standing whose time has come, in order of their ids from behind `after`, at most
+    /// `limit`.
+    fn due(&mut self, now: Instant, after: Option<&AccountId>, limit: u32) -> Kept<Vec<AccountId>>;
     /// Grants of an account of which something is left or is held for a dispute, in burn order.
     fn grants(&mut self, account: &AccountId) -> Kept<Vec<(GrantId, Grant)>>;
     /// The journal of an account (or of all), newest first, from before a cursor.

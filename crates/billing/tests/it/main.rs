@@ -21,6 +21,7 @@ mod repeats;
 mod reversals;
 mod stripe;
 mod support;
+mod sweeps;
 mod tokens;
 mod usage;
 mod windows;
