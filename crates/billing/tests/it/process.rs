@@ -22,9 +22,24 @@ fn serve(dir: &Path) -> Command {
     command
 }
 
+/// The same, deaf to the signal that writing beyond a limit sends: it sees an error, as on a full disk.
+#[cfg(target_os = "linux")]
+fn deaf(dir: &Path) -> Command {
+    let plain = serve(dir);
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(plain.get_program()).args(plain.get_args());
+    command.env_clear().stderr(Stdio::piped());
+    command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command
+}
+
 /// Starts it and waits until it says where it listens.
 pub(crate) fn started(dir: &Path) -> (Child, std::net::SocketAddr) {
-    let mut child = serve(dir).spawn().unwrap();
+    started_by(&mut serve(dir))
+}
+
+fn started_by(command: &mut Command) -> (Child, std::net::SocketAddr) {
+    let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let address = lines.find_map(|line| {
         let line: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
@@ -71,6 +86,29 @@ async fn what_was_answered_survives_a_kill() {
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     assert!(child.wait().unwrap().success());
     assert_eq!(watching.await.unwrap(), 200);
+}
+
+/// That its files may not grow is what it sees of a full disk; `prlimit` says so to a process that runs.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn on_a_full_disk_it_is_not_ready() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut child, address) = started_by(&mut deaf(dir.path()));
+    let world = World::elsewhere(address);
+    let limit = |most: &str| {
+        let (pid, most) = (format!("--pid={}", child.id()), format!("--fsize={most}:unlimited"));
+        assert!(Command::new("prlimit").args([pid, most]).status().unwrap().success());
+    };
+    assert_eq!(world.call("GET", "/readyz", &[], "").await.status, 200);
+    limit("1");
+    for _ in 0..3 {
+        assert_eq!(world.call("GET", "/readyz", &[], "").await.status, 503);
+    }
+    assert_eq!(world.call("GET", "/healthz", &[], "").await.status, 200);
+    limit("unlimited");
+    assert_eq!(world.call("GET", "/readyz", &[], "").await.status, 200);
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]
