@@ -11,7 +11,7 @@ use crate::metrics::Metrics;
 use crate::notes::Notes;
 use crate::outbox::Sender;
 use crate::service::{self, Setup};
-use crate::store::{Memory, Sqlite, Store};
+use crate::store::{Memory, Sqlite, Store, private};
 use axum::serve::ListenerExt;
 use std::fs::{File, TryLockError};
 use std::future::IntoFuture;
@@ -160,7 +160,8 @@ fn open(database: &Database) -> Result<Opened, StartError> {
     let lock_path = path.with_added_extension("lock");
     let shown = path.display();
     let outside = |error: io::Error| StartError::Outside(format!("{}: {error}", lock_path.display()));
-    let lock = File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(outside)?;
+    let lock = private(&mut File::options()).create(true).truncate(false).write(true).open(&lock_path);
+    let lock = lock.map_err(outside)?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {

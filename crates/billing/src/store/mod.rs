@@ -13,7 +13,7 @@ pub use rows::{
     ApiKey, Charged, ClaimKey, ClaimRow, ClaimState, EventKey, EventRow, EventStatus, FactRow, GrantCharge,
     HoldName, Message, MessageStatus, Page, RepeatRow, Stored, SumBy, Tries, UsageKey, UsageRow, UsageSum,
 };
-pub use sqlite::Sqlite;
+pub use sqlite::{Sqlite, private};
 
 use crate::error::Error;
 use contract::v1::UsageRecord;
