@@ -33,7 +33,9 @@ pub use history::{Entry, Explained, ExplainedLine, explain, transactions};
 pub use keys::{derive_key, random_name};
 pub use once::{Asked, Once, once};
 pub use own::{nobody, own_account, own_balance, own_subscription};
-pub use people::{account_named, known_account, new_api_key, open_if_new, resolve, revoke_api_key};
+pub use people::{
+    account_named, check_api_key, known_account, new_api_key, open_if_new, resolve, revoke_api_key,
+};
 pub use pools::set_pool;
 pub use repeats::{forget_old_names, has_old_names};
 pub use session::Session;

@@ -120,6 +120,21 @@ pub fn new_api_key(
     })
 }
 
+/// Does a key that was made again from what is kept of it open anything still?
+///
+/// # Errors
+/// [`Invalid::Conflict`] if it was revoked, or if it was made with another secret, and so is nobody's.
+pub fn check_api_key(work: &mut Work<'_>, key: &str) -> Result<(), Error> {
+    let why = match work.store.api_key(&hex(&Sha256::digest(key)))? {
+        Some(ApiKey { revoked_at: None, .. }) => return Ok(()),
+        Some(ApiKey { id, .. }) => format!("The API key {id} was made with this Idempotency-Key, and is revoked."),
+        None => "An API key was made with this Idempotency-Key before the admin token was replaced, and cannot be shown \
+            again."
+            .to_owned(),
+    };
+    Err(Invalid::Conflict.because(format!("{why} Make another with a new one.")))
+}
+
 /// Revokes a key. Doing it again changes nothing.
 ///
 /// # Errors

@@ -10,6 +10,7 @@ mod crowd;
 mod events;
 mod gateway;
 mod hostile;
+mod keys;
 mod kill_loop;
 mod openapi;
 mod outbox;

@@ -1,0 +1,30 @@
+//! API keys, as operators make, find and revoke them.
+
+use crate::support::World;
+use serde_json::{Value, json};
+
+async fn make(world: &World, key: &str) -> crate::support::Answer {
+    let new = json!({"account": "acme"});
+    world.admin_with("POST", "api-keys", &new, &[("idempotency-key", key)]).await
+}
+
+#[tokio::test]
+async fn a_key_that_opens_nothing_any_more_is_not_shown_again() {
+    let mut world = World::new().await;
+    world.admin("POST", "accounts", &json!({"id": "acme"})).await.ok(201);
+    let first = make(&world, "k-1").await.ok(201);
+    let other = make(&world, "k-2").await.ok(201);
+    assert_eq!(make(&world, "k-1").await.ok(200), first);
+    let path = format!("api-keys/{}", first["id"].as_str().unwrap());
+    world.admin("DELETE", &path, &Value::Null).await.ok(204);
+    let no = make(&world, "k-1").await.ok(409);
+    assert!(no["detail"].as_str().unwrap().contains("is revoked"), "{no}");
+    assert_eq!(make(&world, "k-2").await.ok(200), other);
+    // With another secret another key would come of it, which is nobody's.
+    world.env = vec![("ADMIN_TOKEN".into(), "another-admin-token".into())];
+    world.restart().await;
+    let headers = [("authorization", "Bearer another-admin-token"), ("idempotency-key", "k-2")];
+    let body = json!({"account": "acme"}).to_string();
+    let no = world.call("POST", "/admin/v1/api-keys", &headers, body).await.ok(409);
+    assert!(no["detail"].as_str().unwrap().contains("admin token was replaced"), "{no}");
+}
