@@ -5,6 +5,7 @@ use super::{Session, Setup, need};
 use crate::catalog::PRIORITY_BOUGHT;
 use crate::engine::Work;
 use crate::error::{Error, Invalid};
+use crate::store::ApiKey;
 use contract::v1::SubscriptionState;
 use ledger::subscription::Subscription;
 use ledger::{Command, Grant, GrantAnswer, GrantId, Reply, Source, Terms};
@@ -88,6 +89,16 @@ pub struct AccountView {
     pub grants: Vec<GrantView>,
     /// What Stripe told of its subscriptions.
     pub subscriptions: Vec<SubscriptionView>,
+    /// Its API keys, revoked or not, in the order in which they were made.
+    pub api_keys: Vec<KeyView>,
+}
+
+/// An API key as it is shown: what names it, so that it can be revoked, and nothing that opens anything.
+#[derive(Clone, Debug, Serialize)]
+pub struct KeyView {
+    id: String,
+    created_at: Instant,
+    revoked_at: Option<Instant>,
 }
 
 /// Amounts by name, which says what they count: `used_micro` (micro-credits) or `used_requests`.
@@ -222,6 +233,7 @@ pub(super) fn view(session: &mut Session<'_, '_, '_>, id: &AccountId) -> Result<
     let grants = session.work.store.grants(id)?;
     let subscriptions = session.work.store.subscriptions(id)?;
     let (pool, members) = (session.work.store.pool_of(id)?, session.work.store.members(id)?);
+    let keys = session.work.store.api_keys(id)?.into_iter();
     Ok(AccountView {
         id: id.clone(),
         pool,
@@ -238,6 +250,9 @@ pub(super) fn view(session: &mut Session<'_, '_, '_>, id: &AccountId) -> Result<
         cancel_at: account.standing.cancel_at,
         grants: grants.into_iter().map(shown).collect(),
         subscriptions: subscriptions.0.into_iter().map(|(id, known)| subscription_view(id, &known)).collect(),
+        api_keys: keys
+            .map(|ApiKey { id, created_at, revoked_at, .. }| KeyView { id, created_at, revoked_at })
+            .collect(),
     })
 }
 

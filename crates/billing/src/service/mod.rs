@@ -24,7 +24,7 @@ mod sweep_tests;
 mod tell;
 
 pub use accounts::{
-    AccountView, GrantView, Granted, NewAccount, NewGrant, account, grant, open_account, suspend,
+    AccountView, GrantView, Granted, KeyView, NewAccount, NewGrant, account, grant, open_account, suspend,
 };
 pub use authz::{Authz, charge_at_once};
 pub use claims::{claim, complete};

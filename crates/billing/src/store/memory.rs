@@ -349,6 +349,13 @@ impl People for Memory {
         Ok(self.now.keys.get(sha256).cloned())
     }
 
+    fn api_keys(&mut self, account: &AccountId) -> Kept<Vec<ApiKey>> {
+        let mut keys: Vec<_> =
+            self.now.keys.values().filter(|key| key.account == *account).cloned().collect();
+        keys.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+        Ok(keys)
+    }
+
     fn revoke_api_key(&mut self, id: &str, now: Instant) -> Kept<Option<AccountId>> {
         let key = self.now.keys.values_mut().find(|key| key.id == id);
         Ok(key.map(|key| {

@@ -108,6 +108,8 @@ pub trait People {
     fn put_api_key(&mut self, key: &ApiKey) -> Kept<()>;
     /// The key of this digest, revoked or not.
     fn api_key(&mut self, sha256: &str) -> Kept<Option<ApiKey>>;
+    /// The keys of an account, revoked or not, in the order in which they were made.
+    fn api_keys(&mut self, account: &AccountId) -> Kept<Vec<ApiKey>>;
     /// Revokes a key; its account, or `None` if there is no such key.
     fn revoke_api_key(&mut self, id: &str, now: Instant) -> Kept<Option<AccountId>>;
 }

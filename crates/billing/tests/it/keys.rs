@@ -28,3 +28,23 @@ async fn a_key_that_opens_nothing_any_more_is_not_shown_again() {
     let no = world.call("POST", "/admin/v1/api-keys", &headers, body).await.ok(409);
     assert!(no["detail"].as_str().unwrap().contains("admin token was replaced"), "{no}");
 }
+
+#[tokio::test]
+async fn an_account_shows_its_keys_so_that_they_can_be_revoked() {
+    let world = World::new().await;
+    world.admin("POST", "accounts", &json!({"id": "acme"})).await.ok(201);
+    assert_eq!(world.account("acme").await["api_keys"], json!([]));
+    let first = make(&world, "k-1").await.ok(201);
+    world.advance(units::Span::from_secs(60));
+    let second = make(&world, "k-2").await.ok(201);
+    let path = format!("api-keys/{}", first["id"].as_str().unwrap());
+    world.admin("DELETE", &path, &Value::Null).await.ok(204);
+    let (made, later) = ("2026-11-20T09:30:00Z", "2026-11-20T09:31:00Z");
+    let shown = json!([
+        {"id": first["id"], "created_at": made, "revoked_at": later},
+        {"id": second["id"], "created_at": later, "revoked_at": null},
+    ]);
+    let account = world.account("acme").await;
+    assert_eq!(account["api_keys"], shown);
+    assert!(!account.to_string().contains(second["key"].as_str().unwrap()));
+}
