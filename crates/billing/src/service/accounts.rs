@@ -1,6 +1,6 @@
 //! What operators do with accounts, and what is shown of them.
 
-use super::people::open_if_new;
+use super::people::{is_digest, open_if_new};
 use super::{Session, Setup, need};
 use crate::catalog::PRIORITY_BOUGHT;
 use crate::engine::Work;
@@ -11,7 +11,7 @@ use ledger::subscription::Subscription;
 use ledger::{Command, Grant, GrantAnswer, GrantId, Reply, Source, Terms};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use units::{AccountId, Amount, Instant, Subject, Unit, signed_credits};
+use units::{AccountId, Amount, Instant, Subject, SubjectKind, Unit, signed_credits};
 
 /// An account to be opened.
 #[derive(Clone, Debug, Deserialize)]
@@ -131,7 +131,8 @@ pub struct SubscriptionView {
 /// Opens an account and binds whoever speaks for it; all of it or nothing.
 ///
 /// # Errors
-/// [`Invalid::Conflict`] if the account exists, or a subject or customer is bound elsewhere.
+/// [`Invalid::Conflict`] if the account exists, or a subject or customer is bound elsewhere; [`Invalid::Unprocessable`] for an
+/// API key's digest that is none.
 pub fn open_account(work: &mut Work<'_>, setup: &Setup, new: &NewAccount) -> Result<AccountView, Error> {
     let mut session = Session::new(work, setup)?;
     if !open_if_new(&mut session, &new.id)? {
@@ -139,6 +140,12 @@ pub fn open_account(work: &mut Work<'_>, setup: &Setup, new: &NewAccount) -> Res
     }
     let now = session.work.now;
     for subject in &new.subjects {
+        if subject.kind == SubjectKind::ApiKeySha256 && !is_digest(&subject.value) {
+            // Its key would open nothing, and nobody would know why. It is not repeated: it may be the key itself.
+            let why =
+                "A subject api_key_sha256 is no digest: give the SHA-256 of the key, 64 digits of 0-9a-f.";
+            return Err(Invalid::Unprocessable.because(why));
+        }
         if let Some(other) = session.work.store.account_of_subject(subject)? {
             let (kind, value) = (subject.kind.as_str(), &subject.value);
             return Err(

@@ -1,7 +1,7 @@
 //! The calls of the hot path: a gateway introduces itself, and syncs.
 
 use super::need::{decide, holders};
-use super::people::{Asker, asker};
+use super::people::{Asker, asker, is_digest};
 use super::{Session, Setup};
 use crate::engine::Work;
 use crate::error::{Error, Invalid};
@@ -163,15 +163,13 @@ fn check(sync: &Sync) -> Result<(), Error> {
     if let Some(least) = least.into_iter().find(|least| !(1..HOLD_GENERATION_MIN).contains(least)) {
         return no(format!("a need asks for generation {least}; leases have 1 to 2^40 - 1."));
     }
-    let digest =
-        |text: &str| text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     for (mode, repeat) in sync.needs.iter().filter_map(|need| Some((need.mode, need.repeat.as_ref()?))) {
         if mode != NeedMode::Hold {
             return no(
                 "a need that repeats asks for a lease or for nothing; only a hold is one request's.".into()
             );
         }
-        if !digest(&repeat.key) || !digest(&repeat.body) {
+        if !is_digest(&repeat.key) || !is_digest(&repeat.body) {
             return no("a need that repeats is not named by digests; each is 64 digits of 0-9a-f.".into());
         }
     }

@@ -145,6 +145,11 @@ pub fn revoke_api_key(session: &mut Session<'_, '_, '_>, id: &str) -> Result<(),
     account.map(drop).ok_or_else(|| Invalid::NotFound.because(format!("There is no API key {id}.")))
 }
 
+/// Is it a SHA-256 as [`hex`] writes it?
+pub(super) fn is_digest(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// Lower-case hexadecimal digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

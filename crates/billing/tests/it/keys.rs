@@ -48,3 +48,19 @@ async fn an_account_shows_its_keys_so_that_they_can_be_revoked() {
     assert_eq!(account["api_keys"], shown);
     assert!(!account.to_string().contains(second["key"].as_str().unwrap()));
 }
+
+#[tokio::test]
+async fn what_is_no_digest_is_bound_as_no_key() {
+    let world = World::new().await;
+    let new = |value: &str| {
+        let subject = json!({"kind": "api_key_sha256", "value": value});
+        json!({"id": "acme", "subjects": [subject]})
+    };
+    for value in ["tgk_secret", &"0".repeat(63), &"0".repeat(65), &"A".repeat(64), &"g".repeat(64)] {
+        let no = world.admin("POST", "accounts", &new(value)).await.ok(422);
+        let told = no["detail"].as_str().unwrap();
+        assert!(told.contains("64 digits of 0-9a-f") && !told.contains(value), "{no}");
+    }
+    assert_eq!(world.admin("GET", "accounts/acme", &Value::Null).await.status, 404);
+    world.admin("POST", "accounts", &new(&"0a".repeat(32))).await.ok(201);
+}
