@@ -29,7 +29,7 @@ pub use accounts::{
 pub use authz::{Authz, charge_at_once};
 pub use claims::{claim, complete};
 pub use gateway::{hello, limits, sync};
-pub use history::{Entry, Explained, ExplainedLine, explain, transactions};
+pub use history::{Entry, Explained, ExplainedLine, explain, history, transactions};
 pub use keys::{derive_key, random_name};
 pub use once::{Asked, Once, once};
 pub use own::{nobody, own_account, own_balance, own_subscription};

@@ -166,3 +166,30 @@ async fn numbers_told_in_a_workers_name_do_not_take_its_records_for_told() {
     assert_eq!(told["items"].as_array().unwrap().len(), 3);
     assert_eq!(world.balance("alice").await, 10_000);
 }
+
+/// What was held and came back is no line of a customer's history, and takes no room on its pages.
+#[tokio::test]
+async fn a_page_of_history_is_full_unless_it_is_the_last() {
+    let world = world().await;
+    for n in 2..8 {
+        let needs = json!({"needs": [asks(n, "small", 1000, &json!({"size": "estimate"}))]});
+        let held = world.sync(&needs).await["needs"][0].clone();
+        world.sync(&json!({"cells": finished(&held, if n == 3 { 100 } else { 0 })})).await;
+    }
+    world.admin("POST", "grants", &json!({"account": "alice", "credits": 1})).await.ok(201);
+    let all = world.customer("/v1/history", "alice").await.ok(200);
+    let lines = all["items"].as_array().unwrap();
+    let kinds: Vec<_> = lines.iter().map(|line| line["kind"].as_str().unwrap()).collect();
+    assert_eq!((kinds, &all["next"]), (vec!["granted", "used", "granted"], &Value::Null));
+    assert_eq!(lines[1]["balance_micro"], 9_900);
+    let (mut paged, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = world.customer(&format!("/v1/history?limit=1{cursor}"), "alice").await.ok(200);
+        let items = page["items"].as_array().unwrap();
+        assert_eq!(items.is_empty(), page["next"].is_null(), "{page}");
+        paged.extend(items.clone());
+        let Some(next) = page["next"].as_u64() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(&paged, lines);
+}
