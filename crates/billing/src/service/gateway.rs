@@ -30,6 +30,9 @@ const SYNC_MS: u64 = 800;
 /// The greatest worker number and need id: together they make a generation of 52 bits.
 const WORKER_MAX: u16 = 4_095;
 const NEED_ID_MAX: u64 = HOLD_GENERATION_MIN - 1;
+/// How far an incarnation may be ahead of those that are known. A database that was restored is behind by as many as Envoy was
+/// started since, and never by a million; believed however large it is, one sync would use up all that a node can have.
+const AHEAD_MAX: u64 = 1_000_000;
 /// The largest whole number that every JSON reader keeps exactly.
 const WHOLE_MAX: u64 = 9_007_199_254_740_991;
 
@@ -62,7 +65,12 @@ pub fn hello(work: &mut Work<'_>, setup: &Setup, node: NodeName) -> Result<Hello
 /// worker did, whereupon nothing of it was done; [`Error::Store`].
 pub fn sync(work: &mut Work<'_>, setup: &Setup, sync: &Sync) -> Result<SyncAnswer, Error> {
     check(sync)?;
-    if work.store.incarnation(&sync.node)? < sync.incarnation {
+    let known = work.store.incarnation(&sync.node)?;
+    if sync.incarnation.saturating_sub(known) > AHEAD_MAX {
+        let what = format!("incarnation is {}; {} had {known} so far.", sync.incarnation, sync.node);
+        return Err(Invalid::Unprocessable.because(what));
+    }
+    if known < sync.incarnation {
         // Told by a gateway that outlived this database: never give it to another process.
         work.store.put_incarnation(&sync.node, sync.incarnation, work.now)?;
     }
