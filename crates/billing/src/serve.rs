@@ -29,6 +29,8 @@ use webhook::Secret;
 const ENDING: Duration = Duration::from_secs(5);
 /// How often the outbox is looked into.
 const SENDING: Duration = Duration::from_secs(1);
+/// Seconds by which a clock may be set back without a word.
+const CLOCK_BEHIND_MAX: u64 = 5;
 /// Rounds of one sweep; what is left over waits for the next tick.
 const SWEEP_ROUNDS_MAX: u32 = 50;
 /// Connections that read the database.
@@ -219,13 +221,30 @@ async fn serve(listener: TcpListener, app: App, mut ending: watch::Receiver<bool
 async fn sweep_until(app: App, tick: Duration, mut ending: watch::Receiver<bool>) {
     let mut timer = tokio::time::interval(tick);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut stands_still = false;
     loop {
         tokio::select! {
             _ = timer.tick() => {}
             _ = ending.wait_for(|ending| *ending) => return,
         }
+        look_at_clock(&app, &mut stands_still);
         sweep_all(&app).await;
     }
+}
+
+/// Says so, once, when the machine's clock went back by more than a correction: time stands still for the ledger until it
+/// catches up.
+fn look_at_clock(app: &App, stands_still: &mut bool) {
+    let behind = app.clock.behind_secs();
+    app.metrics.set("tollgate_billing_clock_behind_seconds", behind);
+    let is_far = behind > CLOCK_BEHIND_MAX;
+    if is_far && !*stands_still {
+        tracing::error!(
+            behind,
+            "the machine's clock was ahead, or went back: time stands still until it catches up"
+        );
+    }
+    *stands_still = is_far;
 }
 
 /// Forgets what clients named too long ago. Bounded; the rest comes next time.
