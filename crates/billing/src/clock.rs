@@ -52,6 +52,14 @@ impl Clock {
         }
     }
 
+    /// By how many seconds the machine is behind the latest time that it told. As long as it is, time stands still for the ledger,
+    /// which cannot take back what an earlier look at the clock ended.
+    #[must_use]
+    pub fn behind_secs(&self) -> u64 {
+        let behind = self.now().micros().saturating_sub(self.wall().micros());
+        u64::try_from(behind).unwrap_or(0).checked_div(1_000_000).unwrap_or(0)
+    }
+
     /// Moves a fake clock on; the machine's clock is left alone.
     pub fn advance(&self, span: Span) {
         if let Self::Fake(at) = self {
@@ -74,5 +82,7 @@ mod tests {
         latest.store(ahead.micros(), Ordering::SeqCst);
         assert_eq!((clock.now(), clock.clone().now()), (ahead, ahead));
         assert!((now..ahead).contains(&clock.wall()));
+        assert!((590..=600).contains(&clock.behind_secs()));
+        assert_eq!((Clock::system().behind_secs(), Clock::fake(now).behind_secs()), (0, 0));
     }
 }

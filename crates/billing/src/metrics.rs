@@ -28,7 +28,7 @@ pub struct Family {
 }
 
 /// Every metric of the service. `docs/metrics.md` tells the same, and a test compares them.
-pub const LIST: [Family; 14] = [
+pub const LIST: [Family; 15] = [
     counter(
         "tollgate_billing_calls_total",
         "call",
@@ -99,6 +99,13 @@ pub const LIST: [Family; 14] = [
         label: "",
         values: Vec::new,
         question: "When did Stripe's last event arrive, in Unix seconds? 0 if none ever did.",
+    },
+    Family {
+        name: "tollgate_billing_clock_behind_seconds",
+        kind: "gauge",
+        label: "",
+        values: Vec::new,
+        question: "How far is the machine's clock behind the latest time that it told? As long as it is, nothing expires and no window begins anew.",
     },
 ];
 

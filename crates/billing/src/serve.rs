@@ -11,7 +11,7 @@ use crate::metrics::Metrics;
 use crate::notes::Notes;
 use crate::outbox::Sender;
 use crate::service::{self, Setup};
-use crate::store::{Memory, Sqlite, Store};
+use crate::store::{Memory, Sqlite, Store, private};
 use axum::serve::ListenerExt;
 use std::fs::{File, TryLockError};
 use std::future::IntoFuture;
@@ -29,6 +29,8 @@ use webhook::Secret;
 const ENDING: Duration = Duration::from_secs(5);
 /// How often the outbox is looked into.
 const SENDING: Duration = Duration::from_secs(1);
+/// Seconds by which a clock may be set back without a word.
+const CLOCK_BEHIND_MAX: u64 = 5;
 /// Rounds of one sweep; what is left over waits for the next tick.
 const SWEEP_ROUNDS_MAX: u32 = 50;
 /// Connections that read the database.
@@ -160,7 +162,8 @@ fn open(database: &Database) -> Result<Opened, StartError> {
     let lock_path = path.with_added_extension("lock");
     let shown = path.display();
     let outside = |error: io::Error| StartError::Outside(format!("{}: {error}", lock_path.display()));
-    let lock = File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(outside)?;
+    let lock = private(&mut File::options()).create(true).truncate(false).write(true).open(&lock_path);
+    let lock = lock.map_err(outside)?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -218,13 +221,30 @@ async fn serve(listener: TcpListener, app: App, mut ending: watch::Receiver<bool
 async fn sweep_until(app: App, tick: Duration, mut ending: watch::Receiver<bool>) {
     let mut timer = tokio::time::interval(tick);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut stands_still = false;
     loop {
         tokio::select! {
             _ = timer.tick() => {}
             _ = ending.wait_for(|ending| *ending) => return,
         }
+        look_at_clock(&app, &mut stands_still);
         sweep_all(&app).await;
     }
+}
+
+/// Says so, once, when the machine's clock went back by more than a correction: time stands still for the ledger until it
+/// catches up.
+fn look_at_clock(app: &App, stands_still: &mut bool) {
+    let behind = app.clock.behind_secs();
+    app.metrics.set("tollgate_billing_clock_behind_seconds", behind);
+    let is_far = behind > CLOCK_BEHIND_MAX;
+    if is_far && !*stands_still {
+        tracing::error!(
+            behind,
+            "the machine's clock was ahead, or went back: time stands still until it catches up"
+        );
+    }
+    *stands_still = is_far;
 }
 
 /// Forgets what clients named too long ago. Bounded; the rest comes next time.
@@ -242,11 +262,13 @@ async fn sweep_all(app: &App) {
     if let Err(fail) = forget_old_names(app).await {
         tracing::error!(error = %fail.0, "old names of requests could not be forgotten");
     }
+    let mut last = None;
     for _ in 0..SWEEP_ROUNDS_MAX {
-        let (due, more) = match app.read(|work, _| service::due(work)).await {
+        let (due, more) = match app.read(move |work, _| service::due_after(work, last.as_ref())).await {
             Ok(found) => found,
             Err(fail) => return tracing::error!(error = %fail.0, "a sweep failed"),
         };
+        last = due.last().cloned();
         // Asked for together, so that they share a transaction.
         let mut settling = JoinSet::new();
         for account in due {

@@ -172,7 +172,11 @@ async fn new_key(
         })?;
         // The key itself is kept nowhere, so a repetition makes it again from what is.
         let salt = answer.get("salt").and_then(Value::as_str).unwrap_or_default();
-        Ok((json!({ "id": answer.get("id"), "key": service::derive_key(&secret, salt)? }), now))
+        let key = service::derive_key(&secret, salt)?;
+        if !now {
+            service::check_api_key(work, &key)?;
+        }
+        Ok((json!({ "id": answer.get("id"), "key": key }), now))
     };
     app.write(run).await.map(made)
 }

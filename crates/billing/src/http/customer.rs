@@ -139,10 +139,8 @@ async fn history(
     let page = super::page(asked.cursor, asked.limit);
     let account = own(&app, subject).await?;
     let find = move |work: &mut Work<'_>, _: &Setup| {
-        service::transactions(work, Some(&account), asked.request_id.as_ref(), page)
+        service::history(work, &account, asked.request_id.as_ref(), page)
     };
     let rows = app.read(find).await?;
-    Ok(super::list(page, &rows, |row| {
-        row.is_for_customers().then(|| serde_json::to_value(row).unwrap_or_default())
-    }))
+    Ok(super::list(page, &rows, |row| Some(serde_json::to_value(row).unwrap_or_default())))
 }

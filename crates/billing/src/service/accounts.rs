@@ -1,16 +1,17 @@
 //! What operators do with accounts, and what is shown of them.
 
-use super::people::open_if_new;
+use super::people::{is_digest, open_if_new};
 use super::{Session, Setup, need};
 use crate::catalog::PRIORITY_BOUGHT;
 use crate::engine::Work;
 use crate::error::{Error, Invalid};
+use crate::store::ApiKey;
 use contract::v1::SubscriptionState;
 use ledger::subscription::Subscription;
 use ledger::{Command, Grant, GrantAnswer, GrantId, Reply, Source, Terms};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use units::{AccountId, Amount, Instant, Subject, Unit, signed_credits};
+use units::{AccountId, Amount, Instant, Subject, SubjectKind, Unit, signed_credits};
 
 /// An account to be opened.
 #[derive(Clone, Debug, Deserialize)]
@@ -88,6 +89,16 @@ pub struct AccountView {
     pub grants: Vec<GrantView>,
     /// What Stripe told of its subscriptions.
     pub subscriptions: Vec<SubscriptionView>,
+    /// Its API keys, revoked or not, in the order in which they were made.
+    pub api_keys: Vec<KeyView>,
+}
+
+/// An API key as it is shown: what names it, so that it can be revoked, and nothing that opens anything.
+#[derive(Clone, Debug, Serialize)]
+pub struct KeyView {
+    id: String,
+    created_at: Instant,
+    revoked_at: Option<Instant>,
 }
 
 /// Amounts by name, which says what they count: `used_micro` (micro-credits) or `used_requests`.
@@ -120,7 +131,8 @@ pub struct SubscriptionView {
 /// Opens an account and binds whoever speaks for it; all of it or nothing.
 ///
 /// # Errors
-/// [`Invalid::Conflict`] if the account exists, or a subject or customer is bound elsewhere.
+/// [`Invalid::Conflict`] if the account exists, or a subject or customer is bound elsewhere; [`Invalid::Unprocessable`] for an
+/// API key's digest that is none.
 pub fn open_account(work: &mut Work<'_>, setup: &Setup, new: &NewAccount) -> Result<AccountView, Error> {
     let mut session = Session::new(work, setup)?;
     if !open_if_new(&mut session, &new.id)? {
@@ -128,6 +140,12 @@ pub fn open_account(work: &mut Work<'_>, setup: &Setup, new: &NewAccount) -> Res
     }
     let now = session.work.now;
     for subject in &new.subjects {
+        if subject.kind == SubjectKind::ApiKeySha256 && !is_digest(&subject.value) {
+            // Its key would open nothing, and nobody would know why. It is not repeated: it may be the key itself.
+            let why =
+                "A subject api_key_sha256 is no digest: give the SHA-256 of the key, 64 digits of 0-9a-f.";
+            return Err(Invalid::Unprocessable.because(why));
+        }
         if let Some(other) = session.work.store.account_of_subject(subject)? {
             let (kind, value) = (subject.kind.as_str(), &subject.value);
             return Err(
@@ -222,6 +240,7 @@ pub(super) fn view(session: &mut Session<'_, '_, '_>, id: &AccountId) -> Result<
     let grants = session.work.store.grants(id)?;
     let subscriptions = session.work.store.subscriptions(id)?;
     let (pool, members) = (session.work.store.pool_of(id)?, session.work.store.members(id)?);
+    let keys = session.work.store.api_keys(id)?.into_iter();
     Ok(AccountView {
         id: id.clone(),
         pool,
@@ -238,6 +257,9 @@ pub(super) fn view(session: &mut Session<'_, '_, '_>, id: &AccountId) -> Result<
         cancel_at: account.standing.cancel_at,
         grants: grants.into_iter().map(shown).collect(),
         subscriptions: subscriptions.0.into_iter().map(|(id, known)| subscription_view(id, &known)).collect(),
+        api_keys: keys
+            .map(|ApiKey { id, created_at, revoked_at, .. }| KeyView { id, created_at, revoked_at })
+            .collect(),
     })
 }
 

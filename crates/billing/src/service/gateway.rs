@@ -1,7 +1,7 @@
 //! The calls of the hot path: a gateway introduces itself, and syncs.
 
 use super::need::{decide, holders};
-use super::people::{Asker, asker};
+use super::people::{Asker, asker, is_digest};
 use super::{Session, Setup};
 use crate::engine::Work;
 use crate::error::{Error, Invalid};
@@ -30,6 +30,9 @@ const SYNC_MS: u64 = 800;
 /// The greatest worker number and need id: together they make a generation of 52 bits.
 const WORKER_MAX: u16 = 4_095;
 const NEED_ID_MAX: u64 = HOLD_GENERATION_MIN - 1;
+/// How far an incarnation may be ahead of those that are known. A database that was restored is behind by as many as Envoy was
+/// started since, and never by a million; believed however large it is, one sync would use up all that a node can have.
+const AHEAD_MAX: u64 = 1_000_000;
 /// The largest whole number that every JSON reader keeps exactly.
 const WHOLE_MAX: u64 = 9_007_199_254_740_991;
 
@@ -62,7 +65,12 @@ pub fn hello(work: &mut Work<'_>, setup: &Setup, node: NodeName) -> Result<Hello
 /// worker did, whereupon nothing of it was done; [`Error::Store`].
 pub fn sync(work: &mut Work<'_>, setup: &Setup, sync: &Sync) -> Result<SyncAnswer, Error> {
     check(sync)?;
-    if work.store.incarnation(&sync.node)? < sync.incarnation {
+    let known = work.store.incarnation(&sync.node)?;
+    if sync.incarnation.saturating_sub(known) > AHEAD_MAX {
+        let what = format!("incarnation is {}; {} had {known} so far.", sync.incarnation, sync.node);
+        return Err(Invalid::Unprocessable.because(what));
+    }
+    if known < sync.incarnation {
         // Told by a gateway that outlived this database: never give it to another process.
         work.store.put_incarnation(&sync.node, sync.incarnation, work.now)?;
     }
@@ -163,15 +171,13 @@ fn check(sync: &Sync) -> Result<(), Error> {
     if let Some(least) = least.into_iter().find(|least| !(1..HOLD_GENERATION_MIN).contains(least)) {
         return no(format!("a need asks for generation {least}; leases have 1 to 2^40 - 1."));
     }
-    let digest =
-        |text: &str| text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     for (mode, repeat) in sync.needs.iter().filter_map(|need| Some((need.mode, need.repeat.as_ref()?))) {
         if mode != NeedMode::Hold {
             return no(
                 "a need that repeats asks for a lease or for nothing; only a hold is one request's.".into()
             );
         }
-        if !digest(&repeat.key) || !digest(&repeat.body) {
+        if !is_digest(&repeat.key) || !is_digest(&repeat.body) {
             return no("a need that repeats is not named by digests; each is 64 digits of 0-9a-f.".into());
         }
     }
@@ -320,9 +326,16 @@ fn countable(record: &UsageRecord) -> Cow<'_, UsageRecord> {
     Cow::Owned(UsageRecord { tokens: Some(counted), ..record.clone() })
 }
 
+/// Keeps evidence; up to which record it is all here. A worker tells of the oldest record that it has first, so where an older
+/// one is missing, it was acknowledged by a database that this one is a backup of, or came after. It would be waited for in vain,
+/// and the worker would tell of all that followed until it had no room left.
 fn keep_usage(session: &mut Session<'_, '_, '_>, sync: &Sync) -> Result<u64, Error> {
     let key = UsageKey { node: sync.node.clone(), incarnation: sync.incarnation, worker: sync.worker };
     let work = &mut *session.work;
+    let numbers = sync.usage.iter().map(|record| record.n);
+    if let Some(first) = numbers.clone().min() {
+        work.store.usage_begins(&key, first)?;
+    }
     let mut new = BTreeMap::<_, u64>::new();
     for record in &sync.usage {
         if work.store.put_usage(&key, &countable(record), work.now)? {
@@ -333,5 +346,6 @@ fn keep_usage(session: &mut Session<'_, '_, '_>, sync: &Sync) -> Result<u64, Err
     for (outcome, count) in new {
         work.counts.push(("tollgate_billing_usage_records_total", ("outcome", outcome.to_owned()), count));
     }
-    work.store.usage_acked(&key)
+    // Never beyond what was told here: numbers that somebody else told of in its name are not this worker's.
+    Ok(work.store.usage_acked(&key)?.min(numbers.max().unwrap_or(0)))
 }

@@ -25,18 +25,16 @@ pub struct Entry {
     balance_micro: Option<i64>,
     grant: Option<String>,
     note: Option<String>,
-    #[serde(skip)]
-    of: JournalKind,
 }
 
-impl Entry {
-    /// True for what a customer understands: not for the comings and goings of holds.
-    #[must_use]
-    pub fn is_for_customers(&self) -> bool {
-        use JournalKind::{Leased, Returned, VoidClaimed, VoidReleased};
-        !matches!(self.of, Leased | Returned | VoidClaimed | VoidReleased)
-    }
+/// True for what a customer understands: not for the comings and goings of holds, which change nothing that is owned.
+const fn is_for_customers(kind: JournalKind) -> bool {
+    use JournalKind::{Leased, Returned, VoidClaimed, VoidReleased};
+    !matches!(kind, Leased | Returned | VoidClaimed | VoidReleased)
 }
+
+/// Lines of the journal that are read at a time at least for a page of a customer's history.
+const HISTORY_ROWS: u32 = 100;
 
 /// What stands around the lines of a page, each looked up once.
 #[derive(Default)]
@@ -85,11 +83,54 @@ pub fn transactions(
     request: Option<&RequestId>,
     page: Page,
 ) -> Result<Vec<Stored<Entry>>, Error> {
-    let rows = match request {
-        Some(request) => work.store.journal_of_request(account, request, page)?,
-        None => work.store.journal(account, page)?,
-    };
-    let whole = account.filter(|_| request.is_none());
+    let rows = rows(work.store, account, request, page)?;
+    shown(work, account.filter(|_| request.is_none()), page, rows)
+}
+
+/// The same for the customer whose account it is: only lines that they understand. A page is full of those, whatever lies
+/// between, unless there are no more.
+///
+/// # Errors
+/// [`Error::Store`].
+pub fn history(
+    work: &mut Work<'_>,
+    account: &AccountId,
+    request: Option<&RequestId>,
+    page: Page,
+) -> Result<Vec<Stored<Entry>>, Error> {
+    let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
+    let (mut found, mut before) = (Vec::new(), page.before);
+    while found.len() < limit {
+        let next =
+            rows(work.store, Some(account), request, Page { before, limit: page.limit.max(HISTORY_ROWS) })?;
+        let Some(last) = next.last() else { break };
+        before = Some(last.seq);
+        found.extend(next.into_iter().filter(|stored| is_for_customers(stored.row.kind)));
+    }
+    found.truncate(limit);
+    shown(work, Some(account).filter(|_| request.is_none()), page, found)
+}
+
+fn rows(
+    store: &mut dyn Store,
+    account: Option<&AccountId>,
+    request: Option<&RequestId>,
+    page: Page,
+) -> Result<Vec<Stored<JournalEntry>>, Error> {
+    match request {
+        Some(request) => store.journal_of_request(account, request, page),
+        None => store.journal(account, page),
+    }
+}
+
+/// Lines of a page in words; where it is the whole journal of an account, or all of it that changes what it owns, with what
+/// was left.
+fn shown(
+    work: &mut Work<'_>,
+    whole: Option<&AccountId>,
+    page: Page,
+    rows: Vec<Stored<JournalEntry>>,
+) -> Result<Vec<Stored<Entry>>, Error> {
     let mut left =
         whole.map(|account| left_before(work.store, account, page, work.now)).transpose()?.flatten();
     let (mut around, mut shown) = (Around::default(), Vec::with_capacity(rows.len()));
@@ -114,7 +155,6 @@ pub fn transactions(
             balance_micro,
             grant: grant.map(|grant| grant.0.to_string()),
             note,
-            of,
         };
         shown.push(Stored { seq, row: entry });
     }

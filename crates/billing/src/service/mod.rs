@@ -24,20 +24,22 @@ mod sweep_tests;
 mod tell;
 
 pub use accounts::{
-    AccountView, GrantView, Granted, NewAccount, NewGrant, account, grant, open_account, suspend,
+    AccountView, GrantView, Granted, KeyView, NewAccount, NewGrant, account, grant, open_account, suspend,
 };
 pub use authz::{Authz, charge_at_once};
 pub use claims::{claim, complete};
 pub use gateway::{hello, limits, sync};
-pub use history::{Entry, Explained, ExplainedLine, explain, transactions};
+pub use history::{Entry, Explained, ExplainedLine, explain, history, transactions};
 pub use keys::{derive_key, random_name};
 pub use once::{Asked, Once, once};
 pub use own::{nobody, own_account, own_balance, own_subscription};
-pub use people::{account_named, known_account, new_api_key, open_if_new, resolve, revoke_api_key};
+pub use people::{
+    account_named, check_api_key, known_account, new_api_key, open_if_new, resolve, revoke_api_key,
+};
 pub use pools::set_pool;
 pub use repeats::{forget_old_names, has_old_names};
 pub use session::Session;
-pub use sweep::{due, settle};
+pub use sweep::{due, due_after, settle};
 
 use crate::catalog::Catalog;
 use crate::config::Config;

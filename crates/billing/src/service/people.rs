@@ -133,6 +133,21 @@ pub fn new_api_key(
     })
 }
 
+/// Does a key that was made again from what is kept of it open anything still?
+///
+/// # Errors
+/// [`Invalid::Conflict`] if it was revoked, or if it was made with another secret, and so is nobody's.
+pub fn check_api_key(work: &mut Work<'_>, key: &str) -> Result<(), Error> {
+    let why = match work.store.api_key(&hex(&Sha256::digest(key)))? {
+        Some(ApiKey { revoked_at: None, .. }) => return Ok(()),
+        Some(ApiKey { id, .. }) => format!("The API key {id} was made with this Idempotency-Key, and is revoked."),
+        None => "An API key was made with this Idempotency-Key before the admin token was replaced, and cannot be shown \
+            again."
+            .to_owned(),
+    };
+    Err(Invalid::Conflict.because(format!("{why} Make another with a new one.")))
+}
+
 /// Revokes a key. Doing it again tells gateways once more, and changes nothing else.
 ///
 /// # Errors
@@ -145,6 +160,11 @@ pub fn revoke_api_key(session: &mut Session<'_, '_, '_>, id: &str) -> Result<(),
     // Gateways let a key through by what they remember of it, and remember by who pays.
     let payer = payer(session.work, &account)?;
     session.step(&payer, &Command::Announce).map(drop)
+}
+
+/// Is it a SHA-256 as [`hex`] writes it?
+pub(super) fn is_digest(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Lower-case hexadecimal digits.

@@ -14,7 +14,15 @@ const ACCOUNTS_MAX: u32 = 200;
 /// # Errors
 /// [`Error::Store`].
 pub fn due(work: &mut Work<'_>) -> Result<(Vec<AccountId>, bool), Error> {
-    let due = work.store.due(work.now, ACCOUNTS_MAX)?;
+    due_after(work, None)
+}
+
+/// The same, behind those that were found before: what cannot be settled stays due, and is not to hide all others.
+///
+/// # Errors
+/// [`Error::Store`].
+pub fn due_after(work: &mut Work<'_>, last: Option<&AccountId>) -> Result<(Vec<AccountId>, bool), Error> {
+    let due = work.store.due(work.now, last, ACCOUNTS_MAX)?;
     let more = u32::try_from(due.len()).map_or(true, |count| count >= ACCOUNTS_MAX);
     Ok((due, more))
 }

@@ -244,12 +244,17 @@ fn who_is_due_is_found() {
                 Standing { changes_at: Some(NOW.plus(Span::from_secs(9))), ..Standing::none(free) };
             run(store, "c", NOW, &Command::SetStanding(changing));
         });
-        let due = |store: &mut dyn Store, secs| store.due(NOW.plus(Span::from_secs(secs)), 10).unwrap();
+        let due = |store: &mut dyn Store, secs| store.due(NOW.plus(Span::from_secs(secs)), None, 10).unwrap();
         assert_eq!(due(store, 4), []);
         assert_eq!(due(store, 5), [account("b")]);
         assert_eq!(due(store, 9), [account("b"), account("c")]);
         assert_eq!(due(store, 30), [account("a"), account("b"), account("c")]);
-        assert_eq!(store.due(NOW.plus(Span::from_secs(30)), 2).unwrap().len(), 2);
+        let page = |store: &mut dyn Store, after: &str| {
+            store.due(NOW.plus(Span::from_secs(30)), Some(&account(after)), 2).unwrap()
+        };
+        assert_eq!(store.due(NOW.plus(Span::from_secs(30)), None, 2).unwrap(), [account("a"), account("b")]);
+        assert_eq!(page(store, "a"), [account("b"), account("c")]);
+        assert_eq!((page(store, "b"), page(store, "c")), (vec![account("c")], vec![]));
         commit(store, |store| store.stale_standings(NOW).unwrap());
         assert_eq!(due(store, 0).len(), 4);
     });

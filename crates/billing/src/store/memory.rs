@@ -48,6 +48,7 @@ struct Tables {
     nodes: BTreeMap<NodeName, u64>,
     syncs: BTreeMap<UsageKey, u64>,
     usage: Vec<(UsageKey, UsageRecord)>,
+    usage_begins: BTreeMap<UsageKey, u64>,
     claims: BTreeMap<ClaimKey, ClaimRow>,
     repeats: BTreeMap<(AccountId, String), RepeatRow>,
     outbox: BTreeMap<u64, Message>,
@@ -218,7 +219,7 @@ impl Books for Memory {
         Ok(grant.map(|(owner, _)| owner.clone()))
     }
 
-    fn due(&mut self, now: Instant, limit: u32) -> Kept<Vec<AccountId>> {
+    fn due(&mut self, now: Instant, after: Option<&AccountId>, limit: u32) -> Kept<Vec<AccountId>> {
         let t = &self.now;
         let cell_due = |id: GrantId| {
             t.cells.iter().any(|(cell, row)| {
@@ -235,7 +236,7 @@ impl Books for Memory {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         Ok(t.accounts
             .values()
-            .filter(|account| due(account))
+            .filter(|account| after.is_none_or(|after| account.id > *after) && due(account))
             .map(|account| account.id.clone())
             .take(limit)
             .collect())
@@ -346,6 +347,13 @@ impl People for Memory {
 
     fn api_key(&mut self, sha256: &str) -> Kept<Option<ApiKey>> {
         Ok(self.now.keys.get(sha256).cloned())
+    }
+
+    fn api_keys(&mut self, account: &AccountId) -> Kept<Vec<ApiKey>> {
+        let mut keys: Vec<_> =
+            self.now.keys.values().filter(|key| key.account == *account).cloned().collect();
+        keys.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+        Ok(keys)
     }
 
     fn revoke_api_key(&mut self, id: &str, now: Instant) -> Kept<Option<AccountId>> {

@@ -13,7 +13,7 @@ pub use rows::{
     ApiKey, Charged, ClaimKey, ClaimRow, ClaimState, EventKey, EventRow, EventStatus, FactRow, GrantCharge,
     HoldName, Message, MessageStatus, Page, RepeatRow, Stored, SumBy, Tries, UsageKey, UsageRow, UsageSum,
 };
-pub use sqlite::Sqlite;
+pub use sqlite::{Sqlite, private};
 
 use crate::error::Error;
 use contract::v1::UsageRecord;
@@ -64,8 +64,9 @@ pub trait Books {
         incarnation: u64,
         generation: u64,
     ) -> Kept<Option<AccountId>>;
-    /// Accounts with a grant, a cell or a standing whose time has come, at most `limit`.
-    fn due(&mut self, now: Instant, limit: u32) -> Kept<Vec<AccountId>>;
+    /// Accounts with a grant, a cell or a standing whose time has come, in order of their ids from behind `after`, at most
+    /// `limit`.
+    fn due(&mut self, now: Instant, after: Option<&AccountId>, limit: u32) -> Kept<Vec<AccountId>>;
     /// Grants of an account of which something is left or is held for a dispute, in burn order.
     fn grants(&mut self, account: &AccountId) -> Kept<Vec<(GrantId, Grant)>>;
     /// The journal of an account (or of all), newest first, from before a cursor.
@@ -107,6 +108,8 @@ pub trait People {
     fn put_api_key(&mut self, key: &ApiKey) -> Kept<()>;
     /// The key of this digest, revoked or not.
     fn api_key(&mut self, sha256: &str) -> Kept<Option<ApiKey>>;
+    /// The keys of an account, revoked or not, in the order in which they were made.
+    fn api_keys(&mut self, account: &AccountId) -> Kept<Vec<ApiKey>>;
     /// Revokes a key; its account, or `None` if there is no such key.
     fn revoke_api_key(&mut self, id: &str, now: Instant) -> Kept<Option<AccountId>>;
 }
@@ -201,7 +204,9 @@ pub trait Gateways {
     fn came(&mut self, worker: &UsageKey, sent_seq: u64) -> Kept<bool>;
     /// Keeps a usage record; false if it is there already.
     fn put_usage(&mut self, key: &UsageKey, record: &UsageRecord, now: Instant) -> Kept<bool>;
-    /// Up to which `n` a worker's records are all here.
+    /// Keeps that a worker has forgotten its records before this one, since they were acknowledged: they are not waited for.
+    fn usage_begins(&mut self, key: &UsageKey, n: u64) -> Kept<()>;
+    /// Up to which `n` a worker's records are all here, or not waited for.
     fn usage_acked(&mut self, key: &UsageKey) -> Kept<u64>;
     /// Usage of an account (or of all), of one request or all, newest first.
     fn usage(

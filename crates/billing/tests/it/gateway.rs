@@ -173,6 +173,12 @@ async fn incarnations_only_grow_and_outlive_a_restart() {
     world.sync(&json!({"incarnation": 40})).await;
     assert_eq!(world.gateway("hello", &hello).await.ok(200)["incarnation"], 41);
     assert_eq!(world.gateway("hello", &json!({"node": "gateway-2"})).await.ok(200)["incarnation"], 1);
+    // No more than Envoy can have been started since a backup.
+    let no = world.gateway("sync", &sync(&json!({"incarnation": 1_000_042}))).await.ok(422);
+    assert!(no["detail"].as_str().unwrap().contains("had 41 so far"), "{no}");
+    assert_eq!(world.gateway("hello", &hello).await.ok(200)["incarnation"], 42);
+    world.sync(&json!({"incarnation": 1_000_042})).await;
+    assert_eq!(world.gateway("hello", &hello).await.ok(200)["incarnation"], 1_000_043);
 }
 
 #[tokio::test]
@@ -248,9 +254,10 @@ async fn usage_is_kept_once_and_acknowledged_without_gaps() {
         })
     };
     let acked = |answer: Value| answer["usage_acked"].as_u64().unwrap();
-    assert_eq!(acked(world.sync(&json!({"usage": [record(2), record(3)]})).await), 0);
-    assert_eq!(acked(world.sync(&json!({"usage": [record(1), record(2)]})).await), 3);
-    assert_eq!(acked(world.sync(&json!({})).await), 3);
+    assert_eq!(acked(world.sync(&json!({"usage": [record(1), record(3)]})).await), 1);
+    assert_eq!(acked(world.sync(&json!({"usage": [record(2), record(3)]})).await), 3);
+    assert_eq!(acked(world.sync(&json!({"usage": [record(1), record(2)]})).await), 2);
+    assert_eq!(acked(world.sync(&json!({})).await), 0);
     assert_eq!(acked(world.sync(&json!({"worker": 2})).await), 0);
     assert_eq!(world.metric("tollgate_billing_usage_records_total", ("outcome", "charged")), 3);
     let usage = world.customer("/v1/usage", "alice").await.ok(200);
@@ -473,7 +480,9 @@ async fn what_an_upstream_says_of_its_tokens_stops_no_sync() {
 async fn a_node_whose_incarnations_are_used_up_is_told_so() {
     let world = World::new().await;
     const LAST: u64 = (1 << 53) - 1;
-    world.gateway("sync", &sync(&json!({"incarnation": LAST}))).await.ok(200);
+    world.gateway("hello", &json!({"node": "gateway-1"})).await.ok(200);
+    let db = rusqlite::Connection::open(world.database()).unwrap();
+    db.execute("UPDATE node SET incarnation = ?1", [i64::try_from(LAST).unwrap()]).unwrap();
     let no = world.gateway("hello", &json!({"node": "gateway-1"})).await.ok(409);
     assert!(no["detail"].as_str().unwrap().contains("another name"), "{no}");
     world.gateway("hello", &json!({"node": "gateway-2"})).await.ok(200);

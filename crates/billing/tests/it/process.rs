@@ -22,9 +22,25 @@ fn serve(dir: &Path) -> Command {
     command
 }
 
+/// The same, in a shell that does something first.
+#[cfg(unix)]
+fn serve_after(first: &str, dir: &Path) -> Command {
+    let plain = serve(dir);
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{first}; exec \"$0\" \"$@\"")]);
+    command.arg(plain.get_program()).args(plain.get_args());
+    command.env_clear().stderr(Stdio::piped());
+    command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command
+}
+
 /// Starts it and waits until it says where it listens.
 pub(crate) fn started(dir: &Path) -> (Child, std::net::SocketAddr) {
-    let mut child = serve(dir).spawn().unwrap();
+    started_by(&mut serve(dir))
+}
+
+fn started_by(command: &mut Command) -> (Child, std::net::SocketAddr) {
+    let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let address = lines.find_map(|line| {
         let line: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
@@ -73,6 +89,30 @@ async fn what_was_answered_survives_a_kill() {
     assert_eq!(watching.await.unwrap(), 200);
 }
 
+/// That its files may not grow is what it sees of a full disk; `prlimit` says so to a process that runs. It is deaf to the signal
+/// that comes with that.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn on_a_full_disk_it_is_not_ready() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut child, address) = started_by(&mut serve_after("trap '' XFSZ", dir.path()));
+    let world = World::elsewhere(address);
+    let limit = |most: &str| {
+        let (pid, most) = (format!("--pid={}", child.id()), format!("--fsize={most}:unlimited"));
+        assert!(Command::new("prlimit").args([pid, most]).status().unwrap().success());
+    };
+    assert_eq!(world.call("GET", "/readyz", &[], "").await.status, 200);
+    limit("1");
+    for _ in 0..3 {
+        assert_eq!(world.call("GET", "/readyz", &[], "").await.status, 503);
+    }
+    assert_eq!(world.call("GET", "/healthz", &[], "").await.status, 200);
+    limit("unlimited");
+    assert_eq!(world.call("GET", "/readyz", &[], "").await.status, 200);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
 #[test]
 fn every_complaint_comes_at_once() {
     let dir = tempfile::tempdir().unwrap();
@@ -87,6 +127,27 @@ fn every_complaint_comes_at_once() {
         assert!(told.contains(named), "{named} is missing in {told}");
     }
     assert!(!told.contains("short:"), "{told}");
+}
+
+/// Whatever the umask allows; and a file that is there keeps the mode that its operator gave it.
+#[cfg(unix)]
+#[test]
+fn only_its_owner_may_read_the_database() {
+    use std::os::unix::fs::PermissionsExt;
+    for (given, expected) in [(None, 0o600), (Some(0o640), 0o640)] {
+        let dir = tempfile::tempdir().unwrap();
+        if let Some(mode) = given {
+            let file = std::fs::File::create(dir.path().join("billing.db")).unwrap();
+            file.set_permissions(std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let (mut child, _) = started_by(&mut serve_after("umask 0", dir.path()));
+        let mode =
+            |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777;
+        let modes = ["billing.db", "billing.db-wal", "billing.db-shm"].map(mode);
+        assert_eq!((modes, mode("billing.db.lock")), ([expected; 3], 0o600));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 }
 
 /// T10: what cannot be kept is not taken.

@@ -1,6 +1,6 @@
 //! What requests used and were charged, as customers and operators see it.
 
-use crate::support::{World, finished};
+use crate::support::{World, finished, sync};
 use crate::tokens::{asks, world};
 use serde_json::{Value, json};
 
@@ -129,4 +129,67 @@ async fn what_cannot_be_summed_is_said() {
     let no = world.customer("/v1/usage?by=day&request_id=req-1", "alice").await.ok(422);
     assert!(no["detail"].as_str().unwrap().contains("not both"), "{no}");
     world.customer("/v1/usage?by=week", "alice").await.ok(400);
+}
+
+/// A record of a request that cost nothing.
+fn free(n: u64) -> Value {
+    json!({
+        "n": n, "request_id": format!("req-{n}"), "account": "alice", "endpoint": "chat", "outcome": "charged",
+        "charges": [], "returned": 0, "price_version": 1, "at": "2026-11-20T09:30:00Z",
+    })
+}
+
+#[tokio::test]
+async fn a_worker_that_outlived_the_database_is_acknowledged_again() {
+    let world = world().await;
+    let page = |from: u64, to: u64| json!({ "usage": (from..=to).map(free).collect::<Vec<_>>() });
+    // Up to 4,999 an earlier database has acknowledged them, and this one never heard of any.
+    assert_eq!(world.sync(&page(5_000, 5_002)).await["usage_acked"], 5_002);
+    assert_eq!(world.sync(&page(5_003, 5_003)).await["usage_acked"], 5_003);
+    // An older sync that was overtaken says nothing any more, and each record is kept once.
+    let mut late = sync(&page(1, 1));
+    late["sent_seq"] = json!(0);
+    assert_eq!(world.gateway("sync", &late).await.status, 409);
+    let told = world.customer("/v1/usage", "alice").await.ok(200);
+    assert_eq!(told["items"].as_array().unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn numbers_told_in_a_workers_name_do_not_take_its_records_for_told() {
+    let world = world().await;
+    let largest = 9_007_199_254_740_991_u64;
+    assert_eq!(world.sync(&json!({ "usage": [free(largest)] })).await["usage_acked"], largest);
+    // It is told of nothing that it has not told, or it would take the answer for another's.
+    assert_eq!(world.sync(&json!({})).await["usage_acked"], 0);
+    assert_eq!(world.sync(&json!({ "usage": [free(1), free(2)] })).await["usage_acked"], 2);
+    let told = world.customer("/v1/usage", "alice").await.ok(200);
+    assert_eq!(told["items"].as_array().unwrap().len(), 3);
+    assert_eq!(world.balance("alice").await, 10_000);
+}
+
+/// What was held and came back is no line of a customer's history, and takes no room on its pages.
+#[tokio::test]
+async fn a_page_of_history_is_full_unless_it_is_the_last() {
+    let world = world().await;
+    for n in 2..8 {
+        let needs = json!({"needs": [asks(n, "small", 1000, &json!({"size": "estimate"}))]});
+        let held = world.sync(&needs).await["needs"][0].clone();
+        world.sync(&json!({"cells": finished(&held, if n == 3 { 100 } else { 0 })})).await;
+    }
+    world.admin("POST", "grants", &json!({"account": "alice", "credits": 1})).await.ok(201);
+    let all = world.customer("/v1/history", "alice").await.ok(200);
+    let lines = all["items"].as_array().unwrap();
+    let kinds: Vec<_> = lines.iter().map(|line| line["kind"].as_str().unwrap()).collect();
+    assert_eq!((kinds, &all["next"]), (vec!["granted", "used", "granted"], &Value::Null));
+    assert_eq!(lines[1]["balance_micro"], 9_900);
+    let (mut paged, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = world.customer(&format!("/v1/history?limit=1{cursor}"), "alice").await.ok(200);
+        let items = page["items"].as_array().unwrap();
+        assert_eq!(items.is_empty(), page["next"].is_null(), "{page}");
+        paged.extend(items.clone());
+        let Some(next) = page["next"].as_u64() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(&paged, lines);
 }

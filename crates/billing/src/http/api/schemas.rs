@@ -231,6 +231,14 @@ fn told() -> Vec<Named> {
                 ("cancel_at", or_null(of("Instant"))),
                 ("grants", many(of("Grant"))),
                 ("subscriptions", many(of("Subscription"))),
+                (
+                    "api_keys",
+                    many(object([
+                        ("id", text()),
+                        ("created_at", of("Instant")),
+                        ("revoked_at", or_null(of("Instant"))),
+                    ])),
+                ),
             ]),
         ),
         (

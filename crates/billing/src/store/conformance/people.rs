@@ -40,7 +40,19 @@ fn people_are_bound_once() {
             assert_eq!(store.revoke_api_key("key_1", later).unwrap(), Some(account("a")));
             assert_eq!(store.revoke_api_key("key_2", NOW).unwrap(), None);
         });
-        assert_eq!(store.api_key(&key.sha256).unwrap().unwrap().revoked_at, Some(NOW));
+        let revoked = ApiKey { revoked_at: Some(NOW), ..key.clone() };
+        assert_eq!(store.api_key(&key.sha256).unwrap(), Some(revoked.clone()));
+        let next = |id: &str, digit: &str, created_at| ApiKey {
+            id: id.into(),
+            sha256: digit.repeat(64),
+            created_at,
+            ..key.clone()
+        };
+        let (early, late) = (next("key_3", "2", NOW), next("key_0", "1", later));
+        let others = ApiKey { account: account("b"), ..next("key_4", "0", NOW) };
+        commit(store, |store| [&late, &others, &early].map(|key| store.put_api_key(key).unwrap()));
+        assert_eq!(store.api_keys(&account("a")).unwrap(), [revoked, early, late]);
+        assert_eq!(store.api_keys(&account("b")).unwrap(), [others]);
     });
 }
 

@@ -72,7 +72,7 @@ fn names_of_an_earlier_release_are_known_and_so_is_how_often_they_came() {
     // As it was before the eleventh change.
     let key = "a".repeat(64);
     db.execute_batch(&format!(
-        "DROP TABLE repeated; DELETE FROM migration WHERE version > 10; {};
+        "DROP TABLE repeated; DROP INDEX api_key_of; DELETE FROM migration WHERE version > 10; {};
          INSERT INTO account (id, stage, suspended, credited, debt, epoch, ver)
             VALUES ('a', 'no_subscription', 0, 0, 0, 0, 1);
          INSERT INTO repeated VALUES ('a', '{key}', '{key}', 'n1', 1, {HOLD}, 7, '[{{}}, {{}}]')",

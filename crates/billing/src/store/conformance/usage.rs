@@ -206,3 +206,41 @@ fn a_request_finds_its_lines_in_the_journal() {
         }
     });
 }
+
+#[test]
+fn what_a_worker_forgot_is_not_waited_for() {
+    each(|store| {
+        commit(store, |store| {
+            open(store, "a");
+            let put = |store: &mut dyn Store, n: u64| {
+                assert!(
+                    store
+                        .put_usage(&worker(), &record(n, "2026-11-20T09:30:00Z", None, &json!({})), NOW)
+                        .unwrap()
+                );
+            };
+            let acked = |store: &mut dyn Store| store.usage_acked(&worker()).unwrap();
+            store.usage_begins(&worker(), 1).unwrap();
+            assert_eq!(acked(store), 0);
+            put(store, 3);
+            put(store, 8);
+            assert_eq!(acked(store), 0);
+            store.usage_begins(&worker(), 3).unwrap();
+            assert_eq!(acked(store), 3);
+            // What began later is no earlier for having been told again.
+            store.usage_begins(&worker(), 8).unwrap();
+            store.usage_begins(&worker(), 2).unwrap();
+            assert_eq!(acked(store), 8);
+            put(store, 5);
+            put(store, 9);
+            assert_eq!(acked(store), 9);
+            // Far ahead there is nothing yet, and at the end of all numbers nothing breaks.
+            store.usage_begins(&worker(), 20).unwrap();
+            assert_eq!(acked(store), 19);
+            put(store, LARGEST);
+            store.usage_begins(&worker(), LARGEST).unwrap();
+            assert_eq!(acked(store), LARGEST);
+            assert_eq!(store.usage_acked(&UsageKey { worker: 2, ..worker() }).unwrap(), 0);
+        });
+    });
+}

@@ -37,10 +37,18 @@ impl Gateways for Memory {
         Ok(!known)
     }
 
+    fn usage_begins(&mut self, key: &UsageKey, n: u64) -> Kept<()> {
+        let first = self.now.usage_begins.entry(key.clone()).or_insert(1);
+        *first = n.max(*first);
+        Ok(())
+    }
+
     fn usage_acked(&mut self, key: &UsageKey) -> Kept<u64> {
-        let mut all: Vec<_> = self.now.usage.iter().filter(|(of, _)| of == key).map(|(_, r)| r.n).collect();
-        all.sort_unstable();
-        Ok((1_u64..).zip(all).take_while(|(n, found)| n == found).last().map_or(0, |(n, _)| n))
+        let first = self.now.usage_begins.get(key).copied().unwrap_or(1);
+        let all = self.now.usage.iter().filter(|(of, _)| of == key).map(|(_, record)| record.n);
+        let all: BTreeSet<u64> = all.filter(|n| *n >= first).collect();
+        let run = (first..).zip(all).take_while(|(n, found)| n == found).last();
+        Ok(run.map_or(first.saturating_sub(1), |(n, _)| n))
     }
 
     fn served_since(&mut self, account: &AccountId, since: Instant) -> Kept<u64> {

@@ -134,6 +134,16 @@ impl Gateways for Sqlite {
         Ok(true)
     }
 
+    fn usage_begins(&mut self, key: &UsageKey, n: u64) -> Kept<()> {
+        self.exec(
+            "INSERT INTO worker (node, incarnation, worker, usage_acked) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (node, incarnation, worker) DO UPDATE SET usage_acked = excluded.usage_acked
+             WHERE excluded.usage_acked > usage_acked",
+            params![key.node.as_str(), int(key.incarnation)?, key.worker, int(n.saturating_sub(1))?],
+        )
+        .map(drop)
+    }
+
     fn usage_acked(&mut self, key: &UsageKey) -> Kept<u64> {
         self.advance(key)
     }

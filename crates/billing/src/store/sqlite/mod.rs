@@ -19,10 +19,12 @@ use super::{Kept, Store, Transaction};
 use crate::error::Error;
 use read::sql;
 use rusqlite::{Connection, OpenFlags};
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
 use std::path::Path;
 
 /// Applied in order, once each; a released one is never edited.
-const MIGRATIONS: [&str; 11] = [
+const MIGRATIONS: [&str; 12] = [
     include_str!("schema.sql"),
     include_str!("schema-2.sql"),
     include_str!("schema-3.sql"),
@@ -34,7 +36,26 @@ const MIGRATIONS: [&str; 11] = [
     include_str!("schema-9.sql"),
     include_str!("schema-10.sql"),
     include_str!("schema-11.sql"),
+    include_str!("schema-12.sql"),
 ];
+
+/// A file that only its owner may read: who is who, what they bought, and what Stripe told are nobody else's. Given to
+/// [`std::fs::OpenOptions`], it is so from the first; a file that is there keeps what its operator gave it.
+pub fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    options
+}
+
+/// Creates the file that SQLite is to open. Its log and its index get the same mode from SQLite.
+fn create_private(path: &Path) -> Kept<()> {
+    match private(&mut OpenOptions::new()).write(true).create_new(true).open(path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            Err(Error::Store(format!("it cannot be created ({error})")))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// A connection to the database.
 pub struct Sqlite {
@@ -50,6 +71,7 @@ impl Sqlite {
     /// # Errors
     /// [`Error::Store`] if it cannot be opened, is no database, or is of a newer release.
     pub fn open(path: &Path) -> Kept<Self> {
+        create_private(path)?;
         let db = Connection::open(path).map_err(sql)?;
         // Each is set by name: builds of SQLite differ in their defaults.
         db.execute_batch(

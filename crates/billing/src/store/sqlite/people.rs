@@ -3,7 +3,7 @@
 use super::super::{ApiKey, Kept, People};
 use super::Sqlite;
 use super::read::Columns;
-use rusqlite::params;
+use rusqlite::{Row, params};
 use units::{AccountId, Instant, Subject};
 
 impl People for Sqlite {
@@ -63,19 +63,17 @@ impl People for Sqlite {
     }
 
     fn api_key(&mut self, sha256: &str) -> Kept<Option<ApiKey>> {
-        self.one(
-            "SELECT id, sha256, account_id, created_at, revoked_at FROM api_key WHERE sha256 = ?1",
-            [sha256],
-            |row| {
-                let mut c = Columns::of(row);
-                Ok(ApiKey {
-                    id: c.text()?,
-                    sha256: c.text()?,
-                    account: c.id()?,
-                    created_at: c.at()?,
-                    revoked_at: c.maybe_at()?,
-                })
-            },
+        let statement =
+            "SELECT id, sha256, account_id, created_at, revoked_at FROM api_key WHERE sha256 = ?1";
+        self.one(statement, [sha256], key_row)
+    }
+
+    fn api_keys(&mut self, account: &AccountId) -> Kept<Vec<ApiKey>> {
+        self.all(
+            "SELECT id, sha256, account_id, created_at, revoked_at FROM api_key WHERE account_id = ?1
+             ORDER BY created_at, id",
+            [account.as_str()],
+            key_row,
         )
     }
 
@@ -86,4 +84,15 @@ impl People for Sqlite {
         )?;
         self.one("SELECT account_id FROM api_key WHERE id = ?1", [id], |row| Columns::of(row).id())
     }
+}
+
+fn key_row(row: &Row<'_>) -> rusqlite::Result<ApiKey> {
+    let mut c = Columns::of(row);
+    Ok(ApiKey {
+        id: c.text()?,
+        sha256: c.text()?,
+        account: c.id()?,
+        created_at: c.at()?,
+        revoked_at: c.maybe_at()?,
+    })
 }
