@@ -217,11 +217,11 @@ fn outcome(
         });
     }
     let odd = |why: &Withheld| {
-        use Withheld::{Currency, Ended, Nonsense, UnknownPlan, UnknownPrice, UnknownReason};
+        use Withheld::{Currency, Ended, Late, Nonsense, UnknownPlan, UnknownPrice, UnknownReason};
         match why {
             // Beside what was granted it is something else that is sold.
             UnknownPrice => granted == 0 && !credited,
-            UnknownPlan | UnknownReason | Ended | Currency | Nonsense => true,
+            UnknownPlan | UnknownReason | Ended | Currency | Late | Nonsense => true,
             _ => false,
         }
     };

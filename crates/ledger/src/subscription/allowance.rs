@@ -42,6 +42,8 @@ words! {
         UnknownTrial = "unknown_trial",
         /// A part of a price in another currency than the catalog's: to be looked into.
         Currency = "currency",
+        /// A change of plan that was paid for when what it brings could be spent no more: to be looked into.
+        Late = "late",
         /// The line's period ends before it begins, it does not say what it costs where that matters, or the amount is
         /// beyond what can be said: to be looked into.
         Nonsense = "nonsense",

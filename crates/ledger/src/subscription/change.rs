@@ -50,11 +50,11 @@ pub(super) fn change(
     }
     let monthly = new.allowance.is_some_and(|allowance| allowance.refill == Refill::Monthly);
     let to = if monthly { month_at(from, until).1 } else { until };
-    // On the invoice of the next period they are paid when this one is over; on one of their own, perhaps when their month is.
+    // On the invoice of the next period they are paid when this one is over; on another, perhaps when their month is.
     let apart = pays_for_nothing_whole(invoice);
     let next = (invoice.billing_reason != CHANGE && !apart).then(|| next_period(invoice, new.line)).flatten();
     let next = next.map(|(begin, end)| (begin, if monthly { first_month(begin, end) } else { end }));
-    let within = apart && (to..until).contains(&invoice.paid_at);
+    let within = (to..until).contains(&invoice.paid_at);
     let (starts_at, ends_at) =
         next.unwrap_or(if within { month_at(invoice.paid_at, until) } else { (from, to) });
     // A plan without credits is a change too: the months to come bring none.
@@ -84,7 +84,20 @@ pub(super) fn change(
         held_back: Amount::ZERO,
         free: invoice.cost_nothing(),
     };
-    enter(paid, format!("upgrade:{}", invoice.id), part, policy).map(Some)
+    let origin = format!("upgrade:{}", invoice.id);
+    if !paid.0.contains_key(&origin) && new.allowance.is_some_and(|allowance| is_late(&part, allowance, paid))
+    {
+        return Err(Withheld::Late);
+    }
+    enter(paid, origin, part, policy).map(Some)
+}
+
+/// True if a change was paid for when what it brings was over: it would end as it is granted, or with a period that had begun.
+fn is_late(part: &Part, allowance: &Allowance, paid: &Paid) -> bool {
+    let ended = part.ends_at.plus(allowance.expiry_grace) <= part.paid_at;
+    let ends = |it: &Part| it.kind != PartKind::Change && !it.stopped && part.ends_at <= it.from;
+    let next = || paid.0.values().any(|it| ends(it) && it.paid_at.max(it.from) <= part.paid_at);
+    part.rollover == Rollover::None && !part.due.is_zero() && (ended || next())
 }
 
 /// The lines of an invoice that are parts of plans. One of something else that is paid for is somebody else's; one that is
