@@ -91,3 +91,20 @@ fn a_change_that_cost_nothing_keeps_nobody_in_a_period_that_was_paid_back() {
     free.lines[1].net = None;
     assert!(!free.cost_nothing());
 }
+
+#[test]
+fn what_a_change_brought_less_before_another_was_paid_back_is_not_made_up() {
+    let up = |id: &str, days: i64| upgrade(id, START + days * DAY);
+    for (told_first, left) in [(true, 30 + 56), (false, 30 + 7)] {
+        let mut shelf = with(|_| {});
+        shelf.paid(&up("in_a", 3));
+        if told_first {
+            back(&mut shelf, "in_a", true);
+        }
+        shelf.paid(&up("in_b", 6));
+        if !told_first {
+            back(&mut shelf, "in_a", true);
+        }
+        assert_eq!(shelf.left(), left);
+    }
+}
