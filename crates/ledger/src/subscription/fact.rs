@@ -101,8 +101,8 @@ impl InvoicePaid {
     /// True if there was nothing to pay for it, with money or with what the customer had at Stripe: nothing of it can be paid back.
     #[must_use]
     pub fn cost_nothing(&self) -> bool {
-        let nets = self.lines.iter().map(|line| line.net);
-        let sum = nets.fold(Some(0_i64), |sum, net| sum.zip(net).and_then(|(sum, net)| sum.checked_add(net)));
+        let mut nets = self.lines.iter().map(|line| line.net);
+        let sum = nets.try_fold(0_i64, |sum: i64, net| sum.checked_add(net?));
         self.amount_paid == 0 && sum.is_some_and(|sum| sum <= 0)
     }
 }
