@@ -1,4 +1,4 @@
-//! What is paid back whole: it ends nothing, takes no room, and what was left without any gets it.
+//! What is paid back whole: what it ended stays ended, and what it left without room is not made up.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod shelf;
@@ -28,31 +28,6 @@ fn back(shelf: &mut Shelf, invoice: &str, is_back: bool) {
         shelf.act(&Command::TakeBack(TakeBack { target, revoked, frozen, shortfall }));
     }
     shelf.restand();
-}
-
-#[test]
-fn a_renewal_whose_refund_is_told_first_ends_nothing_of_what_came_before() {
-    let (cap, none) = (Rollover::Cap(credits(35)), Rollover::None);
-    for (rollover, kept) in [(cap, 30), (none, 30), (Rollover::All, 30)] {
-        let mut shelf = with(|it| it.rollover = rollover);
-        shelf.until(secs(END + 60));
-        // Both are entered at once: what was told of the refund waited for the payment.
-        let told = allowances(&cycle(1, "p", 3000), &mut shelf.payments, &shelf.subscriptions, &shelf.policy);
-        let terms = told.into_iter().next().unwrap().unwrap();
-        shelf.act(&Command::Grant(terms));
-        back(&mut shelf, "in_1", true);
-        assert_eq!(shelf.left(), kept, "{rollover:?}");
-        // The refund fails: the period has begun after all.
-        back(&mut shelf, "in_1", false);
-        let left = if rollover == cap {
-            35
-        } else if rollover == none {
-            30
-        } else {
-            60
-        };
-        assert_eq!(shelf.left(), left, "{rollover:?}");
-    }
 }
 
 #[test]

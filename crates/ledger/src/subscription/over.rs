@@ -36,7 +36,7 @@ pub fn over(payments: &Payments, grants: &BTreeMap<GrantId, Grant>) -> Vec<(Gran
     for (subscription, paid) in &payments.0 {
         let starts: BTreeSet<Instant> = paid.0.values().filter(|it| begins(it)).map(|it| it.from).collect();
         for start in starts {
-            let new = |part: &&Part| part.starts_at == start && !part.stopped;
+            let new = |part: &&Part| part.starts_at == start;
             let begun = paid.0.values().filter(new).filter(|part| begins(part));
             let caps: Vec<Amount> = begun.filter_map(cap_of).collect();
             if !caps.is_empty() {
@@ -64,9 +64,9 @@ pub fn undue(payments: &mut Payments, subscriptions: &Subscriptions) -> Vec<Stri
     all
 }
 
-/// True for what begins a period, and so ends another; a period that was paid back whole ends none.
+/// True for what begins a period, and so ends another.
 fn begins(part: &Part) -> bool {
-    part.kind != PartKind::Change && !part.stopped
+    part.kind != PartKind::Change
 }
 
 /// What is left, oldest first.
