@@ -19,6 +19,7 @@ mod gateway;
 mod heal;
 mod house;
 mod known;
+mod sums;
 mod world;
 
 use bounds::{Bounds, Mutant};
